@@ -1,0 +1,123 @@
+"""NEON files as labelled, lazy datasets: `hsi.open_tile` and xarray's `engine="neon"`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray, BackendEntrypoint
+from xarray.core import indexing
+
+from hsichunk import neon, schema
+from hsichunk.stored import StoredArray
+
+
+class LazyStored(BackendArray):  # type: ignore[misc]  # xarray's class is untyped
+    """A stored array behind xarray's lazy indexing: selections reach the reader before anything is decoded."""
+
+    def __init__(self, stored: StoredArray) -> None:
+        self.stored = stored
+        self.shape = stored.shape
+        self.dtype = stored.dtype.newbyteorder("=")
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        positions = [np.atleast_1d(np.arange(n)[k]) for k, n in zip(key, self.shape, strict=True)]
+        values = self.stored.read(*positions)
+        return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
+
+
+def open_tile(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Opens a NEON reflectance tile or flight line; reads its metadata, none of its pixels.
+
+    Returns a Dataset: `reflectance(y, x, wavelength)` in counts as stored (int16), its attributes naming scale, no-data
+    and bad-band windows; `wavelength` and `fwhm` in nm; `y`, `x` pixel centres in metres; `spatial_ref`; and every
+    ancillary layer of the file as a lazy variable. Raises HsiError where the file is no NEON reflectance file of
+    generation .001 or .002; warns (HsiWarning) where a NEON default stands in for what the file leaves out.
+    Source: NEON DP3.30006.001/.002, DP1.30006.001/.002.
+    """
+    return xr.open_dataset(path, engine=NeonBackendEntrypoint)
+
+
+class NeonBackendEntrypoint(BackendEntrypoint):  # type: ignore[misc]
+    """`xr.open_dataset(path, engine="neon")`: NEON AOP reflectance HDF5, the same as `hsichunk.open_tile`."""
+
+    description = "NEON AOP reflectance tiles and flight lines (HDF5)"
+    open_dataset_parameters = ("filename_or_obj", "drop_variables")
+
+    def open_dataset(  # type: ignore[override]
+        self, filename_or_obj: Any, *, drop_variables: str | Iterable[str] | None = None
+    ) -> xr.Dataset:
+        drop = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
+        return _dataset(neon.read(filename_or_obj), drop)
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        if not isinstance(filename_or_obj, (str, os.PathLike)):
+            return False
+        name = os.path.basename(os.fspath(filename_or_obj)).lower()
+        return name.startswith("neon_") and "reflectance" in name and name.endswith(".h5")
+
+
+def _lazy(dims: tuple[str, ...], stored: StoredArray, attrs: dict[str, Any]) -> xr.Variable:
+    data = indexing.LazilyIndexedArray(LazyStored(stored))
+    encoding = {"preferred_chunks": dict(zip(dims, stored.chunks, strict=True)), "source": stored.path}
+    return xr.Variable(dims, data, attrs, encoding)
+
+
+def _dataset(file: neon.NeonFile, drop: set[str]) -> xr.Dataset:
+    rows, cols, _ = file.reflectance.shape
+    attrs = {
+        **file.attrs,
+        "long_name": "reflectance as stored",
+        "units": "counts",
+        schema.SCALE: file.scale,
+        schema.NO_DATA: file.no_data,
+        schema.WINDOWS: [edge for window in file.windows for edge in window],
+    }
+    coords: dict[str, Any] = {
+        schema.Y: (schema.Y, file.grid.y(rows), schema.Y_ATTRS),
+        schema.X: (schema.X, file.grid.x(cols), schema.X_ATTRS),
+        schema.WAVELENGTH: (schema.WAVELENGTH, file.wavelength, schema.WAVELENGTH_ATTRS),
+    }
+    if file.fwhm is not None:
+        coords[schema.FWHM] = (schema.WAVELENGTH, file.fwhm, schema.FWHM_ATTRS)
+    variables = {schema.REFLECTANCE: _lazy((schema.Y, schema.X, schema.WAVELENGTH), file.reflectance, attrs)}
+    for layer in file.layers:
+        variables[layer.name] = _lazy(layer.dims, layer.stored, layer.attrs)
+    if file.sun:
+        coords["flight_line"] = ("flight_line", [name for name, *_ in file.sun])
+        for position, name in enumerate(("solar_azimuth_angle", "solar_zenith_angle"), start=1):
+            values = [line[position] for line in file.sun]
+            variables[name] = xr.Variable("flight_line", values, {"standard_name": name, "units": "degree"})
+    variables = {name: variable for name, variable in variables.items() if name not in drop}
+    dataset = xr.Dataset(variables, coords, {"title": f"NEON AOP reflectance, {file.site}", "site": file.site})
+    return with_grid(dataset, file.grid).drop_vars(drop & set(coords))
+
+
+def with_grid(dataset: xr.Dataset, grid: neon.Grid) -> xr.Dataset:
+    """The same with `spatial_ref`: CRS and GeoTransform, as CF and rioxarray have them."""
+    attrs: dict[str, Any] = {}
+    if grid.epsg is not None or grid.wkt:
+        from pyproj import CRS
+        from pyproj.exceptions import CRSError
+
+        from hsichunk.errors import HsiError
+
+        try:
+            crs = CRS.from_epsg(grid.epsg) if grid.epsg is not None else CRS.from_wkt(grid.wkt or "")
+        except CRSError as error:
+            raise HsiError(f"EPSG code {grid.epsg or grid.wkt!r} names no coordinate reference system") from error
+        attrs = {**crs.to_cf(), "spatial_ref": crs.to_wkt()}
+    # floats print with 17 digits where they need them, so that the grid survives the text
+    attrs["GeoTransform"] = f"{grid.left!r} {grid.dx!r} 0.0 {grid.top!r} 0.0 {-grid.dy!r}"
+    dataset = dataset.assign_coords({schema.GRID_MAPPING: xr.Variable((), 0, attrs)})
+    for variable in dataset.data_vars.values():
+        if {schema.Y, schema.X} <= set(variable.dims):
+            variable.encoding["grid_mapping"] = schema.GRID_MAPPING
+    return dataset

@@ -1,0 +1,427 @@
+"""The pass: from the stored chunks of a window to its products, each chunk decoded once, nothing transposed.
+
+A column is the smallest set of pixels whose stored chunks belong to no other pixels: 32 x 63 pixels where chunks are
+spatial, the whole tile where a chunk is a band. Small columns are worked one a thread, whole spectra at a time. Large ones
+are worked together by all threads: a group of chunks is inflated, its share added to running sums, and the next follows.
+The sums are exact (see `hsichunk.solver`), so both ways, and any number of threads, give equal bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.errors import HsiError
+from hsichunk.kernels import fcls, score, sums
+from hsichunk.solver import Solver
+from hsichunk.stored import StoredArray
+from hsichunk.threads import in_parallel, one_blas_thread
+
+PIXEL_SLAB = 128  # pixels x 362 bands x 2 operands x 8 bytes: three quarters of a second-level cache
+BAND_SLAB = 2048  # pixels worked at once where operands are some 16 bands wide
+GROUP_BANDS = 16  # bands whose shares are added to running sums together
+FINISH_SLAB = 4096  # pixels solved and scored at once
+SMALL_COLUMN = 8 << 20  # decoded bytes up to which one thread works a column alone
+ABUNDANCE_UNIT = 2.0**30  # abundances are summed in this unit, in integers: the mean does not depend on the order
+
+_local = threading.local()
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Stored counts (y, x, band) with the bands that are kept, and how to read them."""
+
+    stored: StoredArray
+    bands: NDArray[np.intp]
+    """(L,) kept bands, ascending"""
+    scale: float
+    no_data: int
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return (self.stored.__dask_tokenize__(), self.bands.tobytes(), self.scale, self.no_data)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows top..bottom and columns left..right of a stored array, ends excluded."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.bottom - self.top, self.right - self.left
+
+
+@dataclass
+class Tally:
+    """What a pass over some pixels came to; adds up over windows in any order."""
+
+    valid: int = 0
+    masked: int = 0
+    solved: int = 0
+    pivots: int = 0
+    most_pivots: int = 0
+    fallbacks: int = 0
+    worst_kkt: float = 0.0
+    abundance: list[int] = field(default_factory=list)
+    """sum of the abundances of each endmember over valid pixels, in units of 2**-30"""
+    chunks: int = 0
+    bytes: int = 0
+
+    def add(self, other: Tally) -> None:
+        for name in ("valid", "masked", "solved", "pivots", "fallbacks", "chunks", "bytes"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.most_pivots = max(self.most_pivots, other.most_pivots)
+        self.worst_kkt = max(self.worst_kkt, other.worst_kkt)
+        longest = max(len(self.abundance), len(other.abundance))
+        ours, theirs = ([*t.abundance, *[0] * (longest - len(t.abundance))] for t in (self, other))
+        self.abundance = [a + b for a, b in zip(ours, theirs, strict=True)]
+
+
+Products = dict[str, NDArray[np.float32]]
+
+
+def empty_products(solver: Solver, shape: tuple[int, ...]) -> Products:
+    """Arrays for the products of pixels of some shape, not filled."""
+    return {
+        name: np.empty((solver.p, *shape) if name in schema.PER_ENDMEMBER else shape, np.float32)
+        for name in solver.products
+    }
+
+
+def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -> tuple[Products, Tally]:
+    """Every product of the pixels of a window, float32, NaN where a kept band holds no data; and what it came to.
+
+    Decodes each stored chunk that holds a kept band and a pixel of the window exactly once.
+    """
+    out = empty_products(solver, window.shape)
+    tally = Tally()
+    cy, cx, _ = counts.stored.chunks
+    columns = [
+        (i, j) for i in range(window.top // cy, -(-window.bottom // cy)) for j in range(window.left // cx, -(-window.right // cx))
+    ]
+    groups = _band_chunks(counts)
+    with one_blas_thread():
+        if len(groups) * counts.stored.chunk_bytes <= SMALL_COLUMN:
+            for part in in_parallel(lambda c: _small_column(counts, solver, window, c, groups, out), columns, threads):
+                tally.add(part)
+        else:
+            for column in columns:
+                tally.add(_large_column(counts, solver, window, column, groups, out, threads))
+    return out, tally
+
+
+@dataclass(frozen=True)
+class _BandChunk:
+    """A chunk along the bands: its number, and which of its bands go to which columns of the operands."""
+
+    number: int
+    runs: tuple[tuple[int, int, int], ...]
+    """(first band in the chunk, bands, first kept band)"""
+    start: int
+    stop: int
+
+
+def _band_chunks(counts: Counts) -> list[_BandChunk]:
+    depth = counts.stored.chunks[2]
+    out = []
+    number = counts.bands // depth
+    for n in np.unique(number):
+        at = np.flatnonzero(number == n)
+        inside = counts.bands[at] - n * depth
+        breaks = np.flatnonzero(np.diff(inside) != 1) + 1
+        runs = tuple(
+            (int(inside[part[0]]), len(part), int(at[part[0]])) for part in np.split(np.arange(len(at)), breaks)
+        )
+        out.append(_BandChunk(int(n), runs, int(at[0]), int(at[-1]) + 1))
+    return out
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The part of a column that lies in the window: rows of the chunk, and where its pixels go in the products."""
+
+    rows: slice
+    cols: slice
+    to_rows: slice
+    to_cols: slice
+
+
+def _part(stored: StoredArray, window: Window, column: tuple[int, int]) -> _Part:
+    cy, cx, _ = stored.chunks
+    y, x = column[0] * cy, column[1] * cx
+    top, bottom = max(window.top, y), min(window.bottom, y + cy)
+    left, right = max(window.left, x), min(window.right, x + cx)
+    return _Part(
+        slice(top - y, bottom - y),
+        slice(left - x, right - x),
+        slice(top - window.top, bottom - window.top),
+        slice(left - window.left, right - window.left),
+    )
+
+
+def _pixels(counts: Counts, chunk: NDArray[Any], rows: slice, valid: NDArray[np.bool_]) -> NDArray[np.int16]:
+    """Some rows of a chunk as int16 (n, bands)."""
+    flat = chunk[rows].reshape(-1, chunk.shape[2])
+    if flat.dtype == np.int16:
+        return flat
+    out = np.empty(flat.shape, np.int16)
+    if not sums.narrow(flat, counts.no_data, out, valid):
+        raise HsiError(
+            f"{counts.stored.path}: counts from {flat.min()} to {flat.max()}; expected them within int16, -32768 to 32767"
+        )
+    return out
+
+
+def _small_column(
+    counts: Counts, solver: Solver, window: Window, column: tuple[int, int], groups: list[_BandChunk], out: Products
+) -> Tally:
+    """One thread, one column: all its chunks inflated into rows of whole spectra, then sums slab by slab."""
+    stored, part = counts.stored, _part(counts.stored, window, column)
+    n = (part.rows.stop - part.rows.start) * stored.chunks[1]
+    valid = np.ones(n, np.bool_)
+    rows = _scratch("rows", (n, len(counts.bands) + sums.LANES), np.int16)
+    with stored.opened() as handle:
+        for group in groups:
+            pixels = _pixels(counts, stored.chunk(handle, (*column, group.number)), part.rows, valid)
+            for first, count, to in group.runs:
+                sums.place(pixels, first, count, to, rows)
+    total = _scratch("sums", (solver.sums, n), np.float64)
+    total.fill(0)
+    add_spectra(solver, rows, counts.no_data, total, valid)
+    tally = _finish(solver, total, valid, out, part, stored.chunks[1])
+    tally.chunks, tally.bytes = len(groups), len(groups) * stored.chunk_bytes
+    return tally
+
+
+def add_spectra(
+    solver: Solver, rows: NDArray[np.int16], no_data: int | None, total: NDArray[np.float64], valid: NDArray[np.bool_]
+) -> None:
+    """Adds the sums of whole spectra `rows` (n, L + LANES) to `total` (rows of sums, n)."""
+    for start in range(0, len(valid), PIXEL_SLAB):
+        at = slice(start, min(start + PIXEL_SLAB, len(valid)))
+        _add_pixels(solver, rows[at], no_data, slice(0, solver.bands), total[:, at], valid[at])
+
+
+def _add_pixels(
+    solver: Solver,
+    rows: NDArray[np.int16],
+    no_data: int | None,
+    bands: slice,
+    total: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+) -> None:
+    """Adds the share of kept bands `bands` of a slab of pixels to its sums."""
+    shape = (len(valid), bands.stop - bands.start)
+    x, ln = _scratch("x", shape, np.float64), _scratch("ln", shape, np.float64)
+    logs, xl, marker = _operands(solver, total, no_data)
+    low = sums.pixel_major(rows, marker, solver.floor, logs, x, ln, total[0], xl, valid)
+    _add_products(solver, x.T, ln.T, low, bands, total)
+
+
+def _operands(solver: Solver, total: NDArray[np.float64], no_data: int | None) -> tuple[Any, Any, np.int16 | None]:
+    """Log table, where sum x ln x goes, and the count that means no data (None: no int16 count does)."""
+    logs = _logs(solver.floor) if solver.with_sid else _NO_LOGS
+    marker = None if no_data is None or not sums.LOWEST <= no_data <= sums.HIGHEST else np.int16(no_data)
+    return logs, total[-1], marker
+
+
+_NO_LOGS = np.empty(0, np.int32)
+
+
+def _logs(floor: float) -> NDArray[np.int32]:
+    table: NDArray[np.int32] | None = _LOGS.get(floor)
+    if table is None:
+        table = _LOGS[floor] = sums.log_table(floor)
+    return table
+
+
+_LOGS: dict[float, NDArray[np.int32]] = {}
+
+
+def _add_products(
+    solver: Solver, x: NDArray[np.float64], ln: NDArray[np.float64], low: int, bands: slice, total: NDArray[np.float64]
+) -> None:
+    """Adds the matrix products of operands x, ln (bands, n) to the sums (rows, n)."""
+    p = solver.p
+    raw = len(solver.left)
+    if low >= solver.floor or not solver.with_sid:
+        total[1 : 1 + raw] += solver.left[:, bands] @ x
+    else:  # FCLS and SAM take counts as they are, SID takes them floored
+        total[1 : 1 + p] += solver.left[:p, bands] @ x
+        np.maximum(x, solver.floor, out=x)
+        total[1 + p : 1 + raw] += solver.left[p:, bands] @ x
+    if solver.with_sid:
+        total[2 + 2 * p : 2 + 3 * p] += solver.right[:, bands] @ ln
+
+
+def _large_column(
+    counts: Counts,
+    solver: Solver,
+    window: Window,
+    column: tuple[int, int],
+    groups: list[_BandChunk],
+    out: Products,
+    threads: int,
+) -> Tally:
+    """All threads, one column: group after group of chunks inflated, and its share added to running sums."""
+    stored, part = counts.stored, _part(counts.stored, window, column)
+    n = (part.rows.stop - part.rows.start) * stored.chunks[1]
+    valid = np.ones(n, np.bool_)
+    total = np.zeros((solver.sums, n))
+    slabs = [slice(start, min(start + BAND_SLAB, n)) for start in range(0, n, BAND_SLAB)]
+    together = max(1, GROUP_BANDS // stored.chunks[2])
+    held: list[Any] = [None] * together
+
+    def inflate(item: tuple[int, _BandChunk]) -> None:
+        position, group = item
+        with stored.opened() as handle:
+            chunk = stored.chunk(handle, (*column, group.number))
+        held[position] = _pixels(counts, chunk, part.rows, valid)
+
+    for start in range(0, len(groups), together):
+        batch = groups[start : start + together]
+        in_parallel(inflate, enumerate(batch), threads)
+        bands = slice(batch[0].start, batch[-1].stop)
+        add = _add_bands if stored.chunks[2] == 1 else _add_chunks
+        lots = [slabs[i :: 4 * threads] for i in range(4 * threads)]
+
+        def work(lot: list[slice], add: Any = add, batch: Any = batch, bands: slice = bands) -> None:
+            for at in lot:
+                add(counts, solver, held[: len(batch)], batch, bands, at, total[:, at], valid[at])
+
+        in_parallel(work, lots, threads)
+    tally = Tally(chunks=len(groups), bytes=len(groups) * stored.chunk_bytes)
+    held.clear()
+    width = stored.chunks[1]
+    step = max(1, FINISH_SLAB // width)
+    strips = [range(r, min(r + step, n // width)) for r in range(0, n // width, step)]
+
+    def finish(strip: range) -> Tally:
+        at = slice(strip.start * width, strip.stop * width)
+        top = part.to_rows.start
+        place = _Part(part.rows, part.cols, slice(top + strip.start, top + strip.stop), part.to_cols)
+        return _finish(solver, total[:, at], valid[at], out, place, width)
+
+    for share in in_parallel(finish, strips, threads):
+        tally.add(share)
+    return tally
+
+
+def _add_bands(
+    counts: Counts,
+    solver: Solver,
+    held: Sequence[NDArray[np.int16]],
+    batch: Sequence[_BandChunk],
+    bands: slice,
+    at: slice,
+    total: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+) -> None:
+    """One band a chunk: worked band-major, as it is stored."""
+    del batch
+    shape = (len(held), at.stop - at.start)
+    x, ln = _scratch("x", shape, np.float64), _scratch("ln", shape, np.float64)
+    logs, xl, marker = _operands(solver, total, counts.no_data)
+    low = sums.HIGHEST
+    for j, band in enumerate(held):
+        line = band.reshape(1, -1)
+        low = min(low, sums.band_major(line, at.start, marker, solver.floor, logs, x[j : j + 1], ln[j : j + 1], total[0], xl, valid))
+    _add_products(solver, x, ln, low, bands, total)
+
+
+def _add_chunks(
+    counts: Counts,
+    solver: Solver,
+    held: Sequence[NDArray[np.int16]],
+    batch: Sequence[_BandChunk],
+    bands: slice,
+    at: slice,
+    total: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+) -> None:
+    """Several bands a chunk: worked pixel-major, as they are stored."""
+    n = at.stop - at.start
+    rows = _scratch("rows", (n, bands.stop - bands.start + sums.LANES), np.int16)
+    for pixels, group in zip(held, batch, strict=True):
+        for first, count, to in group.runs:
+            sums.place(pixels[at], first, count, to - bands.start, rows)
+    for start in range(0, n, PIXEL_SLAB * 8):
+        slab = slice(start, min(start + PIXEL_SLAB * 8, n))
+        _add_pixels(solver, rows[slab], counts.no_data, bands, total[:, slab], valid[slab])
+
+
+def _finish(
+    solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_], out: Products, part: _Part, width: int
+) -> Tally:
+    """Sums to products, written to their place in `out`; the pixels are whole rows of a column `width` wide."""
+    inside = np.zeros((len(valid) // width, width), np.bool_)
+    inside[:, part.cols] = True  # an edge chunk sticks out of the array, a chunk may stick out of the window
+    valid &= inside.ravel()
+    products, tally = score_sums(solver, total, valid)
+    tally_of(tally, products, valid, int(inside.sum()))
+    for name, values in products.items():
+        if name in out:
+            shaped = values.reshape(*values.shape[:-1], -1, width)
+            out[name][..., part.to_rows, part.to_cols] = shaped[..., part.cols]
+    return tally
+
+
+def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_]) -> tuple[Products, Tally]:
+    """Products (p, n) or (n,) float32 of pixels with sums `total`, and the solver's own counts."""
+    p, n = solver.p, len(valid)
+    out = empty_products(solver, (n,))
+    tally = Tally()
+    if solver.with_abundance:
+        linear, abundance = _scratch("linear", (p, n), np.float64), _scratch("abundance", (p, n), np.float64)
+        kkt, stats = _scratch("kkt", (n,), np.float64), np.zeros(5, np.int64)
+        score.linear_terms(total, solver.shift, linear)
+        fcls.solve(solver.gram, linear, valid, _table(p), abundance, kkt, stats)
+        tally.solved, tally.pivots, tally.most_pivots, tally.fallbacks = (int(v) for v in stats[:4])
+        rmse = out.get(schema.RMSE)
+        if rmse is not None:
+            args = (solver.gram, solver.mean_square, solver.bands, solver.scale)
+            score.residual(total, linear, abundance, *args, valid, rmse)
+        # kept beside the asked-for products: the tally needs both
+        out[schema.ABUNDANCE] = abundance.astype(np.float32)
+        out[schema.KKT] = kkt.astype(np.float32)
+    if schema.SAM in out:
+        score.angles(total, solver.norms, valid, out[schema.SAM])
+    if schema.SID in out:
+        score.divergences(total, solver.q_ln_q, valid, out[schema.SID])
+    return out, tally
+
+
+def tally_of(tally: Tally, products: Products, valid: NDArray[np.bool_], pixels: int) -> None:
+    """Adds to a tally what the finished products of some pixels say."""
+    tally.valid = int(valid.sum())
+    tally.masked = pixels - tally.valid
+    if schema.ABUNDANCE in products:
+        chosen = products[schema.ABUNDANCE][:, valid]
+        tally.abundance = [int(v) for v in np.rint(chosen * ABUNDANCE_UNIT).astype(np.int64).sum(1)]
+        tally.worst_kkt = float(products[schema.KKT][valid].max(initial=0.0))
+
+
+def _table(p: int) -> fcls.Table:
+    tables: dict[int, fcls.Table] = _local.__dict__.setdefault("tables", {})
+    if p not in tables:
+        tables[p] = fcls.new_table(p)
+    return tables[p]
+
+
+def _scratch(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Working space of this thread, used again by the next call; its content is whatever was left."""
+    held: dict[str, NDArray[Any]] = _local.__dict__.setdefault("scratch", {})
+    size = int(np.prod(shape))
+    if name not in held or held[name].size < size or held[name].dtype != dtype:
+        held[name] = np.empty(size, dtype)
+    return held[name][:size].reshape(shape)

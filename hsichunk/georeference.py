@@ -1,0 +1,88 @@
+"""Where the pixels of a map lie: an exact affine transform from what rioxarray wrote or from the pixel centres."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from hsichunk.errors import HsiError
+from hsichunk.schema import X, Y
+
+if TYPE_CHECKING:
+    from affine import Affine
+
+_TOLERANCE: Final = 0.01  # of a pixel
+
+
+def north_up(data: xr.DataArray) -> tuple[xr.DataArray, Affine | None, Any]:
+    """Give data with y descending and x ascending, its transform (None if nothing tells), and its CRS (or None).
+
+    data: (..., y, x), lazy or not; only flipped, never computed. The stored GeoTransform counts where it agrees with the
+    coordinates, which slicing and flipping leave behind; else the coordinates, which are pixel centres. Raises HsiError
+    for coordinates that are not evenly spaced.
+    """
+    import rioxarray  # noqa: F401  (gives DataArray.rio)
+    from affine import Affine
+
+    transform = _transform(data)
+    if transform is not None and transform.b == transform.d == 0:
+        a, b, c, d, e, f = transform[:6]
+        if e > 0:
+            data, e, f = data.isel({Y: slice(None, None, -1)}), -e, f + e * data.sizes[Y]
+        if a < 0:
+            data, a, c = data.isel({X: slice(None, None, -1)}), -a, c + a * data.sizes[X]
+        transform = Affine(a, b, c, d, e, f)
+    return data, transform, data.rio.crs
+
+
+def _transform(data: xr.DataArray) -> Affine | None:
+    from affine import Affine
+
+    stored = _stored(data)
+    if Y not in data.coords or X not in data.coords:
+        return stored
+    y, x = (np.asarray(data[dim].values, dtype=np.float64) for dim in (Y, X))
+    if stored is not None and _fits(stored, y, x):
+        return stored
+    dx, dy = _step(X, x), _step(Y, y)
+    if dx is None or dy is None:
+        # one row or column has no spacing of its own
+        width, height = (abs(stored.a), -abs(stored.e)) if stored is not None else (abs(dy or 0.0), -abs(dx or 0.0))
+        dx, dy = dx or width, dy or height
+    if dx == 0 or dy == 0:
+        raise HsiError("one pixel does not tell its size; give it with .rio.write_transform(...)")
+    return Affine(dx, 0.0, x[0] - dx / 2, 0.0, dy, y[0] - dy / 2)
+
+
+def _stored(data: xr.DataArray) -> Affine | None:
+    from affine import Affine
+
+    text = data.coords[data.rio.grid_mapping].attrs.get("GeoTransform") if data.rio.grid_mapping in data.coords else None
+    return Affine.from_gdal(*np.fromstring(text, sep=" ")) if text is not None else None
+
+
+def _fits(transform: Affine, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]) -> bool:
+    """Whether a transform puts the first and last pixel centres where the coordinates are."""
+    if transform.b or transform.d:
+        return False
+    columns, rows = np.array([0, x.size - 1]) + 0.5, np.array([0, y.size - 1]) + 0.5
+    off_x = np.abs(transform.c + transform.a * columns - x[[0, -1]]) / abs(transform.a)
+    off_y = np.abs(transform.f + transform.e * rows - y[[0, -1]]) / abs(transform.e)
+    return bool(max(off_x.max(), off_y.max()) < _TOLERANCE)
+
+
+def _step(dim: str, centres: npt.NDArray[np.float64]) -> float | None:
+    if centres.size < 2:
+        return None
+    step = float(centres[-1] - centres[0]) / (centres.size - 1)
+    even = centres[0] + step * np.arange(centres.size)
+    if not np.abs(centres - even).max() < _TOLERANCE * abs(step):  # NaN too
+        steps = np.diff(centres)
+        raise HsiError(
+            f"coordinate {dim} is not evenly spaced (steps of {steps.min():g} to {steps.max():g}), a GeoTIFF is; "
+            "resample to a regular grid first"
+        )
+    return step

@@ -1,0 +1,1 @@
+"""Numerical kernels: NumPy and numba alone, no xarray, dask or files."""

@@ -1,0 +1,166 @@
+"""Counts to the operands of the per-pixel sums: x and ln x as float64, with the two sums that are no matrix product.
+
+Every value written here is a multiple of a fixed power of two (see `hsichunk.solver`), so all sums over bands, here and in
+the matrix products that follow, are exact in float64: the same in any order. That is what allows `reassoc` below.
+
+Shapes: n pixels of a slab that fits the second-level cache, L bands. Spatial chunks are worked on pixel-major
+(pixel, band), band chunks band-major (band, pixel): neither is ever transposed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+LOWEST, HIGHEST = -32768, 32767
+LN_BITS = 24  # ln of a count is rounded to 2**-24
+LN_UNIT = 2.0**-LN_BITS
+LANES = 16  # counts copied at once
+
+exact = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+
+
+def log_table(floor: float) -> NDArray[np.int32]:
+    """ln of every int16 count in units of 2**-24, counts below `floor` read as `floor`; count c at c + 32768.
+
+    The rounding hides the last bits, in which mathematical libraries differ.
+    """
+    counts = np.maximum(np.arange(LOWEST, HIGHEST + 1, dtype=np.float64), floor)
+    return np.rint(np.log(counts) / LN_UNIT).astype(np.int32)
+
+
+@exact  # type: ignore[misc]
+def place(chunk: Any, first: int, count: int, to: int, rows: Any) -> None:
+    """Copies bands first..first+count of an int16 chunk (n, bands) to columns to.. of `rows` (n, L + LANES).
+
+    Copies LANES counts at a time, past the end of a run: calls with growing `to` overwrite what was too much, and the last
+    run spills into the padding.
+    """
+    n, bands = chunk.shape
+    source, target = chunk.reshape(n * bands), rows.reshape(rows.size)
+    width = np.uint64(rows.shape[1])  # unsigned, or every index would be tested for a negative one
+    vectors = np.uint64((count + LANES - 1) // LANES)
+    safe = n
+    while safe > 0 and (safe - 1) * bands + first + np.int64(vectors) * LANES > n * bands:
+        safe -= 1
+    for i in range(np.uint64(safe)):
+        here, there = i * np.uint64(bands) + np.uint64(first), i * width + np.uint64(to)
+        for v in range(vectors):
+            for lane in range(np.uint64(LANES)):
+                target[there + v * np.uint64(LANES) + lane] = source[here + v * np.uint64(LANES) + lane]
+    for i in range(safe, n):
+        for j in range(count):
+            rows[i, to + j] = chunk[i, first + j]
+
+
+@njit(nogil=True, cache=True)  # type: ignore[misc]
+def narrow(wide: Any, no_data: int, out: Any, valid: Any) -> bool:
+    """Counts of another integer type (n, bands) as int16, no-data pixels marked in `valid` (n,) and set to 1.
+
+    Returns False when a count does not fit int16.
+    """
+    for i in range(wide.shape[0]):
+        for j in range(wide.shape[1]):
+            c = np.int64(wide[i, j])
+            if c == no_data:
+                valid[i] = False
+                c = 1
+            if c < LOWEST or c > HIGHEST:
+                return False
+            out[i, j] = c
+    return True
+
+
+@njit(nogil=True, cache=True)  # type: ignore[misc]
+def recover(values: Any, scale: float, rows: Any, valid: Any) -> bool:
+    """Counts behind reflectance (n, L): fills `rows` (n, >= L) int16, clears `valid` (n,) where a value is NaN.
+
+    Returns False, with `rows` unusable, when some value is not a whole int16 count over the scale.
+    """
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            value = np.float64(values[i, j])
+            if np.isnan(value):
+                valid[i] = False
+                rows[i, j] = 1
+                continue
+            count = np.rint(value * scale)
+            if not (LOWEST <= count <= HIGHEST):
+                return False
+            exactly = count / scale
+            if value != exactly and value != np.float64(np.float32(exactly)):
+                return False
+            rows[i, j] = np.int16(count)
+    return True
+
+
+@exact  # type: ignore[misc]
+def pixel_major(rows: Any, no_data: Any, floor: float, logs: Any, x: Any, ln: Any, xx: Any, xl: Any, valid: Any) -> int:
+    """From counts `rows` (n, >= L) int16: x, ln (n, L) and xx = sum x^2, xl = sum max(x, floor) ln x (n,), added to.
+
+    Clears `valid` (n,) where a count is `no_data` (int16, or None where no count means that). Without logs (an empty table) ln and xl stay as they are.
+    Returns the lowest count: below `floor` the caller floors x for the sums that SID needs.
+    """
+    n, bands = x.shape
+    low = np.int16(HIGHEST)
+    for i in range(n):
+        for j in range(bands):
+            low = min(low, rows[i, j])
+        if no_data is not None:
+            missing = False
+            for j in range(bands):
+                missing |= rows[i, j] == no_data
+            if missing:
+                valid[i] = False
+    for i in range(n):
+        for j in range(bands):
+            x[i, j] = np.float64(rows[i, j])
+    if logs.shape[0] == 0:
+        for i in range(n):
+            squares = 0.0
+            for j in range(bands):
+                squares += x[i, j] * x[i, j]
+            xx[i] += squares
+        return low
+    for i in range(n):
+        for j in range(bands):
+            ln[i, j] = np.float64(logs[np.uint32(np.int32(rows[i, j]) + 32768)]) * LN_UNIT
+    for i in range(n):
+        squares = 0.0
+        product = 0.0
+        for j in range(bands):
+            squares += x[i, j] * x[i, j]
+            product += max(x[i, j], floor) * ln[i, j]
+        xx[i] += squares
+        xl[i] += product
+    return low
+
+
+@exact  # type: ignore[misc]
+def band_major(
+    bands: Any, start: int, no_data: Any, floor: float, logs: Any, x: Any, ln: Any, xx: Any, xl: Any, valid: Any
+) -> int:
+    """`pixel_major` for pixels start..start+n of counts `bands` (L, all pixels) int16, with x and ln (L, n)."""
+    count, n = x.shape
+    low = np.int16(HIGHEST)
+    for j in range(count):
+        # rows as arrays of their own: the compiler then sees that no index is negative and no two overlap by stride
+        band, values, logarithms = bands[j, start : start + n], x[j], ln[j]
+        for i in range(n):
+            low = min(low, band[i])
+        if no_data is not None:
+            for i in range(n):
+                valid[i] &= band[i] != no_data
+        for i in range(n):
+            values[i] = np.float64(band[i])
+        for i in range(n):
+            xx[i] += values[i] * values[i]
+        if logs.shape[0] > 0:
+            for i in range(n):
+                logarithms[i] = np.float64(logs[np.uint32(np.int32(band[i]) + 32768)]) * LN_UNIT
+            for i in range(n):
+                xl[i] += max(values[i], floor) * logarithms[i]
+    return low

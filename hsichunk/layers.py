@@ -1,0 +1,93 @@
+"""The ancillary layers of a NEON file: their names in every product version, and what their numbers mean.
+
+Sources: NEON.DOC.001288 (ATBD reflectance), the trees printed in NEON's lessons, and the class tables of the
+Earth Engine catalogue of the same product. Names are compared without case; misspellings that NEON shipped are listed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# name in the file (lower case) -> name in the dataset; anything else takes its own name, lower case
+NAMES = {
+    "acquisition_date": "acquisition_date",
+    "acqusition_date": "acquisition_date",  # 2022 LIRO
+    "aerosol_optical_depth": "aerosol_optical_depth",
+    "aerosol_optical_thickness": "aerosol_optical_depth",
+    "aspect": "aspect",
+    "cast_shadow": "cast_shadow",
+    "dark_dense_vegetation_classification": "dark_dense_vegetation",
+    "data_selection_index": "data_selection_index",
+    "haze_cloud_water_map": "haze_cloud_water",
+    "haze_water_cloud_map": "haze_cloud_water",
+    "illumination_factor": "illumination_factor",
+    "path_length": "path_length",
+    "sky_view_factor": "sky_view_factor",
+    "slope": "slope",
+    "smooth_surface_elevation": "surface_elevation",
+    "visibility_index_map": "visibility_index",
+    "water_vapor_column": "water_vapor_column",
+    "weather_quality_indicator": "weather_quality",
+    "to-sensor_azimuth_angle": "sensor_azimuth_angle",
+    "to-sensor_zenith_angle": "sensor_zenith_angle",
+    "solar_azimuth_angle": "solar_azimuth_angle",
+    "solar_zenith_angle": "solar_zenith_angle",
+}
+
+
+def _flags(values: list[int], meanings: str) -> dict[str, Any]:
+    return {"flag_values": np.array(values, np.int32), "flag_meanings": meanings}
+
+
+HAZE = (
+    "background shadow thin_cirrus_over_water medium_cirrus_over_water thick_cirrus_over_water clear_land saturated "
+    "snow_or_ice thin_cirrus_over_land medium_cirrus_over_land thick_cirrus_over_land thin_haze_over_land "
+    "medium_haze_over_land thin_haze_or_glint_over_water medium_haze_or_glint_over_water cloud_over_land "
+    "cloud_over_water water cirrus_cloud thick_cirrus_cloud bright topographic_shadow cloud_or_building_shadow"
+)
+
+ATTRS: dict[str, dict[str, Any]] = {
+    "acquisition_date": {"long_name": "acquisition date, YYYYMMDD"},
+    "aerosol_optical_depth": {
+        "long_name": "aerosol optical depth at 550 nm",
+        "standard_name": "atmosphere_optical_thickness_due_to_ambient_aerosol_particles",
+    },
+    "aspect": {"long_name": "aspect of the surface, clockwise from north", "units": "degree"},
+    "cast_shadow": {"long_name": "cast shadow (polarity differs between releases: look before masking)"},
+    "dark_dense_vegetation": {
+        "long_name": "dark dense vegetation classification",
+        **_flags(list(range(5)), "background water dark_dense_vegetation not_reference topographic_shadow"),
+    },
+    "data_selection_index": {"long_name": "index of the flight line that the pixel comes from"},
+    "haze_cloud_water": {"long_name": "haze, cloud and water map", **_flags(list(range(23)), HAZE)},
+    "illumination_factor": {"long_name": "illumination factor", "units": "percent"},
+    "path_length": {"long_name": "path length from surface to sensor", "units": "m"},
+    "sky_view_factor": {"long_name": "sky view factor", "units": "percent"},
+    "slope": {"long_name": "slope of the surface", "units": "degree"},
+    "surface_elevation": {"long_name": "smoothed surface elevation", "standard_name": "surface_altitude", "units": "m"},
+    "visibility_index": {"long_name": "visibility index"},
+    "water_vapor_column": {
+        "long_name": "water vapour column",
+        "standard_name": "atmosphere_mass_content_of_water_vapor",
+    },
+    "weather_quality": {"long_name": "weather quality: cloud cover during acquisition"},
+    "sensor_azimuth_angle": {"standard_name": "sensor_azimuth_angle", "units": "degree"},
+    "sensor_zenith_angle": {"standard_name": "sensor_zenith_angle", "units": "degree"},
+    "solar_azimuth_angle": {"standard_name": "solar_azimuth_angle", "units": "degree"},
+    "solar_zenith_angle": {"standard_name": "solar_zenith_angle", "units": "degree"},
+}
+CLOUD_COVER = _flags([1, 2, 3], "below_10_percent 10_to_50_percent above_50_percent")
+CLOUD_COLOURS = {"comment": "red, green, blue: (0,255,0) below 10 %, (255,255,0) 10 to 50 %, (255,0,0) above 50 %"}
+
+
+def attributes(name: str, stored_shape: tuple[int, ...], stored: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of an ancillary variable: CF's where known, the file's own beside them.
+
+    `stored` are the attributes in the file; ours win where both say something.
+    """
+    known = dict(ATTRS.get(name, {}))
+    if name == "weather_quality":  # three colours in .001, one class in .002
+        known |= CLOUD_COLOURS if len(stored_shape) == 3 else CLOUD_COVER
+    return {**stored, **known}

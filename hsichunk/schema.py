@@ -1,0 +1,74 @@
+"""Every name, default and attribute that more than one module speaks of, in one place."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+# dimensions and coordinates
+Y: Final = "y"
+X: Final = "x"
+WAVELENGTH: Final = "wavelength"
+ENDMEMBER: Final = "endmember"
+FWHM: Final = "fwhm"
+GRID_MAPPING: Final = "spatial_ref"
+
+# variables
+REFLECTANCE: Final = "reflectance"
+ABUNDANCE: Final = "abundance"
+RMSE: Final = "rmse"
+SAM: Final = "sam"
+SID: Final = "sid"
+KKT: Final = "kkt"
+SAM_CLASS: Final = "sam_class"
+SID_CLASS: Final = "sid_class"
+
+# attributes of a stored reflectance variable
+SCALE: Final = "scale_factor_stored"  # counts per unit reflectance; not CF's scale_factor, which xarray would apply
+NO_DATA: Final = "data_ignore_value"
+WINDOWS: Final = "bad_band_windows"  # flat [low, high, low, high, ...] in nm
+
+# products of the one pass, in the order they are stored
+PRODUCTS: Final = (ABUNDANCE, RMSE, SAM, SID)
+ALL_PRODUCTS: Final = (*PRODUCTS, KKT)
+PER_ENDMEMBER: Final = frozenset({ABUNDANCE, SAM, SID})
+
+# class maps
+UNCLASSIFIED: Final = 0
+CLASS_NO_DATA: Final = 255
+MAX_ENDMEMBERS: Final = 254
+
+# NEON's values, used (with a warning) where a file does not say
+NEON_SCALE: Final = 10000.0
+NEON_NO_DATA: Final = -9999
+NEON_WINDOWS: Final = ((1340.0, 1445.0), (1790.0, 1955.0))
+NEON_DROP_LAST: Final = 10
+
+# SID alone reads reflectance below this as this
+SID_FLOOR: Final = 1e-4
+
+WAVELENGTH_ATTRS: Final[dict[str, Any]] = {
+    "units": "nm",
+    "standard_name": "radiation_wavelength",
+    "long_name": "wavelength",
+}
+FWHM_ATTRS: Final[dict[str, Any]] = {"units": "nm", "long_name": "full width at half maximum"}
+Y_ATTRS: Final[dict[str, Any]] = {
+    "units": "m",
+    "standard_name": "projection_y_coordinate",
+    "long_name": "northing of pixel centre",
+    "axis": "Y",
+}
+X_ATTRS: Final[dict[str, Any]] = {
+    "units": "m",
+    "standard_name": "projection_x_coordinate",
+    "long_name": "easting of pixel centre",
+    "axis": "X",
+}
+PRODUCT_ATTRS: Final[dict[str, dict[str, Any]]] = {
+    REFLECTANCE: {"units": "1", "standard_name": "surface_bidirectional_reflectance", "long_name": "reflectance"},
+    ABUNDANCE: {"units": "1", "long_name": "abundance (fully constrained least squares)"},
+    RMSE: {"units": "1", "long_name": "root mean square residual of the abundances, in reflectance"},
+    SAM: {"units": "rad", "long_name": "spectral angle"},
+    SID: {"units": "nat", "long_name": "spectral information divergence"},
+    KKT: {"units": "1", "long_name": "Karush-Kuhn-Tucker violation of the abundances, relative"},
+}

@@ -1,0 +1,241 @@
+"""The reader: chunks of one HDF5 dataset by pread and parallel inflate, with h5py only for the index.
+
+HDF5 serialises every read behind one lock; a chunk's place in the file is all that is needed to read it without.
+What the fast way does not know (contiguous data, szip, lzf, ...) h5py reads, under its lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk.errors import HsiError
+from hsichunk.threads import available, in_parallel
+
+DEFLATE, SHUFFLE = 1, 2  # HDF5's filter numbers
+PSEUDO_CHUNK = 4 << 20  # bytes read at once from data that are stored in one piece
+
+
+class DecodeCounter:
+    """Chunks and decoded bytes of this process so far; tests and run.json take differences."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.chunks = 0
+        self.bytes = 0
+
+    def add(self, chunks: int, size: int) -> None:
+        with self._lock:
+            self.chunks += chunks
+            self.bytes += size
+
+    def now(self) -> tuple[int, int]:
+        with self._lock:
+            return self.chunks, self.bytes
+
+
+DECODED = DecodeCounter()
+
+
+@dataclass(frozen=True)
+class ChunkIndex:
+    """Where each stored chunk lies: arrays over the grid of chunks; offset -1 where none was ever written."""
+
+    offset: NDArray[np.int64]
+    size: NDArray[np.int64]
+    mask: NDArray[np.uint32]
+
+
+class StoredArray:
+    """One dataset of an HDF5 file: its shape and layout now, its chunks on demand, from any thread or process.
+
+    Nothing stays open; a copy pickles as path and index. A file that changes after opening is refused, not misread.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], dataset: Any) -> None:
+        status = os.stat(path)
+        self.path = os.fspath(path)
+        self.stamp = (status.st_size, status.st_mtime_ns)
+        self.name: str = dataset.name
+        self.shape: tuple[int, ...] = dataset.shape
+        self.dtype: np.dtype[Any] = dataset.dtype
+        self.stored_chunks: tuple[int, ...] | None = dataset.chunks
+        properties = dataset.id.get_create_plist()
+        self.filters = tuple(properties.get_filter(i)[0] for i in range(properties.get_nfilters()))
+        self.direct = (
+            self.stored_chunks is not None
+            and set(self.filters) <= {DEFLATE, SHUFFLE}
+            and self.dtype.kind in "iuf"
+            and properties.get_external_count() == 0
+            and not dataset.is_virtual
+        )
+        self.fill = np.asarray(dataset.fillvalue).astype(self.dtype) if self.dtype.kind in "iuf" else None
+        self.chunks: tuple[int, ...] = self.stored_chunks or self._pseudo_chunks()
+        self._index: ChunkIndex | None = None
+        self._lock = threading.Lock()
+
+    def _pseudo_chunks(self) -> tuple[int, ...]:
+        if not self.shape:
+            return ()
+        row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return (max(1, min(self.shape[0], PSEUDO_CHUNK // max(row, 1))), *(max(1, n) for n in self.shape[1:]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("hsichunk.StoredArray", self.path, self.stamp, self.name)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of chunks along each dimension."""
+        return tuple(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one decoded chunk."""
+        return math.prod(self.chunks) * self.dtype.itemsize
+
+    @property
+    def index(self) -> ChunkIndex:
+        """The places of all chunks, read from the file once."""
+        with self._lock:
+            if self._index is None:
+                self._index = self._read_index()
+            return self._index
+
+    def _read_index(self) -> ChunkIndex:
+        import h5py
+
+        offset = np.full(self.grid, -1, np.int64)
+        size = np.zeros(self.grid, np.int64)
+        mask = np.zeros(self.grid, np.uint32)
+
+        def add(info: Any) -> None:
+            place = tuple(o // c for o, c in zip(info.chunk_offset, self.chunks, strict=True))
+            offset[place], size[place], mask[place] = info.byte_offset, info.size, info.filter_mask
+
+        self._check_unchanged(os.stat(self.path))
+        try:
+            with h5py.File(self.path, "r") as file:
+                file[self.name].id.chunk_iter(add)
+        except (OSError, RuntimeError, KeyError, IndexError, ValueError) as error:
+            raise HsiError(f"{self.path}: the chunk index of {self.name} cannot be read ({_line(error)})") from error
+        last = int((offset + size).max(initial=0))
+        if last > self.stamp[0]:
+            raise HsiError(
+                f"{self.path}: truncated, its chunks reach to byte {last} and the file ends at {self.stamp[0]}; "
+                "download it again"
+            )
+        return ChunkIndex(offset, size, mask)
+
+    def _check_unchanged(self, status: os.stat_result) -> None:
+        if (status.st_size, status.st_mtime_ns) != self.stamp:
+            raise HsiError(f"{self.path}: changed since it was opened; open it again")
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[int]:
+        """A file descriptor to hand to `chunk`, for as long as the block lasts."""
+        try:
+            handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise HsiError(f"{self.path}: cannot be opened ({error.strerror})") from error
+        try:
+            self._check_unchanged(os.fstat(handle))
+            yield handle
+        finally:
+            os.close(handle)
+
+    def chunk(self, handle: int, place: tuple[int, ...]) -> NDArray[Any]:
+        """The decoded chunk at `place` on the grid of chunks, whole: edge chunks keep what sticks out."""
+        DECODED.add(1, self.chunk_bytes)
+        if not self.direct:
+            return self._chunk_by_h5py(place)
+        index = self.index
+        start, size = int(index.offset[place]), int(index.size[place])
+        if start < 0:
+            return np.full(self.chunks, self.fill, self.dtype)
+        data: bytes | NDArray[Any] = os.pread(handle, size, start)
+        if len(data) != size:
+            raise HsiError(f"{self.path}: truncated, chunk {place} ends before its {size} bytes; download it again")
+        skipped = int(index.mask[place])
+        for position in reversed(range(len(self.filters))):
+            if not skipped >> position & 1:
+                data = self._undo(self.filters[position], data, place)
+        if len(memoryview(data).cast("B")) != self.chunk_bytes:
+            raise self._corrupt(place, f"it holds {len(data)} bytes instead of {self.chunk_bytes}")
+        array = np.frombuffer(data, self.dtype).reshape(self.chunks)
+        return array if self.dtype.isnative else array.astype(self.dtype.newbyteorder("="))
+
+    def _undo(self, kind: int, data: bytes | NDArray[Any], place: tuple[int, ...]) -> bytes | NDArray[Any]:
+        if kind == SHUFFLE:
+            width = self.dtype.itemsize
+            flat = np.frombuffer(data, np.uint8)
+            if flat.size % width:
+                raise self._corrupt(place, f"{flat.size} bytes do not divide into values of {width}")
+            return np.ascontiguousarray(flat.reshape(width, -1).T).reshape(-1)
+        from isal import isal_zlib
+
+        try:
+            return isal_zlib.decompress(data, bufsize=self.chunk_bytes)
+        except (isal_zlib.error, EOFError, ValueError) as error:
+            raise self._corrupt(place, _line(error)) from error
+
+    def _corrupt(self, place: tuple[int, ...], why: str) -> HsiError:
+        return HsiError(f"{self.path}: chunk {place} of {self.name} is corrupt ({why}); download the file again")
+
+    def _chunk_by_h5py(self, place: tuple[int, ...]) -> NDArray[Any]:
+        import h5py
+
+        window = tuple(slice(p * c, min((p + 1) * c, n)) for p, c, n in zip(place, self.chunks, self.shape, strict=True))
+        try:
+            with h5py.File(self.path, "r") as file:
+                part = file[self.name][window]
+        except (OSError, RuntimeError, KeyError) as error:
+            raise self._corrupt(place, _line(error)) from error
+        if part.shape == self.chunks:
+            return np.asarray(part)
+        whole = np.full(self.chunks, self.fill, self.dtype)
+        whole[tuple(slice(0, n) for n in part.shape)] = part
+        return whole
+
+    def read(self, *selection: NDArray[np.intp], threads: int | None = None) -> NDArray[Any]:
+        """The values at the outer product of one array of positions a dimension; decodes only the chunks touched."""
+        native = self.dtype.newbyteorder("=")
+        out = np.empty(tuple(len(s) for s in selection), native)
+        parts = [_by_chunk(s, c) for s, c in zip(selection, self.chunks, strict=True)]
+
+        def copy(place: tuple[int, ...]) -> None:
+            pieces = [part[p] for part, p in zip(parts, place, strict=True)]
+            with self.opened() as handle:
+                block = self.chunk(handle, place)
+            out[np.ix_(*(to for to, _ in pieces))] = block[np.ix_(*(of for _, of in pieces))]
+
+        places: list[tuple[int, ...]] = [()]
+        for part in parts:
+            places = [(*place, p) for place in places for p in part]
+        if out.size:
+            in_parallel(copy, places, available() if threads is None else threads)
+        return out
+
+
+def _by_chunk(positions: NDArray[np.intp], size: int) -> dict[int, tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Which chunks a list of positions touches: chunk number -> (places in the output, places in the chunk)."""
+    number = positions // size
+    return {int(n): (np.flatnonzero(number == n), positions[number == n] - n * size) for n in np.unique(number)}
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,270 @@
+"""Synthetic tiles in NEON AOP's HDF5 layout, with the truth that they were mixed from."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+import zlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from hsichunk import schema
+from hsichunk.errors import HsiError
+from hsichunk.synthetic_scene import Scene, draw, fill, footprint
+from hsichunk.synthetic_spectra import MATERIALS, NEON_RANGE, neon_wavelength, pure_spectra
+from hsichunk.synthetic_tree import Tile, write_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    Start = tuple[int, int, int]
+    Maker = Callable[[npt.NDArray[Any], Start], None]
+
+BATCH: Final = 1 << 20  # counts a task makes: enough to pay for its dispatch, few enough to hold several
+BANDS: Final = 426
+NO_DATA: Final = ("corners", "none", "half")
+
+
+def write_tile(
+    path: str | os.PathLike[str],
+    *,
+    shape: tuple[int, int] = (1000, 1000),
+    bands: int | None = None,
+    product: str = "DP3.001",
+    chunks: tuple[int, int, int] | None = None,
+    seed: int = 0,
+    k: int = 4,
+    origin: tuple[float, float] = (368000.0, 4307000.0),
+    pixel: float = 1.0,
+    epsg: int = 32618,
+    site: str = "SERC",
+    no_data: str = "corners",
+    noise: float = 0.002,
+    illumination: float = 0.1,
+    glint: float = 0.0,
+    wavelength: Sequence[float] | npt.NDArray[np.float64] | None = None,
+    dtype: str = "int16",
+    compression: int | None = 3,
+    shuffle: bool = False,
+    threads: int = 2,
+) -> xr.Dataset:
+    """Write a NEON AOP reflectance tile of mixed pixels and give back its truth.
+
+    A count is 10000 x illumination x (abundances . pure spectra) + noise, rounded, clipped to 0..14998. It depends on
+    `seed`, `k`, the options of the mixture, the pixel's place on the grid of `pixel` metres and the band, never on the
+    tile's shape, origin or chunks: tiles of the same seed are windows of one scene. No-data alone belongs to the tile.
+
+    Parameters
+    ----------
+    path : replaced in one step when the tile is whole; its folder must exist.
+    shape, bands, wavelength : rows and columns; band centres in nm, or how many of them over NEON's range (426).
+    product : "DP3.001", "DP3.002" (mosaic tiles until 2021 and since 2022) or "DP1.001" (a flight line).
+    chunks : (rows, cols, bands) as stored; by default h5py's own guess for .001, one band a chunk for .002.
+    k : endmembers, the first k of `synthetic_spectra.MATERIALS`.
+    origin, epsg : upper left corner (easting, northing) in m; UTM zone on WGS 84.
+    no_data : "corners" (outside a turned square), "half" (the left half) or "none".
+    noise : standard deviation in reflectance of a good band; water windows hold garbage whatever it is.
+    illumination : largest departure from 1 of a smooth factor on reflectance; 0 gives exact mixtures.
+    glint : share of pixels four times as bright, so that good bands hold counts above 10000 too.
+    dtype, compression, shuffle : int16 or int32; gzip level or None; HDF5's shuffle filter.
+    threads : how many make and compress chunks.
+
+    Returns
+    -------
+    Dataset of abundance (endmember, y, x) float32, sum exactly 1, NaN where the tile has no data; reflectance
+    (endmember, wavelength) float64 of the pure spectra; illumination (y, x) float32.
+
+    Raises
+    ------
+    HsiError : an argument out of its range, or `path` cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise HsiError(f"cannot write {path}: {path.parent} is not a folder; make it or choose another path")
+    grid = _wavelength(product, bands, wavelength)
+    tile = Tile(product, site, *shape, grid, origin, pixel, epsg)
+    _check(tile, chunks, k, no_data, dtype, compression, threads)
+    names = list(MATERIALS)[:k]
+    spectra = pure_spectra(names, grid)
+    start = math.floor(0.5 - origin[1] / pixel), math.floor(0.5 + origin[0] / pixel)
+    scene = draw(seed, start, shape, k, illumination=illumination, glint=glint)
+    valid = footprint(shape, no_data)
+    make = _maker(scene, valid, spectra, noise_counts(grid, noise))
+
+    def write(file: h5py.File) -> None:
+        data = write_tree(file, tile, scene.relief, valid, _storage(tile, chunks, dtype, compression, shuffle))
+        _write_counts(data, make, compression, shuffle, threads)
+
+    _replace(path, write)
+    return _truth(tile, names, spectra, scene, valid)
+
+
+def _replace(path: Path, write: Callable[[h5py.File], None]) -> None:
+    """Put a file at `path` once `write` has filled it, or leave everything as it was."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(part, "w") as file:
+            try:
+                write(file)
+                file.flush()
+            except BaseException:
+                os.truncate(part, 0)  # HDF5 writes once more on closing, and crashes where the disk is still full
+                raise
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+        reason = _reason(error)
+        raise HsiError(f"cannot write {path}: {reason}; choose a folder with room that you may write to") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    """The system's own words: h5py wraps them in several lines, in a RuntimeError where HDF5 was flushing."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    found = re.search(r"error message = '([^']*)'", str(error))
+    return found[1] if found else str(error).partition("\n")[0]
+
+
+def noise_counts(wavelength: npt.NDArray[np.float64], noise: float) -> npt.NDArray[np.float64]:
+    """Standard deviation (bands,) in counts: `noise` in reflectance, more at both ends, garbage in water windows."""
+    sd = np.full(wavelength.size, noise * schema.NEON_SCALE)
+    sd *= 1.0 + 1.5 * np.clip((430.0 - wavelength) / 50.0, 0.0, 1.0)
+    sd *= 1.0 + 9.0 * np.clip((wavelength - 2450.0) / 60.0, 0.0, 1.0)
+    for low, high in schema.NEON_WINDOWS:
+        depth = np.clip(1.0 - np.abs(2.0 * wavelength - low - high) / (high - low), 0.0, 1.0)
+        sd = np.where((wavelength >= low) & (wavelength <= high), 40.0 + 9000.0 * depth**2, sd)
+    return sd
+
+
+def _wavelength(
+    product: str, bands: int | None, wavelength: Sequence[float] | npt.NDArray[np.float64] | None
+) -> npt.NDArray[np.float64]:
+    if product not in NEON_RANGE:
+        raise HsiError(f"product is {product!r}; give one of {', '.join(NEON_RANGE)}")
+    if wavelength is None:
+        if bands is not None and bands < 1:
+            raise HsiError(f"bands is {bands}; give 1 or more")
+        return neon_wavelength(product, BANDS if bands is None else bands)
+    grid = np.asarray(wavelength, np.float64)
+    if grid.ndim != 1 or not grid.size or bands not in (None, grid.size):
+        raise HsiError(f"wavelength has shape {grid.shape}, bands is {bands}; give one wavelength a band and no bands")
+    return grid
+
+
+def _check(
+    tile: Tile,
+    chunks: tuple[int, int, int] | None,
+    k: int,
+    no_data: str,
+    dtype: str,
+    compression: int | None,
+    threads: int,
+) -> None:
+    cube = (tile.rows, tile.cols, tile.wavelength.size)
+    fits = chunks is None or (len(chunks) == 3 and all(0 < c <= n for c, n in zip(chunks, cube, strict=True)))
+    rules = (
+        (min(cube) > 0, f"shape is {cube[:2]}; give at least one row and one column"),
+        (fits, f"chunks are {chunks}; give three sizes from 1 to those of the tile, {cube}"),
+        (1 <= k <= len(MATERIALS), f"k is {k}; give 1 to {len(MATERIALS)}"),
+        (tile.pixel > 0, f"pixel is {tile.pixel} m; give a size above 0"),
+        (no_data in NO_DATA, f"no_data is {no_data!r}; give one of {', '.join(NO_DATA)}"),
+        (str(dtype) in ("int16", "int32"), f"dtype is {dtype}; give int16 or int32"),
+        (compression is None or 0 <= compression <= 9, f"compression is {compression}; give None or 0 to 9"),
+        (threads > 0, f"threads is {threads}; give 1 or more"),
+    )
+    for kept, complaint in rules:
+        if not kept:
+            raise HsiError(complaint)
+
+
+def _storage(
+    tile: Tile, chunks: tuple[int, int, int] | None, dtype: str, compression: int | None, shuffle: bool
+) -> dict[str, Any]:
+    """How Reflectance_Data is stored: NEON left the chunks to h5py up to 2021, one band a chunk since."""
+    default = (tile.rows, tile.cols, 1) if tile.product == "DP3.002" else True
+    gzip = {} if compression is None else {"compression": "gzip", "compression_opts": compression}
+    return {"dtype": np.dtype(dtype).newbyteorder("<"), "chunks": chunks or default, "shuffle": shuffle, **gzip}
+
+
+def _maker(
+    scene: Scene, valid: npt.NDArray[np.bool_], spectra: npt.NDArray[np.float64], sd: npt.NDArray[np.float64]
+) -> Maker:
+    """A function that fills a chunk-shaped array with the counts from one (row, col, band) of the tile on."""
+    per_band = np.ascontiguousarray(spectra.T) * schema.NEON_SCALE
+
+    def make(out: npt.NDArray[Any], start: Start) -> None:
+        light, key = scene.illumination, scene.key
+        fill(out, *start, scene.abundance, light, key, valid, per_band, sd, schema.NEON_NO_DATA)
+
+    return make
+
+
+def _write_counts(data: h5py.Dataset, make: Maker, compression: int | None, shuffle: bool, threads: int) -> None:
+    """Make and compress chunks in a pool, a few batches ahead of this thread, which writes: HDF5 has one lock."""
+
+    def encode(start: Start) -> bytes:
+        counts = np.zeros(data.chunks, data.dtype)
+        make(counts, start)
+        raw = counts.reshape(-1).view(np.uint8)
+        if shuffle:
+            raw = np.ascontiguousarray(raw.reshape(-1, data.dtype.itemsize).T)
+        return raw.tobytes() if compression is None else zlib.compress(raw.data, compression)
+
+    def encode_all(starts: tuple[Start, ...]) -> list[tuple[Start, bytes]]:
+        return [(start, encode(start)) for start in starts]
+
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future[list[tuple[Start, bytes]]]] = deque()
+        for batch in _batches(data.shape, data.chunks):
+            pending.append(pool.submit(encode_all, batch))
+            if len(pending) > threads + 1:
+                _store(data, pending.popleft().result())
+        while pending:
+            _store(data, pending.popleft().result())
+
+
+def _store(data: h5py.Dataset, encoded: list[tuple[Start, bytes]]) -> None:
+    for start, stored in encoded:
+        data.id.write_direct_chunk(start, stored)
+
+
+def _batches(shape: Start, chunks: Start) -> Iterator[tuple[Start, ...]]:
+    """First elements of all stored chunks, in groups of about BATCH counts."""
+    rows, cols, bands = (range(0, size, step) for size, step in zip(shape, chunks, strict=True))
+    starts = itertools.product(rows, cols, bands)
+    size = max(1, BATCH // math.prod(chunks))
+    return iter(lambda: tuple(itertools.islice(starts, size)), ())
+
+
+def _truth(
+    tile: Tile, names: list[str], spectra: npt.NDArray[np.float64], scene: Scene, valid: npt.NDArray[np.bool_]
+) -> xr.Dataset:
+    scene.abundance[:, ~valid] = np.nan
+    x = tile.origin[0] + (np.arange(tile.cols) + 0.5) * tile.pixel
+    y = tile.origin[1] - (np.arange(tile.rows) + 0.5) * tile.pixel
+    attrs = schema.PRODUCT_ATTRS
+    return xr.Dataset(
+        {
+            schema.ABUNDANCE: ((schema.ENDMEMBER, schema.Y, schema.X), scene.abundance, attrs[schema.ABUNDANCE]),
+            schema.REFLECTANCE: ((schema.ENDMEMBER, schema.WAVELENGTH), spectra, attrs[schema.REFLECTANCE]),
+            "illumination": ((schema.Y, schema.X), scene.illumination, {"units": "1"}),
+        },
+        coords={
+            schema.ENDMEMBER: [f"EM{i + 1}" for i in range(len(names))],
+            "material": (schema.ENDMEMBER, names),
+            schema.Y: (schema.Y, y, schema.Y_ATTRS),
+            schema.X: (schema.X, x, schema.X_ATTRS),
+            schema.WAVELENGTH: (schema.WAVELENGTH, tile.wavelength, schema.WAVELENGTH_ATTRS),
+        },
+    )

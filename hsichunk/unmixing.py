@@ -1,0 +1,221 @@
+"""Unmixing and scoring, labelled and lazy: the pass of `hsichunk.column` behind xarray.
+
+A cube that is a plain window of stored counts goes the direct way: one task a block, from stored bytes to products. Any
+other cube, NumPy or dask, is worked block by block on whole spectra; where its values still are counts over a scale it gives the
+same bits, else float64 results within 1e-6.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.cleaning import source_of
+from hsichunk.column import Counts, Products, Window, solve_window
+from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.solver import Solver, prepare
+from hsichunk.threads import asked_for
+
+BLOCK_SIDE = 256  # pixels: about how wide and high a block of small columns is made
+
+
+def unmix(cube: xr.DataArray, endmembers: xr.DataArray, products: Iterable[str] = schema.PRODUCTS) -> xr.Dataset:
+    """Unmixes and scores every pixel of a cube in one pass: each stored chunk is decoded once for all products.
+
+    `cube` (y, x, wavelength) reflectance, `endmembers` (endmember, wavelength) on the same wavelengths. `products` among
+    "abundance" (fully constrained least squares: at least 0, summing to one), "rmse" (of the abundances, in reflectance),
+    "sam" (spectral angle, rad), "sid" (spectral information divergence, nats; reflectance below 1e-4 is read as 1e-4) and "kkt"
+    (violation of the optimality conditions by the abundances, relative).
+
+    Returns a Dataset of float32: abundance, sam, sid (endmember, y, x), rmse, kkt (y, x); a pixel with no-data in any band is
+    NaN in all of them. Lazy for a dask cube, computed for a NumPy one. Raises HsiError for wavelengths that differ and for
+    endmembers that are equal or mixtures of each other.
+    Sources: Heinz & Chang 2001 (FCLS), Kruse et al. 1993 (SAM), Chang 2000 (SID).
+    """
+    cube = _check_cube(cube)
+    spectra, names = _check_endmembers(endmembers, cube)
+    wanted = _check_products(products)
+    source = source_of(cube)
+    window = None if source is None else _window(source[1], source[2])
+    if source is not None and window is not None:
+        arrays = _from_stored(source[0], window, prepare(spectra, names, wanted, source[0].scale, exact=True))
+    else:
+        arrays = _from_values(cube, _solvers(cube, spectra, names, wanted))
+    return _label(arrays, cube, names)
+
+
+def fcls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
+    """Fully constrained least squares: `unmix` asked for abundance and rmse."""
+    return unmix(cube, endmembers, (schema.ABUNDANCE, schema.RMSE))
+
+
+def sam(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.DataArray:
+    """Spectral angle to each endmember (endmember, y, x) in radians: `unmix` asked for it alone."""
+    return unmix(cube, endmembers, (schema.SAM,))[schema.SAM]
+
+
+def sid(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.DataArray:
+    """Spectral information divergence from each endmember (endmember, y, x) in nats: `unmix` asked for it alone."""
+    return unmix(cube, endmembers, (schema.SID,))[schema.SID]
+
+
+def _check_cube(cube: xr.DataArray) -> xr.DataArray:
+    dims = {schema.Y, schema.X, schema.WAVELENGTH}
+    if not isinstance(cube, xr.DataArray) or set(cube.dims) != dims or schema.WAVELENGTH not in cube.coords:
+        found = cube.dims if isinstance(cube, xr.DataArray) else type(cube).__name__
+        raise HsiError(f"the cube has {found}; expected a DataArray (y, x, wavelength), as clean or as_cube give it")
+    if cube.dtype.kind != "f":
+        raise HsiError(f"the cube holds {cube.dtype} counts; expected reflectance: use clean(tile) or as_cube(..., scale=)")
+    return cube.transpose(schema.Y, schema.X, schema.WAVELENGTH)
+
+
+def _check_endmembers(endmembers: xr.DataArray, cube: xr.DataArray) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    if not isinstance(endmembers, xr.DataArray) or set(endmembers.dims) != {schema.ENDMEMBER, schema.WAVELENGTH}:
+        found = endmembers.dims if isinstance(endmembers, xr.DataArray) else type(endmembers).__name__
+        raise HsiError(f"endmembers have {found}; expected a DataArray (endmember, wavelength), as nfindr gives it")
+    ours, theirs = cube[schema.WAVELENGTH].values, endmembers[schema.WAVELENGTH].values
+    if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=0, atol=1e-3):
+        raise HsiError(
+            f"the cube has {len(ours)} bands ({ours[0]:g} to {ours[-1]:g} nm), the endmembers {len(theirs)} ({theirs[0]:g} to "
+            f"{theirs[-1]:g} nm); bring both to the same bands, as with endmembers.sel(wavelength=cube.wavelength)"
+        )
+    names = [str(n) for n in endmembers[schema.ENDMEMBER].values] if schema.ENDMEMBER in endmembers.coords else [
+        f"EM{i + 1}" for i in range(endmembers.sizes[schema.ENDMEMBER])
+    ]
+    if len(set(names)) != len(names):
+        raise HsiError(f"endmember names {', '.join(names)} repeat; give each its own")
+    return endmembers.transpose(schema.ENDMEMBER, schema.WAVELENGTH).values.astype(np.float64), tuple(names)
+
+
+def _check_products(products: Iterable[str]) -> tuple[str, ...]:
+    wanted = (products,) if isinstance(products, str) else tuple(products)
+    unknown = set(wanted) - set(schema.ALL_PRODUCTS)
+    if unknown or not wanted:
+        raise HsiError(f"products {', '.join(map(str, wanted)) or '(none)'}; expected some of {', '.join(schema.ALL_PRODUCTS)}")
+    return wanted
+
+
+def _window(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Window | None:
+    """The rectangle of stored pixels that positions make up, if they do."""
+    if not (len(rows) and len(cols) and (np.diff(rows) == 1).all() and (np.diff(cols) == 1).all()):
+        return None
+    return Window(int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
+
+
+def blocks_of(counts: Counts, window: Window, side: int = BLOCK_SIDE) -> tuple[list[int], list[int]]:
+    """Edges of rows and of columns that cut a window between stored columns, about `side` pixels apart."""
+
+    def edges(first: int, last: int, size: int) -> list[int]:
+        step = max(1, round(side / size)) * size
+        inner = range((first // step + 1) * step, last, step)
+        return [first, *inner, last]
+
+    cy, cx, _ = counts.stored.chunks
+    return edges(window.top, window.bottom, cy), edges(window.left, window.right, cx)
+
+
+def _solve_stored(counts: Counts, solver: Solver, window: Window) -> Products:
+    return solve_window(counts, solver, window, asked_for())[0]
+
+
+def _from_stored(counts: Counts, window: Window, solver: Solver) -> dict[str, Any]:
+    rows, cols = blocks_of(counts, window)
+    from dask.base import tokenize
+
+    token = tokenize(counts, solver, window)
+    name = f"unmix-{token}"
+    graph: dict[Any, Any] = {f"{name}-counts": counts, f"{name}-solver": solver}
+    for i in range(len(rows) - 1):
+        for j in range(len(cols) - 1):
+            block = Window(rows[i], rows[i + 1], cols[j], cols[j + 1])
+            graph[(name, i, j)] = (_solve_stored, f"{name}-counts", f"{name}-solver", block)
+    chunks = tuple(int(v) for v in np.diff(rows)), tuple(int(v) for v in np.diff(cols))
+    return _split(name, graph, [], chunks, solver)
+
+
+def _split(
+    name: str, graph: dict[Any, Any], dependencies: list[Any], chunks: tuple[tuple[int, ...], ...], solver: Solver
+) -> dict[str, Any]:
+    """One dask array a product from tasks (name, i, j) that give all of them."""
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
+    base = HighLevelGraph.from_collections(name, graph, dependencies=dependencies)
+    arrays = {}
+    for product in solver.products:
+        stacked = product in schema.PER_ENDMEMBER
+        own = f"{product}-{name}"
+        layer = {
+            (own, *([0] if stacked else []), i, j): (_pick, (name, i, j), product)
+            for i in range(len(chunks[0]))
+            for j in range(len(chunks[1]))
+        }
+        whole = HighLevelGraph({**base.layers, own: layer}, {**base.dependencies, own: {name}})
+        shape = ((solver.p,), *chunks) if stacked else chunks
+        arrays[product] = da.Array(whole, own, shape, meta=np.empty((0,) * len(shape), np.float32))
+    return arrays
+
+
+def _pick(products: Products, name: str) -> NDArray[np.float32]:
+    return products[name]
+
+
+def _solvers(
+    cube: xr.DataArray, spectra: NDArray[np.float64], names: tuple[str, ...], wanted: tuple[str, ...]
+) -> tuple[Solver | None, Solver]:
+    """The solver for values that are counts over a scale, where the cube says that they are, and the one for any floats."""
+    scale = cube.attrs.get("counts_per_unit")
+    exact = prepare(spectra, names, wanted, float(scale), exact=True) if scale else None
+    return exact, prepare(spectra, names, wanted, schema.NEON_SCALE, exact=False)
+
+
+def _from_values(cube: xr.DataArray, solvers: tuple[Solver | None, Solver]) -> dict[str, Any]:
+    from hsichunk.spectra import solve_spectra
+
+    data = cube.data
+    if not hasattr(data, "dask"):
+        return dict(solve_spectra(np.asarray(data), solvers, asked_for()))
+    if len(data.chunks[2]) > 1:
+        warnings.warn(
+            f"the cube's bands lie in {len(data.chunks[2])} chunks and it is no plain selection of a stored tile; they are "
+            "rechunked to whole spectra, which holds blocks in memory: unmix what clean() gives to avoid that",
+            HsiWarning,
+            stacklevel=3,
+        )
+        side = max(1, math.isqrt((64 << 20) // (data.shape[2] * data.dtype.itemsize)))
+        data = data.rechunk({0: side, 1: side, 2: -1})
+    from dask.base import tokenize
+
+    name = f"unmix-{tokenize(data, solvers)}"
+    graph: dict[Any, Any] = {f"{name}-solvers": solvers}
+    for i in range(data.numblocks[0]):
+        for j in range(data.numblocks[1]):
+            graph[(name, i, j)] = (_solve_block, (data.name, i, j, 0), f"{name}-solvers")
+    return _split(name, graph, [data], data.chunks[:2], solvers[1])
+
+
+def _solve_block(block: NDArray[Any], solvers: tuple[Solver | None, Solver]) -> Products:
+    from hsichunk.spectra import solve_spectra
+
+    return solve_spectra(block, solvers, asked_for())
+
+
+def _label(arrays: dict[str, Any], cube: xr.DataArray, names: tuple[str, ...]) -> xr.Dataset:
+    spatial = {
+        name: coord for name, coord in cube.coords.items() if set(coord.dims) <= {schema.Y, schema.X} and name != schema.ENDMEMBER
+    }
+    variables = {}
+    for name, array in arrays.items():
+        dims = (schema.ENDMEMBER, schema.Y, schema.X) if name in schema.PER_ENDMEMBER else (schema.Y, schema.X)
+        variables[name] = xr.Variable(dims, array, schema.PRODUCT_ATTRS[name])
+        if schema.GRID_MAPPING in spatial:
+            variables[name].encoding["grid_mapping"] = schema.GRID_MAPPING
+    coords = {schema.ENDMEMBER: (schema.ENDMEMBER, list(names), {"long_name": "endmember"})}
+    return xr.Dataset(variables, {**spatial, **coords})

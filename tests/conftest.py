@@ -1,0 +1,46 @@
+"""What several test files need: the real data, headless plots, and the proof that nothing was computed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib, and for the processes that tests start
+
+import dask
+import pytest
+from hypothesis import settings
+
+# The first example of a test may be the one that compiles a kernel.
+settings.register_profile("hsichunk", deadline=None)
+settings.load_profile("hsichunk")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the project; a test that asks for it is skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared/data is not here")
+    return SHARED
+
+
+@contextmanager
+def raise_if_dask_computes() -> Iterator[None]:
+    """Inside the block any dask computation, in whatever scheduler, is an error that names what was asked for."""
+
+    def refuse(graph: Any, keys: Any, **kwargs: Any) -> NoReturn:
+        raise AssertionError(f"dask was asked to compute {str(keys)[:200]}, in a block that must stay lazy")
+
+    with dask.config.set(scheduler=refuse):
+        yield
+
+
+@pytest.fixture
+def no_compute() -> Callable[[], AbstractContextManager[None]]:
+    """`with no_compute(): ...` fails when the block computes anything through dask."""
+    return raise_if_dask_computes
