@@ -9,8 +9,10 @@ The sums are exact (see `hsichunk.solver`), so both ways, and any number of thre
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -103,21 +105,51 @@ def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -
 
     Decodes each stored chunk that holds a kept band and a pixel of the window exactly once.
     """
-    out = empty_products(solver, window.shape)
-    tally = Tally()
-    cy, cx, _ = counts.stored.chunks
-    columns = [
-        (i, j) for i in range(window.top // cy, -(-window.bottom // cy)) for j in range(window.left // cx, -(-window.right // cx))
-    ]
+    whole, tally = empty_products(solver, window.shape), Tally()
+    for part, products, share in stream_window(counts, solver, window, threads, window.shape[0]):
+        rows = slice(part.top - window.top, part.bottom - window.top)
+        cols = slice(part.left - window.left, part.right - window.left)
+        for name, values in products.items():
+            whole[name][..., rows, cols] = values
+        tally.add(share)
+    return whole, tally
+
+
+def stream_window(
+    counts: Counts, solver: Solver, window: Window, threads: int, rows: int
+) -> Iterator[tuple[Window, Products, Tally]]:
+    """The same part by part, each about `rows` high (whole columns at least), so that a window need not fit in memory."""
     groups = _band_chunks(counts)
     with one_blas_thread():
-        if len(groups) * counts.stored.chunk_bytes <= SMALL_COLUMN:
-            for part in in_parallel(lambda c: _small_column(counts, solver, window, c, groups, out), columns, threads):
-                tally.add(part)
+        if is_small(counts):
+            for part in _cut_rows(window, counts.stored.chunks[0], rows):
+                out, tally = empty_products(solver, part.shape), Tally()
+                work = partial(_small_column, counts, solver, part, groups, out)
+                for share in in_parallel(work, _columns(counts.stored, part), threads):
+                    tally.add(share)
+                yield part, out, tally
         else:
-            for column in columns:
-                tally.add(_large_column(counts, solver, window, column, groups, out, threads))
-    return out, tally
+            for column in _columns(counts.stored, window):
+                yield from _large_column(counts, solver, window, column, groups, threads, rows)
+
+
+def is_small(counts: Counts) -> bool:
+    """Whether a column is little enough for one thread to work it alone, whole spectra at a time."""
+    return len(_band_chunks(counts)) * counts.stored.chunk_bytes <= SMALL_COLUMN
+
+
+def _columns(stored: StoredArray, window: Window) -> list[tuple[int, int]]:
+    cy, cx, _ = stored.chunks
+    down = range(window.top // cy, -(-window.bottom // cy))
+    return [(i, j) for i in down for j in range(window.left // cx, -(-window.right // cx))]
+
+
+def _cut_rows(window: Window, unit: int, rows: int) -> Iterator[Window]:
+    """A window cut across at multiples of `unit`, about `rows` apart."""
+    step = max(1, rows // unit) * unit
+    edges = [window.top, *range((window.top // step + 1) * step, window.bottom, step), window.bottom]
+    for top, bottom in pairwise(edges):
+        yield Window(top, bottom, window.left, window.right)
 
 
 @dataclass(frozen=True)
@@ -183,7 +215,7 @@ def _pixels(counts: Counts, chunk: NDArray[Any], rows: slice, valid: NDArray[np.
 
 
 def _small_column(
-    counts: Counts, solver: Solver, window: Window, column: tuple[int, int], groups: list[_BandChunk], out: Products
+    counts: Counts, solver: Solver, window: Window, groups: list[_BandChunk], out: Products, column: tuple[int, int]
 ) -> Tally:
     """One thread, one column: all its chunks inflated into rows of whole spectra, then sums slab by slab."""
     stored, part = counts.stored, _part(counts.stored, window, column)
@@ -270,51 +302,62 @@ def _large_column(
     window: Window,
     column: tuple[int, int],
     groups: list[_BandChunk],
-    out: Products,
     threads: int,
-) -> Tally:
-    """All threads, one column: group after group of chunks inflated, and its share added to running sums."""
-    stored, part = counts.stored, _part(counts.stored, window, column)
-    n = (part.rows.stop - part.rows.start) * stored.chunks[1]
-    valid = np.ones(n, np.bool_)
-    total = np.zeros((solver.sums, n))
-    slabs = [slice(start, min(start + BAND_SLAB, n)) for start in range(0, n, BAND_SLAB)]
+    rows: int,
+) -> Iterator[tuple[Window, Products, Tally]]:
+    """All threads, one column: its sums, then its products strip by strip."""
+    cy, width, _ = counts.stored.chunks
+    top, left = column[0] * cy, column[1] * width
+    here = Window(max(window.top, top), min(window.bottom, top + cy), max(window.left, left), min(window.right, left + width))
+    total, valid = _running_sums(counts, solver, column, slice(here.top - top, here.bottom - top), groups, threads)
+    decoded = Tally(chunks=len(groups), bytes=len(groups) * counts.stored.chunk_bytes)
+    for part in _cut_rows(here, 1, rows):
+        out = empty_products(solver, part.shape)
+        tally, decoded = decoded, Tally()
+        high = max(1, FINISH_SLAB // width)
+        slabs = [range(r, min(r + high, part.bottom)) for r in range(part.top, part.bottom, high)]
+
+        def finish(slab: range, out: Products = out, part: Window = part) -> Tally:
+            at = slice((slab.start - here.top) * width, (slab.stop - here.top) * width)
+            to = slice(slab.start - part.top, slab.stop - part.top)
+            cols = slice(here.left - left, here.right - left)
+            place = _Part(to, cols, to, slice(0, part.right - part.left))
+            return _finish(solver, total[:, at], valid[at], out, place, width)
+
+        for share in in_parallel(finish, slabs, threads):
+            tally.add(share)
+        yield part, out, tally
+
+
+def _running_sums(
+    counts: Counts, solver: Solver, column: tuple[int, int], rows: slice, groups: list[_BandChunk], threads: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Sums of some rows of a large column: group after group of chunks inflated, its share added, the next."""
+    stored = counts.stored
+    n = (rows.stop - rows.start) * stored.chunks[1]
+    valid, total = np.ones(n, np.bool_), np.zeros((solver.sums, n))
+    starts = range(0, n, BAND_SLAB)
+    lots = [starts[i :: 4 * threads] for i in range(min(4 * threads, len(starts)))]
     together = max(1, GROUP_BANDS // stored.chunks[2])
     held: list[Any] = [None] * together
-
-    def inflate(item: tuple[int, _BandChunk]) -> None:
-        position, group = item
-        with stored.opened() as handle:
-            chunk = stored.chunk(handle, (*column, group.number))
-        held[position] = _pixels(counts, chunk, part.rows, valid)
-
+    add = _add_bands if stored.chunks[2] == 1 else _add_chunks
     for start in range(0, len(groups), together):
         batch = groups[start : start + together]
+
+        def inflate(item: tuple[int, _BandChunk]) -> None:
+            position, group = item
+            with stored.opened() as handle:
+                chunk = stored.chunk(handle, (*column, group.number))
+            held[position] = _pixels(counts, chunk, rows, valid)
+
+        def work(lot: range, batch: list[_BandChunk] = batch) -> None:
+            for begin in lot:
+                at = slice(begin, min(begin + BAND_SLAB, n))
+                add(counts, solver, held[: len(batch)], batch, at, total[:, at], valid[at])
+
         in_parallel(inflate, enumerate(batch), threads)
-        bands = slice(batch[0].start, batch[-1].stop)
-        add = _add_bands if stored.chunks[2] == 1 else _add_chunks
-        lots = [slabs[i :: 4 * threads] for i in range(4 * threads)]
-
-        def work(lot: list[slice], add: Any = add, batch: Any = batch, bands: slice = bands) -> None:
-            for at in lot:
-                add(counts, solver, held[: len(batch)], batch, bands, at, total[:, at], valid[at])
-
         in_parallel(work, lots, threads)
-    tally = Tally(chunks=len(groups), bytes=len(groups) * stored.chunk_bytes)
-    held.clear()
-    width = stored.chunks[1]
-    step = max(1, FINISH_SLAB // width)
-    strips = [range(r, min(r + step, n // width)) for r in range(0, n // width, step)]
-
-    def finish(strip: range) -> Tally:
-        at = slice(strip.start * width, strip.stop * width)
-        top = part.to_rows.start
-        place = _Part(part.rows, part.cols, slice(top + strip.start, top + strip.stop), part.to_cols)
-        return _finish(solver, total[:, at], valid[at], out, place, width)
-
-    for share in in_parallel(finish, strips, threads):
-        tally.add(share)
-    return tally
+    return total, valid
 
 
 def _add_bands(
@@ -322,13 +365,12 @@ def _add_bands(
     solver: Solver,
     held: Sequence[NDArray[np.int16]],
     batch: Sequence[_BandChunk],
-    bands: slice,
     at: slice,
     total: NDArray[np.float64],
     valid: NDArray[np.bool_],
 ) -> None:
     """One band a chunk: worked band-major, as it is stored."""
-    del batch
+    bands = slice(batch[0].start, batch[-1].stop)
     shape = (len(held), at.stop - at.start)
     x, ln = _scratch("x", shape, np.float64), _scratch("ln", shape, np.float64)
     logs, xl, marker = _operands(solver, total, counts.no_data)
@@ -344,13 +386,12 @@ def _add_chunks(
     solver: Solver,
     held: Sequence[NDArray[np.int16]],
     batch: Sequence[_BandChunk],
-    bands: slice,
     at: slice,
     total: NDArray[np.float64],
     valid: NDArray[np.bool_],
 ) -> None:
     """Several bands a chunk: worked pixel-major, as they are stored."""
-    n = at.stop - at.start
+    bands, n = slice(batch[0].start, batch[-1].stop), at.stop - at.start
     rows = _scratch("rows", (n, bands.stop - bands.start + sums.LANES), np.int16)
     for pixels, group in zip(held, batch, strict=True):
         for first, count, to in group.runs:

@@ -20,9 +20,9 @@ _TOLERANCE: Final = 0.01  # of a pixel
 def north_up(data: xr.DataArray) -> tuple[xr.DataArray, Affine | None, Any]:
     """Give data with y descending and x ascending, its transform (None if nothing tells), and its CRS (or None).
 
-    data: (..., y, x), lazy or not; only flipped, never computed. The stored GeoTransform counts where it agrees with the
-    coordinates, which slicing and flipping leave behind; else the coordinates, which are pixel centres. Raises HsiError
-    for coordinates that are not evenly spaced.
+    data: (..., y, x), lazy or not; only flipped, never computed. The stored GeoTransform counts where it agrees with
+    the coordinates (slicing changes these alone), else they do, as pixel centres. Raises HsiError for coordinates that
+    are not evenly spaced.
     """
     import rioxarray  # noqa: F401  (gives DataArray.rio)
     from affine import Affine
@@ -60,7 +60,9 @@ def _transform(data: xr.DataArray) -> Affine | None:
 def _stored(data: xr.DataArray) -> Affine | None:
     from affine import Affine
 
-    text = data.coords[data.rio.grid_mapping].attrs.get("GeoTransform") if data.rio.grid_mapping in data.coords else None
+    text = (
+        data.coords[data.rio.grid_mapping].attrs.get("GeoTransform") if data.rio.grid_mapping in data.coords else None
+    )
     return Affine.from_gdal(*np.fromstring(text, sep=" ")) if text is not None else None
 
 

@@ -38,7 +38,7 @@ class Sample:
 
 def draw(cube: xr.DataArray, size: int | None, share: float, seed: int) -> Sample:
     """About `size` pixels of a cube (None: all), from a `share` of its cells; those with no-data are left out."""
-    down, across = _places(cube[schema.Y].values, descending=True), _places(cube[schema.X].values, descending=False)
+    down, across = places(cube[schema.Y].values, descending=True), places(cube[schema.X].values, descending=False)
     rows, cols = choose(down, across, size, share, seed)
     order = np.lexsort((across[cols], down[rows]))
     rows, cols = rows[order], cols[order]
@@ -52,7 +52,7 @@ def draw(cube: xr.DataArray, size: int | None, share: float, seed: int) -> Sampl
     )
 
 
-def _places(coordinate: NDArray[Any], *, descending: bool) -> NDArray[np.int64]:
+def places(coordinate: NDArray[Any], *, descending: bool) -> NDArray[np.int64]:
     """Whole-number place of each pixel on the grid that goes through all tiles of the same pixel size."""
     values = np.asarray(coordinate, np.float64)
     if len(values) < 2:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from . import schema
-from .errors import HsiError
+from hsichunk import schema
+from hsichunk.errors import HsiError
 
-# What says how stored counts become reflectance is no longer true of scaled values.
-_OF_STORED_COUNTS = (schema.SCALE, schema.NO_DATA, "standard_name")
+# What says how counts become reflectance is no longer true of scaled values.
+_OF_COUNTS = (schema.SCALE, schema.NO_DATA, "counts_per_unit", "standard_name")
 
 
 def minmax(spectra: xr.DataArray) -> xr.DataArray:
@@ -39,7 +39,7 @@ def minmax(spectra: xr.DataArray) -> xr.DataArray:
 
     scaled: xr.DataArray = xr.apply_ufunc(_scale, values, low, high, dask="parallelized", output_dtypes=[np.float64])
     scaled.name = spectra.name
-    scaled.attrs = {key: value for key, value in spectra.attrs.items() if key not in _OF_STORED_COUNTS}
+    scaled.attrs = {key: value for key, value in spectra.attrs.items() if key not in _OF_COUNTS}
     scaled.attrs |= {"units": "1", "long_name": f"{spectra.attrs.get('long_name', 'spectra')}, min-max scaled"}
     return scaled
 

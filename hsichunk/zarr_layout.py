@@ -60,10 +60,10 @@ def restored(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def aligned(variable: xr.DataArray, grid: Mapping[str, int]) -> xr.DataArray:
-    """Lazy data in blocks of whole stored chunks; NumPy data as they are."""
+    """Lazy data in blocks of stored chunks; NumPy data as they are."""
     if variable.chunks is None and variable.variable._in_memory:
         return variable
-    return variable.chunk({dim: side for dim, side in grid.items() if dim in variable.dims})
+    return variable.chunk(dict(zip(variable.dims, _chunk_shape(variable, grid), strict=True)))
 
 
 def encoding(dataset: xr.Dataset, grid: Mapping[str, int]) -> dict[Any, dict[str, Any]]:
@@ -77,11 +77,9 @@ def encoding(dataset: xr.Dataset, grid: Mapping[str, int]) -> dict[Any, dict[str
         n: {"_FillValue": None} for n, c in dataset.coords.items() if c.dtype.kind == "f"
     }
     for name, variable in dataset.data_vars.items():
-        entry: dict[str, Any] = {"compressors": compressor}
-        if is_map(variable):
-            entry["chunks"] = _chunk_shape(variable, grid)
-            if GRID_MAPPING in dataset.coords:
-                entry["grid_mapping"] = GRID_MAPPING
+        entry: dict[str, Any] = {"compressors": compressor, "chunks": _chunk_shape(variable, grid)}
+        if GRID_MAPPING in dataset.coords and is_map(variable):
+            entry["grid_mapping"] = GRID_MAPPING
         if variable.dtype.kind == "f":
             entry |= {"_FillValue": np.nan, "fill_value": np.nan}
         elif variable.dtype == np.uint8:
@@ -91,5 +89,7 @@ def encoding(dataset: xr.Dataset, grid: Mapping[str, int]) -> dict[Any, dict[str
 
 
 def _chunk_shape(variable: xr.DataArray, grid: Mapping[str, int]) -> tuple[int, ...]:
+    if not is_map(variable):
+        return variable.shape  # spectra and the like
     layers = max(1, _CHUNK_BYTES // (grid[Y] * grid[X] * variable.dtype.itemsize))
     return tuple(grid[str(dim)] if dim in grid else min(size, layers) for dim, size in variable.sizes.items())

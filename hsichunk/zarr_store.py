@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,13 +14,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from hsichunk.errors import HsiError
-from hsichunk.schema import ENDMEMBER, X, Y
+from hsichunk.schema import ALL_PRODUCTS, ENDMEMBER, GRID_MAPPING, SAM_CLASS, SID_CLASS, X, Y
 from hsichunk.staging import staging, sync, sync_one
 from hsichunk.zarr_layout import aligned, chunk_grid, encoding, is_map, restored, storable
 
 if TYPE_CHECKING:
     import zarr
 
+_ORDER: Final = (*ALL_PRODUCTS, SAM_CLASS, SID_CLASS)
 _STORE_FILES: Final = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 
@@ -84,11 +85,13 @@ def write_block(
     cols: slice,
     *,
     durable: bool = False,
+    whole: bool = True,
 ) -> None:
     """Write blocks {name: (..., rows, columns)} at pixels [rows, cols] of a store made by `create`.
 
-    Blocks cover whole stored chunks, so that many threads and processes may write at once. A chunk of nothing but no
-    data leaves no file. durable: return when the chunks are on the disk, for a ledger that is written afterwards.
+    Blocks cover whole stored chunks, so that many threads and processes may write at once; `whole=False` allows others,
+    for a single writer. A chunk of nothing but no data leaves no file. durable: return when the chunks are on the disk,
+    for a ledger that is written afterwards.
     Raises HsiError, before anything is written, for an unknown name, a wrong shape or a misaligned region.
     """
     import zarr
@@ -96,7 +99,7 @@ def write_block(
     group = store if isinstance(store, zarr.Group) else zarr.open_group(store, mode="r+")
     arrays = {name: _map_of(group, name) for name in blocks}
     for name, block in blocks.items():
-        _check_region(name, arrays[name], block, rows, cols)
+        _check_region(name, arrays[name], block, rows, cols, whole)
     for name, block in blocks.items():
         try:
             arrays[name][..., rows, cols] = block
@@ -104,6 +107,21 @@ def write_block(
                 _sync_region(arrays[name], rows, cols)
         except OSError as error:
             raise HsiError(f"writing {name} to {group.store_path} failed: {error}") from error
+
+
+def add(path: str | Path, variable: xr.DataArray) -> None:
+    """Add one lazy map to an existing store, on the chunk grid of its maps; computed block by block.
+
+    For a store that no reader uses yet: the map is there before all of it is written.
+    """
+    dataset = storable(variable.to_dataset())
+    grid = {dim: side for dim, side in chunk_grid(open_store(path)).items()}
+    dataset = dataset.map(aligned, keep_attrs=True, grid=grid)
+    new = dataset.drop_vars([name for name in dataset.coords if name != GRID_MAPPING])
+    try:
+        new.to_zarr(path, mode="a", zarr_format=3, consolidated=False, encoding=encoding(new, grid))
+    except OSError as error:
+        raise HsiError(f"writing {variable.name} to {path} failed: {error}") from error
 
 
 def open_store(path: str | Path) -> xr.Dataset:
@@ -118,7 +136,12 @@ def open_store(path: str | Path) -> xr.Dataset:
         raise HsiError(f"{path} is no Zarr store that can be read ({reason}); give the folder of one") from error
     if ENDMEMBER in dataset.dims:
         dataset = dataset.chunk({ENDMEMBER: -1})
-    return restored(dataset)
+    maps = {name: dataset[name] for name in sorted(dataset.data_vars, key=_place)}  # folders are listed in any order
+    return restored(dataset.drop_vars(maps).assign(maps))
+
+
+def _place(name: Hashable) -> tuple[int, str]:
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER), str(name)
 
 
 def _as_dataset(products: xr.Dataset | xr.DataArray) -> xr.Dataset:
@@ -171,11 +194,13 @@ def _map_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
     return found
 
 
-def _check_region(name: str, array: zarr.Array[Any], block: npt.NDArray[Any], rows: slice, cols: slice) -> None:
+def _check_region(
+    name: str, array: zarr.Array[Any], block: npt.NDArray[Any], rows: slice, cols: slice, whole: bool
+) -> None:
     for axis, part in ((-2, rows), (-1, cols)):
         size, side = array.shape[axis], array.chunks[axis]
-        whole = part.start % side == 0 and (part.stop % side == 0 or part.stop == size)
-        if not (0 <= part.start < part.stop <= size and whole):
+        fits = not whole or (part.start % side == 0 and (part.stop % side == 0 or part.stop == size))
+        if not (0 <= part.start < part.stop <= size and fits):
             raise HsiError(
                 f"{name}: pixels {part.start} to {part.stop} of {size} are not whole stored chunks of {side}; "
                 "write whole ones, as two writers of one chunk undo each other"

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by scripts/demo and scripts/test: goes to the project's root and has a .venv there that fits.
 #
 #   use_venv core     the package as its users have it
@@ -48,7 +49,8 @@ find_python() {
         0)
             stamp=$(printf '%s\n' "$answer" | sed -n 1p)
             python=$(printf '%s\n' "$answer" | sed -n 2p)
-            return
+            [ -z "$python" ] || return 0
+            problem="$candidate does not run as Python; name a Python 3.11 or newer: PYTHON=/path/to/python3 $script"
             ;;
         3) [ -z "${PYTHON:-}" ] || problem="$PYTHON is older than Python 3.11; name a newer one, or leave PYTHON unset" ;;
         4) problem="$candidate has no venv and ensurepip; install them (Debian, Ubuntu: apt install python3-venv)" ;;
@@ -64,12 +66,15 @@ is_fresh() {
 
 # The stamps go first and come back last: whatever stops this in between, the next call notices.
 fill_venv() {
-    if ! is_fresh core; then
+    is_fresh core && keep=yes || keep=no
+    rm -f .venv/.stamp-core .venv/.stamp-test
+    if [ "$keep" = yes ]; then
+        printf '%s: adding the tools of scripts/test to .venv\n' "$script" >&2
+    else
         printf '%s: making .venv with %s; this takes a minute or two\n' "$script" "$python" >&2
         rm -rf .venv
         "$python" -m venv .venv || die "$python cannot make a virtual environment; its lines above say why"
     fi
-    rm -f .venv/.stamp-core .venv/.stamp-test
     case $1 in core) project=. ;; *) project=".[$1]" ;; esac
     .venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
         --constraint scripts/constraints.txt --editable "$project" ||

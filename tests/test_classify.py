@@ -21,8 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+import hsichunk as hsi
 from hsichunk import schema
-from hsichunk.classify import classify, score_range
+from hsichunk.classification import classify, score_range
 from hsichunk.errors import HsiError
 
 SCENES = ("samson", "dlr", "neon")
@@ -197,6 +198,43 @@ def test_pixels_without_data_leave_the_others_as_they_are(shared: Path) -> None:
         label = classify(labelled(holes), threshold, relative=True).values
         assert (label[lost] == 255).all()
         assert_array_equal(label[~lost], oracle.threshold_rule(distances[:, ~lost].T, threshold))
+
+
+# From reflectance to labels
+
+
+def opened(shared: Path, name: str) -> tuple[Any, Any, xr.DataArray, xr.DataArray]:
+    """Whole counts over 10000 as float64 and as a labelled cube, and the endmembers likewise."""
+    cube, endmembers = scene(shared, name)
+    counts = np.round(cube * 10000).astype(np.int16)
+    labelled_cube = hsi.as_cube(counts, np.arange(cube.shape[2]) + 400.0, scale=10000.0)
+    coords = {"endmember": [f"EM{i}" for i in range(1, len(endmembers) + 1)], "wavelength": labelled_cube.wavelength}
+    return counts / 10000.0, endmembers, labelled_cube, xr.DataArray(endmembers, coords, ("endmember", "wavelength"))
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_scaled_unmixed_and_labelled_as_pysptools_does(shared: Path, name: str) -> None:
+    values, endmembers, cube, em = opened(shared, name)
+    threshold = lists_for(len(endmembers))
+    distances = np.moveaxis(oracle.sam_map(values, endmembers), -1, 0)
+    expected = oracle.sam_classify(values, endmembers, threshold)
+    for form in (cube, cube.chunk(y=7, x=9)):
+        angle = hsi.unmix(hsi.minmax(form), hsi.minmax(em), ("sam",)).sam
+        margin = 2 * float(np.abs(angle.values - distances).max())  # it rounds cosines to 1e-7
+        assert margin < 1e-4
+        label = hsi.classify(angle, threshold, relative=True)
+        compare(label, expected, decided(distances, relative_limits(distances, threshold), margin))
+
+
+@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("metric", ["sam", "sid"])
+def test_unmixed_and_labelled_with_the_nearest(shared: Path, name: str, metric: str) -> None:
+    values, endmembers, cube, em = opened(shared, name)
+    if metric == "sid":  # which reads reflectance below the floor as the floor
+        values, endmembers = np.maximum(values, schema.SID_FLOOR), np.maximum(endmembers, schema.SID_FLOOR)
+    distances = divergences(values, endmembers) if metric == "sid" else angles(values, endmembers)
+    label = hsi.classify(hsi.unmix(cube, em, (metric,))[metric], 3.2)
+    compare(label, oracle.nearest(metric.upper(), values, endmembers) + 1, decided(distances, 3.2, 1e-5))
 
 
 # The rules by hand

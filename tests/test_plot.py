@@ -245,7 +245,21 @@ def test_rgb_puts_each_band_in_its_channel() -> None:
     first, last = colors(ax)[0, 0, :3], colors(ax)[-1, -1, :3]
     assert first[:2].tolist() == [0, 0] and first[2] > 0.9
     assert last[:2].tolist() == [1, 1] and last[2] < 0.1
-    assert ax.get_title() == "red 660, green 550, blue 480 nm"
+    assert ax.get_title() == "RGB 660, 550, 480 nm"
+
+
+def test_a_layer_of_the_tile_is_drawn_without_its_ignored_value() -> None:
+    layer = make_layer()
+    layer[2, 3] = -9999
+    ax = plot.map(layer.assign_attrs(Data_Ignore_Value=-9999.0))
+    assert np.argwhere(alpha(ax) == 0).tolist() == [[2, 3]]
+    assert ax.images[0].get_clim()[0] >= 0
+    assert ax.images[0].colorbar.ax.get_ylabel().startswith("root mean square residual")
+
+
+def test_a_map_of_one_endmember_is_named() -> None:
+    ax = plot.map(make_abundance().sel(endmember="EM2"))
+    assert ax.get_title() == "abundance EM2"
 
 
 # how much is read

@@ -22,7 +22,11 @@ from hsichunk.scaling import minmax
 def cube(values: Any) -> xr.DataArray:
     rows, columns, bands = values.shape
     coords = {"y": np.arange(rows) * -1.0, "x": np.arange(columns) * 1.0, "wavelength": 400.0 + np.arange(bands)}
-    attrs = schema.PRODUCT_ATTRS[schema.REFLECTANCE] | {schema.SCALE: 10000.0, schema.NO_DATA: -9999.0}
+    attrs = schema.PRODUCT_ATTRS[schema.REFLECTANCE] | {
+        schema.SCALE: 10000.0,
+        schema.NO_DATA: -9999.0,
+        "counts_per_unit": 10000.0,
+    }
     dims = ("y", "x", "wavelength")
     return xr.DataArray(values, coords | {"spatial_ref": 0}, dims, schema.REFLECTANCE, attrs)
 

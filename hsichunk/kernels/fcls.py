@@ -19,16 +19,22 @@ from numba import njit
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
 
-PIXELS, PIVOTS, MOST_PIVOTS, FALLBACKS, RESETS = range(5)  # what `stats` counts
+kernel = njit(nogil=True, cache=True, error_model="numpy")
+
+PIXELS, PIVOTS, MOST_PIVOTS, FALLBACKS, RESETS = range(5)  # what `stats` counts; nothing is reset since every map has its place
 
 MAX_MAPPED = 13  # endmembers up to which the maps of all supports fit 16 MiB; beyond, supports are factorised per pixel
 SLAB = 256  # pixels that share one visit to the cache
+GAP = 8  # keeps the rows of a slab from falling on the same cache lines
 LANES = 4  # rows of a map that are summed side by side
 PATIENCE = 3  # block exchanges without gain before single ones
 ROUNDING = 8 * 2.0**-52  # a multiplier below this share of its terms is zero
-SINGULAR = 1e-14  # a Cholesky pivot below this share of the scale is none
-UNKNOWN, REGULAR, DEPENDENT = 0, 1, 2  # supports: map not built, map built, has none
+SINGULAR = 1e-14  # a pivot below this share of the scale is none
+STEEP = 1e4  # coefficients above this, over the scale, call for a step of refinement
+UNKNOWN, PLAIN, ROUGH, DEPENDENT = 0, 1, 2, 3  # map not built, built, built and to be refined, has none
+SOLVED, PENDING, FAILED = 0, 1, 2  # pixels
 
 
 class Table(NamedTuple):
@@ -37,17 +43,24 @@ class Table(NamedTuple):
     gram: Floats  # (p, p) the matrix that the maps are of, as given; NaN before the first use
     scaled: Floats  # (p, p) the same over `scale`
     scale: Floats  # (1,) the power of two just above the largest diagonal element
-    known: npt.NDArray[np.uint8]  # (2^p,) UNKNOWN, REGULAR or DEPENDENT; bit i of the index is endmember i
-    maps: Floats  # (2^p, rows / 4, p + 2, 4) coefficients of b, constant, rounding of each row
+    known: Bytes  # (2^p,) state of each map; bit i of the index is endmember i; beyond 13 endmembers the full support alone
+    maps: Floats  # (2^p, rows / 4, p + 2, 4) coefficients of b, the constant, and the rounding of each row
+    cap: Ints  # (1,) supports tried on a pixel before the fallback
     members: Ints  # (p + 1,)
+    inside: Bools  # (p,)
     factor: Floats  # (p + 1, p + 2)
     right: Floats  # (p, p)
     vectors: Floats  # (6, p + 4)
-    slab: Floats  # (3, p, SLAB) products, abundances, residuals
+    slab: Floats  # (4, p, SLAB + GAP) products, abundances, residuals, corrections
+    rows: Floats  # (3, SLAB)
+    state: Bytes  # (SLAB,)
 
 
-def new_table(p: int) -> Table:
-    """An empty table for p endmembers, at most 16 MiB."""
+def new_table(p: int, cap: int | None = None) -> Table:
+    """An empty table for p endmembers, at most 16 MiB. It serves any Gram matrix, forgetting the maps of the one before.
+
+    A pixel takes the fallback after `cap` supports (64 + 4 p unless told); at cap = 0 every pixel does.
+    """
     supports = 2**p if p <= MAX_MAPPED else 1
     return Table(
         gram=np.full((p, p), np.nan),
@@ -55,17 +68,21 @@ def new_table(p: int) -> Table:
         scale=np.ones(1),
         known=np.zeros(supports, np.uint8),
         maps=np.empty((supports, -(-p // LANES), p + 2, LANES)),
+        cap=np.array([64 + 4 * p if cap is None else cap], np.int64),
         members=np.zeros(p + 1, np.int64),
+        inside=np.zeros(p, np.bool_),
         factor=np.empty((p + 1, p + 2)),
         right=np.empty((p, p)),
         vectors=np.zeros((6, p + LANES)),
-        slab=np.zeros((3, p, SLAB + 8)),
+        slab=np.zeros((4, p, SLAB + GAP)),
+        rows=np.zeros((3, SLAB)),
+        state=np.zeros(SLAB, np.uint8),
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _bind(gram: Floats, table: Table) -> None:
-    """Empty the table if its maps are of another Gram matrix."""
+    """Forget the maps if they are of another Gram matrix."""
     p = gram.shape[0]
     same = True
     largest = 0.0
@@ -89,89 +106,93 @@ def _bind(gram: Floats, table: Table) -> None:
             table.scaled[i, j] = gram[i, j] / scale
 
 
-@njit(nogil=True, cache=True)
-def _factorise(gram: Floats, members: Ints, m: int, factor: Floats) -> bool:
-    """Cholesky factor of the Gram matrix of the differences from the first member; False if it has none."""
+@kernel
+def _factorise(gram: Floats, inside: Bools, members: Ints, factor: Floats) -> int:
+    """Number of members of a support, the members, and the Cholesky factor (diagonal inverted) of H; 0 if it has none.
+
+    H is the Gram matrix of the members' differences from the first one, which takes the place of the sum to one.
+    """
+    m = 0
+    for i in range(inside.size):
+        if inside[i]:
+            members[m] = i
+            m += 1
     r = members[0]
-    for i in range(m - 1):
-        u = members[i + 1]
-        for j in range(i + 1):
-            v = members[j + 1]
+    for j in range(m - 1):
+        v = members[j + 1]
+        for i in range(j, m - 1):
+            u = members[i + 1]
             value = (gram[u, v] - gram[u, r]) - (gram[r, v] - gram[r, r])
             for k in range(j):
                 value -= factor[i, k] * factor[j, k]
             if i > j:
-                factor[i, j] = value / factor[j, j]
+                factor[i, j] = value * factor[j, j]
             elif value > SINGULAR:
-                factor[i, i] = np.sqrt(value)
+                factor[j, j] = 1.0 / np.sqrt(value)
             else:
-                return False
-    return True
+                return 0
+    return m
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _build(inside: Bools, at: int, table: Table) -> None:
     """Write the map of a support: row t gives a_t if t is on it, else its multiplier over the scale.
 
-    With r the first member, c = b - G[:, r] and H the Gram matrix of the differences e_k - e_r: on the support
-    H a = c - c_r, off it w_j = h_j'a - (c_j - c_r). Rows are solved one by one (not columns), which keeps the error
-    of a row times a consistent b proportional to the condition of H, not to its square.
+    With r the first member and c = b - G[:, r]: on the support H a = c - c_r, off it w_j = h_j'a - (c_j - c_r). Each row
+    is a solution of its own with H (rows, not columns), which keeps its error times a consistent b proportional to the
+    condition of H, not to its square.
     """
     gram, factor, right, members = table.scaled, table.factor, table.right, table.members
-    p = gram.shape[0]
-    m = 0
-    for i in range(p):
-        if inside[i]:
-            members[m] = i
-            m += 1
-    if not _factorise(gram, members, m, factor):
+    p = inside.size
+    m = _factorise(gram, inside, members, factor)
+    if m == 0:
         table.known[at] = DEPENDENT
         return
-    table.known[at] = REGULAR
     r = members[0]
-    for k in range(1, m):
-        u = members[k]
+    for k in range(m - 1):
+        u = members[k + 1]
         for t in range(p):
             if inside[t]:
-                right[k - 1, t] = -1.0 if t == r else 0.0
+                right[k, t] = -1.0 if t == r else 0.0
             else:
-                right[k - 1, t] = (gram[u, t] - gram[u, r]) - (gram[r, t] - gram[r, r])
-        right[k - 1, u] = 1.0
+                right[k, t] = (gram[u, t] - gram[u, r]) - (gram[r, t] - gram[r, r])
+        right[k, u] = 1.0
     for k in range(m - 1):
         for i in range(k):
             for t in range(p):
                 right[k, t] -= factor[k, i] * right[i, t]
         for t in range(p):
-            right[k, t] /= factor[k, k]
+            right[k, t] *= factor[k, k]
     for k in range(m - 2, -1, -1):
         for i in range(k + 1, m - 1):
             for t in range(p):
                 right[k, t] -= factor[i, k] * right[i, t]
         for t in range(p):
-            right[k, t] /= factor[k, k]
+            right[k, t] *= factor[k, k]
     _store(inside, m, at, table)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _store(inside: Bools, m: int, at: int, table: Table) -> None:
     """From solved rows to coefficients of b as given (not scaled), the constant and the rounding of each row."""
     gram, right, members, scale = table.scaled, table.right, table.members, table.scale[0]
     maps = table.maps[at]
-    p = gram.shape[0]
+    p = inside.size
     r = members[0]
+    table.known[at] = PLAIN
     maps[:] = 0.0
     for t in range(p):
         block, lane = t // LANES, t % LANES
-        total = 0.0
-        size = 0.0
-        constant = 0.0
-        for k in range(1, m):
-            u = members[k]
-            value = right[k - 1, t]
+        total, size, constant = 0.0, 0.0, 0.0
+        for k in range(m - 1):
+            u = members[k + 1]
+            value = right[k, t]
             total += value
             size += abs(value)
             constant -= value * (gram[u, r] - gram[r, r])
             maps[block, u, lane] = value / scale
+        if size > STEEP:
+            table.known[at] = ROUGH
         if inside[t]:
             maps[block, r, lane] = -total / scale
             maps[block, p, lane] = constant + (1.0 if t == r else 0.0)
@@ -182,9 +203,9 @@ def _store(inside: Bools, m: int, at: int, table: Table) -> None:
             maps[block, p + 1, lane] = -ROUNDING * (2.0 + size + abs(1.0 - total)) / scale
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _apply(maps: Floats, at: int, b: Floats, one: float, z: Floats) -> None:
-    """z = map of (b, one)."""
+    """z (p,) = one map of (b, one)."""
     p = maps.shape[2] - 2
     for block in range(maps.shape[1]):
         z0 = maps[at, block, p, 0] * one
@@ -202,72 +223,80 @@ def _apply(maps: Floats, at: int, b: Floats, one: float, z: Floats) -> None:
         z[LANES * block + 3] = z3
 
 
-@njit(nogil=True, cache=True)
-def _direct(b: Floats, inside: Bools, table: Table, z: Floats, floor: Floats) -> bool:
-    """Abundances on a support and multipliers off it by one factorisation, for when there are too many supports to keep."""
-    gram, factor, members, scale = table.scaled, table.factor, table.members, table.scale[0]
+@kernel
+def _refine(gram: Floats, maps: Floats, at: int, inside: Bools, b: Floats, z: Floats, rest: Floats, step: Floats) -> None:
+    """One step of iterative refinement: the map of what is left of b adds to the abundances and is the multipliers."""
     p = b.size
-    m = 0
+    first = -1
+    missing = 1.0
+    for j in range(p):
+        rest[j] = b[j]
     for i in range(p):
         if inside[i]:
-            members[m] = i
-            m += 1
-    if not _factorise(gram, members, m, factor):
-        return False
+            first = i if first < 0 else first
+            missing -= z[i]
+            for j in range(p):
+                rest[j] -= gram[i, j] * z[i]
+    level = rest[first]
+    for j in range(p):
+        rest[j] -= level
+    _apply(maps, at, rest, missing, step)
+    for i in range(p):
+        z[i] = z[i] + step[i] if inside[i] else step[i]
+
+
+@kernel
+def _direct(b: Floats, scale: float, gram: Floats, inside: Bools, members: Ints, factor: Floats, z: Floats, x: Floats) -> float:
+    """The same numbers without a map, where there are too many supports to keep; gives the rounding, 1 if there is none."""
+    p = b.size
+    m = _factorise(gram, inside, members, factor)
+    if m == 0:
+        return 1.0
     r = members[0]
     for k in range(m - 1):
         u = members[k + 1]
-        value = (b[u] - b[r]) / scale - (gram[u, r] - gram[r, r])
-        for i in range(k):
-            value -= factor[k, i] * floor[i]
-        floor[k] = value / factor[k, k]
-    for k in range(m - 2, -1, -1):
-        value = floor[k]
-        for i in range(k + 1, m - 1):
-            value -= factor[i, k] * floor[i]
-        floor[k] = value / factor[k, k]
-    for i in range(p):
-        z[i] = 0.0
-    z[r] = 1.0
-    size = 0.0
+        x[k] = (b[u] - b[r]) / scale - (gram[u, r] - gram[r, r])
     for k in range(m - 1):
-        z[members[k + 1]] = floor[k]
-        z[r] -= floor[k]
-        size += abs(floor[k])
+        x[k] *= factor[k, k]
+        for i in range(k + 1, m - 1):
+            x[i] -= factor[i, k] * x[k]
+    for k in range(m - 2, -1, -1):
+        x[k] *= factor[k, k]
+        for i in range(k):
+            x[i] -= factor[k, i] * x[k]
+    first = 1.0
+    size = 2.0
+    for k in range(m - 1):
+        first -= x[k]
+        size += 2.0 * abs(x[k])
     for t in range(p):
-        floor[t] = 0.0
-        if not inside[t]:
-            value = (gram[t, r] - gram[r, r]) - (b[t] - b[r]) / scale
-            for k in range(1, m):
-                u = members[k]
-                value += ((gram[u, t] - gram[u, r]) - (gram[r, t] - gram[r, r])) * z[u]
-            z[t] = value
-            floor[t] = -ROUNDING * (2.0 + 2.0 * size) / scale
-    return True
+        z[t] = gram[r, t] * first - b[t] / scale
+    for k in range(m - 1):
+        for t in range(p):
+            z[t] += gram[members[k + 1], t] * x[k]
+    level = z[r]
+    for t in range(p):
+        z[t] -= level
+    z[r] = first
+    for k in range(m - 1):
+        z[members[k + 1]] = x[k]
+    return -ROUNDING * size / scale
 
 
-@njit(nogil=True, cache=True)
-def _full_map(x: Floats, n: int, one: Floats, maps: Floats, out: Floats) -> None:
-    """The map of the full support (the last) for all pixels of a slab, row by row."""
-    p = x.shape[0]
-    last = maps.shape[0] - 1
-    for i in range(p):
-        block, lane = i // LANES, i % LANES
-        for k in range(n):
-            out[i, k] = maps[last, block, p, lane] * one[k]
-        for j in range(p):
-            for k in range(n):
-                out[i, k] += maps[last, block, j, lane] * x[j, k]
+@kernel
+def _pivot(
+    products: Floats, abundance: Floats, n: int, cap: int, state: Bytes, known: Bytes, maps: Floats, table: Table, stats: Ints
+) -> None:
+    """Finish the pending pixels of a slab, which hold the abundances on the full support, one by one.
 
-
-@njit(nogil=True, cache=True)
-def _pivot(products, abundance, n, pending, cap: int, table, known, maps, vectors, inside, scale, stats: Ints):
-    """Block principal pivoting: all infeasible members change sides; when that stops to help, the lowest alone (finite)."""
-    p = products.shape[0]
-    mapped = p <= MAX_MAPPED
-    b, z, floor = vectors[0, :p], vectors[1], vectors[2]
+    Block principal pivoting: all infeasible members change sides; when that stops to help, the lowest alone (finite).
+    """
+    gram, scaled, inside, members, factor = table.gram, table.scaled, table.inside, table.members, table.factor
+    b, z, floor = table.vectors[0, : inside.size], table.vectors[1], table.vectors[2]
+    x, rest, step = table.vectors[3], table.vectors[4], table.vectors[5]
+    p, scale = inside.size, table.scale[0]
     for k in range(n):
-        if pending[k] != 1:
+        if state[k] != PENDING:
             continue
         largest = scale
         for i in range(p):
@@ -279,53 +308,53 @@ def _pivot(products, abundance, n, pending, cap: int, table, known, maps, vector
         fewest = p + 1
         patience = PATIENCE
         pivots = 0
-        at = 0
+        state[k] = FAILED
         while True:
             count = 0
             for i in range(p):
                 count += z[i] < floor[i] * largest
             if count == 0:
+                state[k] = SOLVED
                 break
             if pivots + 1 >= cap:
-                at = -1
                 break
-            block = True
             if count < fewest:
                 fewest = count
                 patience = PATIENCE
-            elif patience > 0:
-                patience -= 1
             else:
-                block = False
+                patience -= 1
             for i in range(p):
                 if z[i] < floor[i] * largest:
                     inside[i] = not inside[i]
-                    if not block:
+                    if patience < 0:
                         break
             pivots += 1
-            if mapped:
+            if p <= MAX_MAPPED:
                 at = 0
                 for i in range(p):
-                    at |= inside[i] << i
+                    at += (1 << i) if inside[i] else 0
                 if known[at] == UNKNOWN:
                     _build(inside, at, table)
                 if known[at] == DEPENDENT:
-                    at = -1
                     break
                 _apply(maps, at, b, 1.0, z)
+                if known[at] == ROUGH:
+                    _refine(gram, maps, at, inside, b, z, rest, step)
                 for i in range(p):
                     floor[i] = maps[at, i >> 2, p + 1, i & 3]
-            elif not _direct(b, inside, table, z, floor):
-                at = -1
-                break
+            else:
+                rounding = _direct(b, scale, scaled, inside, members, factor, z, x)
+                if rounding > 0.0:
+                    break
+                for i in range(p):
+                    floor[i] = 0.0 if inside[i] else rounding
         stats[PIVOTS] += pivots
         stats[MOST_PIVOTS] = max(stats[MOST_PIVOTS], pivots)
-        pending[k] = 2 if at < 0 else 0
         for i in range(p):
             abundance[i, k] = z[i] if inside[i] else 0.0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _face(gram: Floats, b: Floats, members: Ints, m: int, system: Floats) -> bool:
     """Optimum on the plane of m members, left in column m + 1: elimination with row exchanges on the bordered system."""
     for i in range(m):
@@ -356,7 +385,7 @@ def _face(gram: Floats, b: Floats, members: Ints, m: int, system: Floats) -> boo
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _settle(gram: Floats, b: Floats, a: Floats, members: Ints, m: int, system: Floats) -> int:
     """Move a to the optimum over its m members, dropping those that reach zero on the way; members left."""
     while True:
@@ -386,25 +415,26 @@ def _settle(gram: Floats, b: Floats, a: Floats, members: Ints, m: int, system: F
             return m
 
 
-@njit(nogil=True, cache=True)
-def _active_set(linear: Floats, table: Table, a: Floats, b: Floats, slope: Floats, barred: Floats) -> int:
+@kernel
+def _active_set(products: Floats, abundance: Floats, k: int, table: Table) -> int:
     """Primal active set from the best vertex (Lawson & Hanson), sharing nothing with the maps; gives the steps taken."""
     gram, members, system = table.scaled, table.members, table.factor
-    p = a.size
+    b, a, slope, barred = table.vectors[0], table.vectors[1], table.vectors[2], table.vectors[3]
+    p = gram.shape[0]
     start = 0
     largest = 1.0
     for i in range(p):
-        b[i] = linear[i] / table.scale[0]
+        b[i] = products[i, k] / table.scale[0]
         largest = max(largest, abs(b[i]))
         if 0.5 * gram[i, i] - b[i] < 0.5 * gram[start, start] - b[start]:
             start = i
-        a[i] = 0.0
-        barred[i] = 0.0
+    a[:] = 0.0
+    barred[:] = 0.0
     a[start] = 1.0
     members[0] = start
     m = 1
-    limit = 100 + 30 * p
-    for step in range(limit):
+    steps = 0
+    while steps < 100 + 30 * p:
         level = 0.0
         for i in range(p):
             slope[i] = -b[i]
@@ -418,21 +448,77 @@ def _active_set(linear: Floats, table: Table, a: Floats, b: Floats, slope: Float
                 entering = i
                 lowest = slope[i]
         if entering < 0:
-            return step
+            break
         members[m] = entering
         m = _settle(gram, b, a, members, m + 1, system)
+        steps += 1
         if a[entering] > 0.0:
-            barred[:p] = 0.0
+            barred[:] = 0.0
         else:
             barred[entering] = 1.0  # rounding called it downhill: not again before the point has moved
-    return limit
+    for i in range(p):
+        abundance[i, k] = a[i]
+    return steps
 
 
-@njit(nogil=True, cache=True)
-def _certify(gram: Floats, scale: float, b: Floats, a: Floats, n: int, kkt: Floats) -> None:
-    """Abundances to exact signs and sum, then their Karush-Kuhn-Tucker violation; rows over the pixels of a slab."""
-    p = a.shape[0]
-    total = np.zeros(n)
+@kernel
+def _full_map(maps: Floats, b: Floats, one: Floats, n: int, z: Floats) -> None:
+    """The map of the full support (the last) for the n pixels of a slab, row by row."""
+    last = maps.shape[0] - 1
+    p = b.shape[0]
+    for i in range(p):
+        block, lane = i // LANES, i % LANES
+        for k in range(n):
+            z[i, k] = maps[last, block, p, lane] * one[k]
+        for j in range(p):
+            for k in range(n):
+                z[i, k] += maps[last, block, j, lane] * b[j, k]
+
+
+@kernel
+def _residual(gram: Floats, b: Floats, a: Floats, n: int, rest: Floats) -> None:
+    """rest = b - G a for the n pixels of a slab, row by row."""
+    p = b.shape[0]
+    for i in range(p):
+        for k in range(n):
+            rest[i, k] = b[i, k]
+        for j in range(p):
+            for k in range(n):
+                rest[i, k] -= gram[i, j] * a[j, k]
+
+
+@kernel
+def _start(n: int, table: Table) -> None:
+    """Abundances on the full support for the n pixels of a slab; pixels with a negative one become PENDING."""
+    b, a, rest, step = table.slab[0], table.slab[1], table.slab[2], table.slab[3]
+    one, maps, state = table.rows[0], table.maps, table.state
+    p = b.shape[0]
+    one[:] = 1.0
+    _full_map(maps, b, one, n, a)
+    if table.known[table.known.size - 1] == ROUGH:
+        _residual(table.gram, b, a, n, rest)
+        for i in range(p - 1, -1, -1):
+            for k in range(n):
+                one[k] -= a[i, k]
+                rest[i, k] -= rest[0, k]
+        _full_map(maps, rest, one, n, step)
+        for i in range(p):
+            for k in range(n):
+                a[i, k] += step[i, k]
+    for i in range(p):
+        for k in range(n):
+            state[k] = PENDING if a[i, k] < 0.0 else state[k]
+
+
+@kernel
+def _certify(n: int, size: float, table: Table, kkt: Floats) -> None:
+    """Abundances to exact signs and sum, then their Karush-Kuhn-Tucker violation, for the n pixels of a slab."""
+    b, a, rest = table.slab[0], table.slab[1], table.slab[2]
+    total, least, most = table.rows[0], table.rows[1], table.rows[2]
+    p = b.shape[0]
+    total[:] = 0.0
+    least[:] = np.inf
+    most[:] = -np.inf
     for i in range(p):
         for k in range(n):
             a[i, k] = 0.0 if a[i, k] < 0.0 else a[i, k]
@@ -440,98 +526,60 @@ def _certify(gram: Floats, scale: float, b: Floats, a: Floats, n: int, kkt: Floa
     for i in range(p):
         for k in range(n):
             a[i, k] /= total[k]
-    highest = np.full(n, -np.inf)
-    lowest = np.full(n, np.inf)
-    slope = np.empty(n)
+    _residual(table.gram, b, a, n, rest)
     for i in range(p):
         for k in range(n):
-            slope[k] = -b[i, k]
-        for j in range(p):
-            for k in range(n):
-                slope[k] += gram[i, j] * a[j, k]
-        for k in range(n):
-            held = slope[k] if a[i, k] > 0.0 else -np.inf
-            highest[k] = held if held > highest[k] else highest[k]
-            lowest[k] = slope[k] if slope[k] < lowest[k] else lowest[k]
+            held = rest[i, k] if a[i, k] > 0.0 else np.inf
+            least[k] = held if held < least[k] else least[k]
+            most[k] = rest[i, k] if rest[i, k] > most[k] else most[k]
     for k in range(n):
-        kkt[k] = (highest[k] - lowest[k]) / scale
+        kkt[k] = (most[k] - least[k]) / size
 
 
-@njit(nogil=True, cache=True)
-def _slab(valid, cap, scale, table, kkt, stats):
-    n = valid.size
-    p = table.gram.shape[0]
-    products, abundance = table.slab[0], table.slab[1]
-    maps = table.maps
-    one = np.ones(n)
-    pending = np.zeros(n, np.uint8)
-    inside = np.ones(p, np.bool_)
-    last = table.known.size - 1
-    if cap > 0 and table.known[last] == UNKNOWN:
-        _build(inside, last, table)
-    if cap > 0 and table.known[last] == REGULAR:
-        _full_map(products, n, one, maps, abundance)
-        for i in range(p):
-            for k in range(n):
-                pending[k] |= abundance[i, k] < 0.0
-        for k in range(n):
-            pending[k] &= valid[k]
-        _pivot(products, abundance, n, pending, cap, table, table.known, maps, table.vectors, inside, table.scale[0], stats)
-    else:
-        for k in range(n):
-            pending[k] = 2 if valid[k] else 0
-    for k in range(n):
-        stats[PIXELS] += valid[k]
-        if pending[k] == 2:
-            stats[FALLBACKS] += 1
-            _active_set(products[:, k], table, table.vectors[1,:p], table.vectors[2], table.vectors[3], table.vectors[4])
-            for i in range(p):
-                abundance[i, k] = table.vectors[1, i]
-        if not valid[k]:
-            for i in range(p):
-                abundance[i, k] = np.nan
-    _certify(table.gram, scale, products, abundance, n, kkt)
+@kernel
+def solve(gram: Floats, linear: Floats, valid: Bools, table: Table, abundance: Floats, kkt: Floats, stats: Ints) -> None:
+    """Abundances of n pixels (exact projections on the simplex) and their certificates.
 
-@njit(nogil=True, cache=True)
-def solve_capped(
-    gram: Floats,
-    linear: Floats,
-    valid: npt.NDArray[np.bool_],
-    table: Table,
-    abundance: Floats,
-    kkt: Floats,
-    stats: Ints,
-    cap: int,
-) -> None:
-    """`solve` with at most `cap` supports tried before the fallback; 0 sends every pixel there."""
+    gram (p, p) and linear (p, n) float64: G and one b per pixel, as in the module's head; rows may be views. valid (n,) bool
+    or uint8: other pixels get NaN. table: from `new_table(p)`, one a thread. Out: abundance (p, n) float64, >= 0, exact zeros
+    off the support, sum 1; kkt (n,) float64, the largest gradient Ga - b where a > 0 less the smallest anywhere, over the
+    largest element of G's diagonal: 0 at the optimum. stats (5,) int64 adds up pixels solved, pivots, the most pivots in a
+    pixel, pixels that took the fallback, table resets (always 0).
+    """
     p, n = linear.shape
+    cap = table.cap[0]
     _bind(gram, table)
-    scale = 0.0
+    b, a, state, last = table.slab[0], table.slab[1], table.state, table.known.size - 1
+    size = 0.0
     for i in range(p):
-        scale = max(scale, gram[i, i])
-    if scale == 0.0:
-        scale = 1.0
-    slab_b, slab_a = table.slab[0], table.slab[1]
-    for start in range(0, n, SLAB):
-        size = min(SLAB, n - start)
+        size = max(size, gram[i, i])
+    size = size if size > 0.0 else 1.0
+    if cap > 0 and table.known[last] == UNKNOWN:
+        table.inside[:] = True
+        _build(table.inside, last, table)
+    mapped = cap > 0 and table.known[last] != DEPENDENT
+    for first in range(0, n, SLAB):
+        width = min(SLAB, n - first)
         for i in range(p):
-            for k in range(size):
-                slab_b[i, k] = linear[i, start + k]
-        _slab(valid[start:start+size], cap, scale, table, kkt[start : start + size], stats)
+            for k in range(width):
+                b[i, k] = linear[i, first + k]
+        state[:] = SOLVED if mapped else FAILED
+        if mapped:
+            _start(width, table)
+        for k in range(width):
+            state[k] = state[k] if valid[first + k] else SOLVED
+            stats[PIXELS] += 1 if valid[first + k] else 0
+        if mapped:
+            _pivot(b, a, width, cap, state, table.known, table.maps, table, stats)
+        for k in range(width):
+            if state[k] == FAILED:
+                steps = _active_set(b, a, k, table)
+                stats[FALLBACKS] += 1
+                stats[PIVOTS] += steps
+                stats[MOST_PIVOTS] = max(stats[MOST_PIVOTS], steps)
+            if not valid[first + k]:
+                a[0, k] = np.nan
+        _certify(width, size, table, kkt[first : first + width])
         for i in range(p):
-            for k in range(size):
-                abundance[i, start + k] = slab_a[i, k]
-
-
-@njit(nogil=True, cache=True)
-def solve(
-    gram: Floats,
-    linear: Floats,
-    valid: npt.NDArray[np.bool_],
-    table: Table,
-    abundance: Floats,
-    kkt: Floats,
-    stats: Ints,
-) -> None:
-    """..."""
-    solve_capped(gram, linear, valid, table, abundance, kkt, stats, 64 + 4 * gram.shape[0])
+            for k in range(width):
+                abundance[i, first + k] = a[i, k]

@@ -11,7 +11,7 @@ from hsichunk import schema
 from hsichunk.errors import HsiError
 from hsichunk.plot.panel import LABELS, axes_or_new, draw, draw_shades, map_size, stretch
 from hsichunk.plot.raster import PIXELS
-from hsichunk.plot.source import Source, checked, nearest_bands, reflectance
+from hsichunk.plot.source import Source, checked, nearest_bands, no_data_of, reflectance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def rgb(
     width, height = map_size(raster, 4.0)
     ax = axes_or_new(ax, (width + LABELS[0], height + LABELS[1]))
     draw(raster.with_values(colors), ax)
-    ax.set_title("red {:.0f}, green {:.0f}, blue {:.0f} nm".format(*centres))
+    ax.set_title("RGB {:.0f}, {:.0f}, {:.0f} nm".format(*centres))
     return ax
 
 
@@ -82,12 +82,12 @@ def map(
     percentiles: tuple[float, float] = (2, 98),
     pixels: int = PIXELS,
 ) -> Axes:
-    """Draw one number per pixel (y, x), such as `out.rmse` or `out.sid.sel(endmember="EM1")`. Gives back the Axes.
+    """Draw one number per pixel (y, x): `out.rmse`, `out.sid.sel(endmember="EM1")`, `tile.slope`. Gives back the Axes.
 
     Colours, no data and reading as in `band`. Raises HsiError unless `layer` has the dimensions y and x alone.
     """
     layer = checked(layer, "a layer", schema.Y, schema.X)
-    raster = Source(layer, no_data=layer.attrs.get(schema.NO_DATA)).read(pixels)
+    raster = Source(layer, no_data=no_data_of(layer.attrs)).read(pixels)
     ax = draw_shades(raster, ax, cmap, stretch(raster.values, percentiles), _described(layer))
     name = str(layer.name or "")
     if schema.ENDMEMBER in layer.coords and layer[schema.ENDMEMBER].ndim == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,12 @@ def reflectance(data: xr.Dataset | xr.DataArray) -> Source:
         raise HsiError(f"found {cube.dtype} counts without `{schema.SCALE}`; open with hsi.open_tile or use hsi.clean")
     # a float array is reflectance even if arithmetic has kept the attributes of the counts it came from
     stored = whole_numbers or isinstance(data, xr.Dataset)
-    return Source(cube, float(attrs.get(schema.SCALE, 1.0)) if stored else 1.0, attrs.get(schema.NO_DATA))
+    return Source(cube, float(attrs.get(schema.SCALE, 1.0)) if stored else 1.0, no_data_of(attrs))
+
+
+def no_data_of(attrs: Mapping[Any, Any]) -> float | None:
+    """The value that stands for no data; ancillary layers keep their file's own spelling of the attribute."""
+    return next((value for name, value in attrs.items() if str(name).lower() == schema.NO_DATA), None)
 
 
 def variable(data: xr.Dataset, name: str) -> xr.DataArray:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from . import schema
-from .errors import HsiError
+from hsichunk import schema
+from hsichunk.errors import HsiError
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 

@@ -1,0 +1,188 @@
+"""Maps to cloud-optimised GeoTIFF, block by block, in bounded memory, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from hsichunk.errors import HsiError
+from hsichunk.georeference import north_up
+from hsichunk.geotiff_labels import category_xml, class_names, describe, no_data
+from hsichunk.schema import X, Y
+from hsichunk.staging import staging, sync_one
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetWriter
+
+_CACHE_BYTES: Final = 64 * 2**20  # GDAL would take 5 % of the machine
+_TILE_BYTES: Final = 16 * 2**20  # of all bands of one tile, which GDAL interleaves by pixel
+_STRIP_ROWS: Final = 512
+# GDAL's types for those that TIFF lacks; all else that NumPy and TIFF share stays as it is
+_STORED_AS: Final = {"bool": "uint8", "float16": "float32"}
+
+
+def write_geotiff(data: xr.DataArray, path: str | Path, *, overwrite: bool = True) -> Path:
+    """Write a map (y, x), or one band per endmember (endmember, y, x), as cloud-optimised GeoTIFF; give back its path.
+
+    Lazy data are computed once, a few blocks in memory at a time. CRS and transform are exact; rows run from north to
+    south. Floats have NaN as no data and averaged overviews, class maps 255, the palette, and their names in
+    `<path>.aux.xml`. The file gets its name when it is complete and synced. Missing parents are made.
+
+    Raises HsiError for other dimensions or types than GeoTIFF has, uneven coordinates, an existing file (unless
+    overwrite), and a place that cannot be written. Source: GDAL's COG driver.
+    """
+    path = Path(path)
+    data = _bands_first(data)
+    if os.path.lexists(path) and not overwrite:
+        raise HsiError(f"{path} exists; choose another name, or overwrite=True to replace it")
+    if path.is_dir():
+        raise HsiError(f"{path} is a folder; give the name of a file in it, such as {path / 'map.tif'}")
+    names = class_names(data)
+    with staging(path) as folder, _gdal():
+        cog = folder / path.name
+        source = cog.with_name(f"{path.name}.source")
+        _write_source(data, source)
+        _copy_to_cog(data, source, cog)
+        if names:
+            _aux(cog).write_text(category_xml(names), encoding="utf-8")
+        _publish(cog, path)
+    return path
+
+
+def _bands_first(data: xr.DataArray) -> xr.DataArray:
+    """Check data and give it as (band, y, x) in a type that TIFF has, still lazy."""
+    from rasterio.dtypes import check_dtype
+
+    if not {Y, X} <= set(data.dims) or data.ndim not in (2, 3):
+        raise HsiError(f"a GeoTIFF holds (y, x) or (band, y, x), not {data.dims}; select or rename dimensions first")
+    if 0 in data.shape:
+        raise HsiError(f"the map has no pixels (shape {data.shape}); select at least one")
+    dtype = _STORED_AS.get(data.dtype.name, data.dtype.name)
+    if not check_dtype(dtype):
+        raise HsiError(f"a GeoTIFF holds numbers, not {data.dtype}; convert with .astype('float32')")
+    if data.ndim == 2:
+        data = data.expand_dims("band")
+    if data.dtype != np.dtype(dtype):  # another byte order, too
+        data = data.astype(dtype, keep_attrs=True)
+    return data.transpose(..., Y, X)
+
+
+@contextmanager
+def _gdal() -> Iterator[None]:
+    """GDAL with a small cache, whose errors are those of writing."""
+    import rasterio
+    from rasterio._err import CPLE_BaseError
+
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
+        try:
+            yield
+        except CPLE_BaseError as error:
+            raise OSError(errno.EIO, str(error)) from error
+
+
+def _write_source(data: xr.DataArray, source: Path) -> None:
+    """Write the blocks to a tiled GeoTIFF without compression, in any order."""
+    import rasterio
+
+    side = _tile_side(data)
+    data, transform, crs = north_up(data)
+    bands, height, width = data.shape
+    profile = {"driver": "GTiff", "count": bands, "height": height, "width": width, "dtype": data.dtype.name}
+    profile |= {"nodata": no_data(data), "crs": crs, "bigtiff": "IF_SAFER"}
+    profile |= {"tiled": True, "blockxsize": side, "blockysize": side, "interleave": "band"}
+    if transform is not None:
+        profile["transform"] = transform
+    with rasterio.open(source, "w", **profile) as raster:
+        describe(raster, data)
+        _store(data, _Windows(raster))
+    tiles = bands * -(-height // side) * -(-width // side)
+    if source.stat().st_size < tiles * side * side * data.dtype.itemsize:
+        # GDAL writes the last blocks on closing, where rasterio does not hear of errors
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class _Windows:
+    """An open raster as a thing to assign blocks to, which is what dask stores into."""
+
+    def __init__(self, raster: DatasetWriter) -> None:
+        self._raster = raster
+
+    def __setitem__(self, region: tuple[slice, slice, slice], block: npt.NDArray[Any]) -> None:
+        from rasterio.windows import Window
+
+        bands, rows, cols = region
+        indexes = list(range(bands.start + 1, bands.stop + 1))
+        self._raster.write(block, indexes=indexes, window=Window.from_slices(rows, cols))
+
+
+def _store(data: xr.DataArray, windows: _Windows) -> None:
+    """Put each block of data in its place; each task runs once if dask works in this process."""
+    import dask.array as da
+    import dask.base
+    import dask.local
+    import dask.threaded
+
+    if data.chunks is None and not data.variable._in_memory:
+        data = data.chunk({Y: data.encoding.get("preferred_chunks", {}).get(Y, _STRIP_ROWS)})
+    if data.chunks is not None:
+        run = dask.base.get_scheduler(collections=[data.data])  # type: ignore[no-untyped-call]
+        if run in (dask.threaded.get, dask.local.get_sync):
+            da.store(data.data, cast(Any, windows), lock=True)
+            return
+    # processes and clusters hand back one row of blocks at a time
+    rows = data.chunksizes.get(Y) or [_STRIP_ROWS] * -(-data.sizes[Y] // _STRIP_ROWS)
+    start = 0
+    for stop in np.minimum(np.cumsum(rows), data.sizes[Y]).tolist():
+        strip = data.isel({Y: slice(start, stop)}).values
+        windows[slice(0, data.shape[0]), slice(start, stop), slice(0, data.shape[2])] = strip
+        start = stop
+
+
+def _copy_to_cog(data: xr.DataArray, source: Path, cog: Path) -> None:
+    from rasterio.shutil import copy
+
+    resampling = "AVERAGE" if data.dtype.kind == "f" else "MODE" if "flag_values" in data.attrs else "NEAREST"
+    copy(
+        source,
+        cog,
+        driver="COG",
+        # measured on abundances: a predictor costs a third more time and makes them larger, higher levels gain 2 %
+        COMPRESS="DEFLATE",
+        LEVEL=1,
+        PREDICTOR="NO",
+        BLOCKSIZE=_tile_side(data),
+        OVERVIEW_RESAMPLING=resampling,
+        BIGTIFF="IF_SAFER",
+        # with more threads GDAL 3.10 leaves a truncated file, and no error, when the disk is full
+        NUM_THREADS=1,
+    )
+
+
+def _tile_side(data: xr.DataArray) -> int:
+    pixel = data.shape[0] * data.dtype.itemsize
+    return next((side for side in (512, 256) if side * side * pixel <= _TILE_BYTES), 128)
+
+
+def _aux(raster: Path) -> Path:
+    return raster.with_name(f"{raster.name}.aux.xml")
+
+
+def _publish(cog: Path, path: Path) -> None:
+    """Move the finished file to its name, its names before it; what GIS left beside an older file goes."""
+    sync_one(cog)
+    if _aux(cog).exists():
+        sync_one(_aux(cog))
+        os.replace(_aux(cog), _aux(path))
+    else:
+        _aux(path).unlink(missing_ok=True)
+    path.with_name(f"{path.name}.ovr").unlink(missing_ok=True)
+    os.replace(cog, path)
+    sync_one(path.parent)
