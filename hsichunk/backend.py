@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
-from hsichunk import neon, schema
+from hsichunk import lineage, neon, schema
+from hsichunk.errors import HsiError
+from hsichunk.grid import Grid
 from hsichunk.stored import StoredArray
 
 
-class LazyStored(BackendArray):  # type: ignore[misc]  # xarray's class is untyped
+class LazyStored(BackendArray):
     """A stored array behind xarray's lazy indexing: selections reach the reader before anything is decoded."""
 
     def __init__(self, stored: StoredArray) -> None:
@@ -33,6 +35,41 @@ class LazyStored(BackendArray):  # type: ignore[misc]  # xarray's class is untyp
         return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
 
 
+def stored_behind(variable: xr.Variable) -> tuple[StoredArray, tuple[NDArray[np.intp], ...]] | None:
+    """The stored array behind a lazy variable and, for each dimension, the positions of it that the variable shows.
+
+    For a variable of `open_tile`, or of `engine="neon"` with chunks, that is nothing but a selection; else None.
+    """
+    data = variable._data
+    if not isinstance(data, indexing.ExplicitlyIndexed):
+        found = lineage.follow(data, _positions)
+        if found is None:
+            return None
+        (stored, at), window = found
+        if window.axes != tuple(range(len(at))):
+            return None
+        return stored, tuple(origin[shown] for origin, shown in zip(at, window.at, strict=True))
+    return _positions(data)
+
+
+def _positions(data: Any) -> tuple[StoredArray, tuple[NDArray[np.intp], ...]] | None:
+    """The same for xarray's own lazy arrays."""
+    while isinstance(
+        data, (indexing.MemoryCachedArray, indexing.CopyOnWriteArray, indexing.ImplicitToExplicitIndexingAdapter)
+    ):
+        data = data.array
+    if not isinstance(getattr(data, "array", None), LazyStored):
+        return None
+    keys, stored = data.key.tuple, data.array.stored
+    if isinstance(data, indexing.LazilyVectorizedIndexedArray):  # what a transpose makes of the other
+        if any(np.size(k) != np.shape(k)[axis] for axis, k in enumerate(keys)):
+            return None
+        keys = tuple(np.ravel(k) for k in keys)
+    if len(keys) != len(data.shape) or not all(isinstance(k, slice) or np.ndim(k) == 1 for k in keys):
+        return None
+    return stored, tuple(np.arange(n)[k] for k, n in zip(keys, stored.shape, strict=True))
+
+
 def open_tile(path: str | os.PathLike[str]) -> xr.Dataset:
     """Opens a NEON reflectance tile or flight line; reads its metadata, none of its pixels.
 
@@ -42,20 +79,18 @@ def open_tile(path: str | os.PathLike[str]) -> xr.Dataset:
     generation .001 or .002; warns (HsiWarning) where a NEON default stands in for what the file leaves out.
     Source: NEON DP3.30006.001/.002, DP1.30006.001/.002.
     """
-    return xr.open_dataset(path, engine=NeonBackendEntrypoint)
+    return xr.open_dataset(path, engine=NeonBackendEntrypoint, cache=False)  # a cache would come to hold the whole cube
 
 
-class NeonBackendEntrypoint(BackendEntrypoint):  # type: ignore[misc]
+class NeonBackendEntrypoint(BackendEntrypoint):
     """`xr.open_dataset(path, engine="neon")`: NEON AOP reflectance HDF5, the same as `hsichunk.open_tile`."""
 
     description = "NEON AOP reflectance tiles and flight lines (HDF5)"
     open_dataset_parameters = ("filename_or_obj", "drop_variables")
 
-    def open_dataset(  # type: ignore[override]
-        self, filename_or_obj: Any, *, drop_variables: str | Iterable[str] | None = None
-    ) -> xr.Dataset:
-        drop = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
-        return _dataset(neon.read(filename_or_obj), drop)
+    def open_dataset(self, filename_or_obj: Any, *, drop_variables: str | Iterable[str] | None = None) -> xr.Dataset:
+        dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
+        return _dataset(neon.read(filename_or_obj)).drop_vars(dropped, errors="ignore")
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         if not isinstance(filename_or_obj, (str, os.PathLike)):
@@ -70,7 +105,7 @@ def _lazy(dims: tuple[str, ...], stored: StoredArray, attrs: dict[str, Any]) -> 
     return xr.Variable(dims, data, attrs, encoding)
 
 
-def _dataset(file: neon.NeonFile, drop: set[str]) -> xr.Dataset:
+def _dataset(file: neon.NeonFile) -> xr.Dataset:
     rows, cols, _ = file.reflectance.shape
     attrs = {
         **file.attrs,
@@ -95,24 +130,25 @@ def _dataset(file: neon.NeonFile, drop: set[str]) -> xr.Dataset:
         for position, name in enumerate(("solar_azimuth_angle", "solar_zenith_angle"), start=1):
             values = [line[position] for line in file.sun]
             variables[name] = xr.Variable("flight_line", values, {"standard_name": name, "units": "degree"})
-    variables = {name: variable for name, variable in variables.items() if name not in drop}
     dataset = xr.Dataset(variables, coords, {"title": f"NEON AOP reflectance, {file.site}", "site": file.site})
-    return with_grid(dataset, file.grid).drop_vars(drop & set(coords))
+    try:
+        return with_grid(dataset, file.grid)
+    except HsiError as error:
+        raise HsiError(f"{file.path}: {error}") from error
 
 
-def with_grid(dataset: xr.Dataset, grid: neon.Grid) -> xr.Dataset:
+def with_grid(dataset: xr.Dataset, grid: Grid) -> xr.Dataset:
     """The same with `spatial_ref`: CRS and GeoTransform, as CF and rioxarray have them."""
     attrs: dict[str, Any] = {}
     if grid.epsg is not None or grid.wkt:
         from pyproj import CRS
         from pyproj.exceptions import CRSError
 
-        from hsichunk.errors import HsiError
-
         try:
             crs = CRS.from_epsg(grid.epsg) if grid.epsg is not None else CRS.from_wkt(grid.wkt or "")
         except CRSError as error:
-            raise HsiError(f"EPSG code {grid.epsg or grid.wkt!r} names no coordinate reference system") from error
+            found = f"EPSG code {grid.epsg}" if grid.epsg is not None else f"{(grid.wkt or '')[:60]!r}"
+            raise HsiError(f"{found} is no coordinate reference system; expected a code such as 32618") from error
         attrs = {**crs.to_cf(), "spatial_ref": crs.to_wkt()}
     # floats print with 17 digits where they need them, so that the grid survives the text
     attrs["GeoTransform"] = f"{grid.left!r} {grid.dx!r} 0.0 {grid.top!r} 0.0 {-grid.dy!r}"

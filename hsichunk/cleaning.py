@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +11,16 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core import indexing
 
-from hsichunk import schema
-from hsichunk.backend import LazyStored
+from hsichunk import lineage, schema
+from hsichunk.backend import stored_behind
+from hsichunk.bands import Ranges, ranges_of
+from hsichunk.bands import select_bands as select_bands
 from hsichunk.column import Counts
 from hsichunk.errors import HsiError
 
 BLOCK_BYTES = 32 << 20  # of reflectance in one dask block of a cube
-
-Ranges = Iterable[Sequence[float]]
+BAND_BLOCK_BYTES = 4 << 20  # likewise where a block of whole spectra would be larger than that
+SOURCE_NAME = "hsichunk-cube"
 
 
 def clean(
@@ -35,24 +36,25 @@ def clean(
     """The cube of a tile: float32 reflectance (y, x, wavelength), units "1", no-data NaN, bad bands gone. Lazy.
 
     `windows` are bad-band windows [(low, high), ...] in nm, both ends inclusive, in place of those named in the file;
-    `drop` are further ones; `drop_last` the number of last bands to leave out; `keep` ranges outside which every band
-    is dropped; `every` n-th of the bands that remain is kept. `lesson_bands` also drops the last good band below each
-    window, as the index arithmetic of NEON's lesson does. Dropped bands are never decoded where stored chunks allow.
-    Raises HsiError when no band is left.
+    `drop` are further ones; `drop_last` the number of last bands of the tile to leave out; `keep` ranges outside which
+    every band is dropped; `every` n-th of the bands that remain is kept. `lesson_bands` also drops the last band below
+    each window, as the index arithmetic of NEON's lesson does. Dropped bands are never decoded where stored chunks
+    allow. Computes nothing, and gives a cube in memory only for a tile in memory. Raises HsiError for what is no tile,
+    and when no band is left.
     """
     reflectance, wavelength = _reflectance(tile)
     attrs = reflectance.attrs
+    scale, no_data = _scale(reflectance), attrs.get(schema.NO_DATA)
     if windows is None:
-        edges = np.asarray(attrs.get(schema.WINDOWS, ()), float).ravel()
+        edges = np.ravel(attrs.get(schema.WINDOWS, ()))
         windows = list(zip(edges[::2], edges[1::2], strict=True))
+    bad = [*ranges_of(windows, "windows"), *ranges_of(drop, "drop")]
     kept = select_bands(
-        wavelength, [*_pairs(windows), *_pairs(drop)], drop_last, None if keep is None else _pairs(keep), every, lesson_bands
+        wavelength, bad, drop_last, None if keep is None else ranges_of(keep, "keep"), every, lesson_bands
     )
-    chosen = reflectance.isel({schema.WAVELENGTH: kept})
-    scale, no_data = float(attrs.get(schema.SCALE, 1.0)), attrs.get(schema.NO_DATA)
-    counts = _find_stored(chosen.variable, scale, no_data)
-    data = _as_reflectance(chosen.data, scale, no_data) if counts is None else _lazy_cube(*counts)
-    cube = chosen.copy(data=data).rename(schema.REFLECTANCE)
+    coords = reflectance.coords.to_dataset().isel({schema.WAVELENGTH: kept}).coords
+    data = _data(reflectance.variable, kept, scale, no_data)
+    cube = xr.DataArray(data, coords, reflectance.dims, schema.REFLECTANCE)
     cube.attrs = {**schema.PRODUCT_ATTRS[schema.REFLECTANCE], "counts_per_unit": scale}
     cube.encoding = {"grid_mapping": schema.GRID_MAPPING} if schema.GRID_MAPPING in cube.coords else {}
     return cube
@@ -64,64 +66,55 @@ def _reflectance(tile: xr.Dataset) -> tuple[xr.DataArray, NDArray[np.float64]]:
     reflectance = tile[schema.REFLECTANCE]
     if set(reflectance.dims) != {schema.Y, schema.X, schema.WAVELENGTH} or schema.WAVELENGTH not in reflectance.coords:
         raise HsiError(f"reflectance has dimensions {reflectance.dims}; expected (y, x, wavelength) with wavelengths")
-    return reflectance.transpose(schema.Y, schema.X, schema.WAVELENGTH), reflectance[schema.WAVELENGTH].values
+    wavelength = np.asarray(reflectance[schema.WAVELENGTH].values, np.float64)
+    if not wavelength.size or not (np.diff(wavelength) > 0).all():
+        raise HsiError("the tile's wavelengths do not increase; bring them in order with tile.sortby('wavelength')")
+    return reflectance.transpose(schema.Y, schema.X, schema.WAVELENGTH), wavelength
 
 
-def _pairs(ranges: Ranges) -> list[tuple[float, float]]:
-    out = []
-    for item in ranges:
-        low, high = (float(v) for v in item)
-        if not low <= high:
-            raise HsiError(f"wavelength range {low:g} to {high:g}: expected (low, high) in nm")
-        out.append((low, high))
-    return out
-
-
-def select_bands(
-    wavelength: NDArray[np.float64],
-    windows: list[tuple[float, float]],
-    drop_last: int,
-    keep: list[tuple[float, float]] | None,
-    every: int,
-    lesson_bands: bool,
-) -> NDArray[np.intp]:
-    """Positions of the kept bands, ascending."""
-    if drop_last < 0 or every < 1:
-        raise HsiError(f"drop_last={drop_last}, every={every}: expected at least 0 and at least 1")
-    good = np.ones(len(wavelength), np.bool_) if keep is None else _inside(wavelength, keep)
-    good &= ~_inside(wavelength, windows)
-    if lesson_bands:
-        for low, _ in windows:
-            below = np.flatnonzero(wavelength < low)
-            good[below[-1:]] = False
-    if drop_last:
-        good[-drop_last:] = False
-    kept = np.flatnonzero(good)[::every]
-    if not kept.size:
+def _scale(reflectance: xr.DataArray) -> float:
+    """Counts per unit reflectance. Arithmetic on a tile may lose it, and counts without it are no reflectance."""
+    if schema.SCALE not in reflectance.attrs:
         raise HsiError(
-            f"no band of {len(wavelength)} ({wavelength[0]:g} to {wavelength[-1]:g} nm) is left; widen keep or drop fewer"
+            f"reflectance has no attribute {schema.SCALE}, which open_tile sets: keep the attributes of the tile "
+            "(xr.set_options(keep_attrs=True)), or label an array of your own with as_cube"
         )
-    return kept
+    scale = float(reflectance.attrs[schema.SCALE])
+    if not (math.isfinite(scale) and scale > 0):
+        raise HsiError(f"{schema.SCALE} of reflectance is {scale:g}; expected counts per unit reflectance, as 10000")
+    return scale
 
 
-def _inside(wavelength: NDArray[np.float64], ranges: list[tuple[float, float]]) -> NDArray[np.bool_]:
-    inside = np.zeros(len(wavelength), np.bool_)
-    for low, high in ranges:
-        inside |= (wavelength >= low) & (wavelength <= high)
-    return inside
+def _data(variable: xr.Variable, kept: NDArray[np.intp], scale: float, no_data: Any) -> Any:
+    """Reflectance (y, x, kept) of counts: in memory where they are, else lazy, from the stored counts if possible."""
+    found = stored_behind(variable) if no_data is not None and float(no_data).is_integer() else None
+    if found is not None:
+        stored, (rows, cols, bands) = found
+        if (np.diff(bands) > 0).all():
+            source = Cube(Counts(stored, bands[kept], scale, int(no_data)), rows, cols)
+            return _lazy(source, _chosen(variable.chunks, kept) if variable.chunks else _blocks(source))
+    if isinstance(variable._data, indexing.ExplicitlyIndexed) and not variable._in_memory:
+        variable = variable.chunk("auto")
+    return as_reflectance(variable.isel({schema.WAVELENGTH: kept}).data, scale, no_data)
 
 
-def _as_reflectance(data: Any, scale: float, no_data: float | None) -> Any:
-    """The same arithmetic for NumPy and dask arrays of counts."""
-    if data.dtype.kind == "f" and no_data is None and scale == 1:
-        return data
-    values = (data / scale).astype(np.float32)
+def _chosen(chunks: tuple[tuple[int, ...], ...], kept: NDArray[np.intp]) -> tuple[tuple[int, ...], ...]:
+    """The chunks that the user chose, less the bands that are not kept."""
+    block = np.searchsorted(np.cumsum(chunks[2]), kept, side="right")
+    return chunks[0], chunks[1], tuple(np.unique(block, return_counts=True)[1].tolist())
+
+
+def as_reflectance(data: Any, scale: float, no_data: float | None, dtype: Any = np.float32) -> Any:
+    """Counts over scale, no-data NaN; the same arithmetic, bit for bit, for NumPy and dask arrays."""
+    exact = data.dtype.kind in "iu" and data.dtype.itemsize <= 2 and float(np.float32(scale)) == scale
+    # both operands exact in float32: one rounded division, the same number as by way of float64
+    values = data.astype(dtype) / dtype(scale) if exact else (data / scale).astype(dtype, copy=False)
     if no_data is None:
         return values
     import dask.array as da
 
     where = da.where if hasattr(data, "dask") else np.where
-    return where(data == no_data, np.float32(np.nan), values)
+    return where(data == no_data, dtype(np.nan), values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,103 +138,80 @@ class Cube:
         )
         # one thread: dask already runs several of these at once
         stored = self.counts.stored.read(rows, cols, bands, threads=1)
-        values: NDArray[np.float32] = _as_reflectance(stored, self.counts.scale, self.counts.no_data)
+        values: NDArray[np.float32] = as_reflectance(stored, self.counts.scale, self.counts.no_data)
         return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (self.counts.__dask_tokenize__(), self.rows.tobytes(), self.cols.tobytes())
 
 
-def _find_stored(variable: xr.Variable, scale: float, no_data: float | None) -> tuple[Counts, Any, Any] | None:
-    """The stored array and positions behind a lazily indexed variable; None for anything else."""
-    data = variable._data
-    while isinstance(data, (indexing.MemoryCachedArray, indexing.CopyOnWriteArray)):
-        data = data.array
-    if not isinstance(data, indexing.LazilyIndexedArray) or not isinstance(data.array, LazyStored):
-        return None
-    stored = data.array.stored
-    keys = data.key.tuple
-    if any(np.ndim(k) > 1 for k in keys) or no_data is None or not math.isfinite(scale):
-        return None
-    rows, cols, bands = (np.atleast_1d(np.arange(n)[k]) for k, n in zip(keys, stored.shape, strict=True))
-    return Counts(stored, bands, scale, int(no_data)), rows, cols
-
-
-def _lazy_cube(counts: Counts, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Any:
+def _lazy(source: Cube, chunks: tuple[tuple[int, ...], ...]) -> Any:
     import dask.array as da
     from dask.base import tokenize
 
-    source = Cube(counts, rows, cols)
-    return da.from_array(
+    return da.from_array(  # type: ignore[no-untyped-call]
         source,
-        chunks=_block_shape(source),
-        name=f"{SOURCE_NAME}-{tokenize(source)}",
+        chunks=chunks,
+        name=f"{SOURCE_NAME}-{tokenize(source, chunks)}",
         asarray=False,
         lock=False,
         meta=np.empty((0, 0, 0), np.float32),
     )
 
 
-SOURCE_NAME = "hsichunk-cube"
+def _blocks(cube: Cube) -> tuple[tuple[int, ...], ...]:
+    """Sizes of blocks that share no stored chunk: whole spectra where that is cheap, else some bands of one column."""
+    positions = (cube.rows, cube.cols, cube.counts.bands)
+    runs = [_runs(at, size) for at, size in zip(positions, cube.counts.stored.chunks, strict=True)]
+    high, wide, deep = (max(r, default=1) for r in runs)
+    spectra = high * wide * len(cube.counts.bands) * 4
+    if spectra > BLOCK_BYTES:
+        return runs[0], runs[1], _merged(runs[2], max(deep, BAND_BLOCK_BYTES // (high * wide * 4)))
+    # about square: as many columns of chunks across as down, in pixels
+    side = math.isqrt(BLOCK_BYTES // (len(cube.counts.bands) * 4))
+    across = _merged(runs[1], max(wide, side // wide * wide))
+    down = BLOCK_BYTES // (max(across, default=1) * len(cube.counts.bands) * 4)
+    return _merged(runs[0], max(high, down)), across, (len(cube.counts.bands),)
 
 
-def _block_shape(cube: Cube) -> tuple[int, int, int]:
-    """Blocks of whole stored chunks: whole spectra where that is cheap, else whole bands."""
-    cy, cx, depth = cube.counts.stored.chunks
-    ny, nx, bands = cube.shape
-    column = min(cy, ny) * min(cx, nx) * 4
-    if column * bands > BLOCK_BYTES:
-        return min(cy, ny), min(cx, nx), max(1, min(bands, BLOCK_BYTES // column // depth * depth or depth))
-    side = max(1, math.isqrt(BLOCK_BYTES // (column * bands)))
-    wide = max(1, min(-(-nx // cx), side * max(1, cy // cx)))
-    high = max(1, BLOCK_BYTES // (column * bands * wide))
-    return min(ny, cy * high), min(nx, cx * wide), bands
+def _runs(positions: NDArray[np.intp], size: int) -> tuple[int, ...]:
+    """Lengths of the runs of positions that lie in one stored chunk."""
+    if not len(positions):
+        return (0,)
+    starts = np.flatnonzero(np.diff(positions // size, prepend=-1))
+    return tuple(np.diff(starts, append=len(positions)).tolist())
 
 
-@dataclass(frozen=True)
-class _View:
-    """Stands for a window of a Cube while slices of a graph are followed: holds positions, never pixels."""
-
-    rows: NDArray[np.intp]
-    cols: NDArray[np.intp]
-    bands: NDArray[np.intp]
-
-    def __getitem__(self, key: tuple[Any, ...]) -> _View:
-        if not isinstance(key, tuple) or len(key) != 3 or any(isinstance(k, (int, np.integer)) for k in key):
-            raise TypeError("not a window")
-        return _View(self.rows[key[0]], self.cols[key[1]], self.bands[key[2]])
+def _merged(runs: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """Neighbouring runs put together up to `most`."""
+    out: list[int] = []
+    for run in runs:
+        if out and out[-1] + run <= most:
+            out[-1] += run
+        else:
+            out.append(run)
+    return tuple(out)
 
 
 def source_of(cube: xr.DataArray) -> tuple[Counts, NDArray[np.intp], NDArray[np.intp]] | None:
     """The counts behind a cube, and the rows and columns of them that it shows, when it is nothing but a selection.
 
-    Follows the graph with positions in place of pixels: any layer but slicing means that the user has computed something,
-    and the answer is None.
+    Slices, lists, transposes and chunks of what `clean` gave are; anything that the user has computed is not, and the
+    answer is None. So is a selection that shows bands in another order than by wavelength.
     """
-    data = cube.data
-    layers = getattr(getattr(data, "dask", None), "layers", {})
-    origins = [name for name in layers if name.startswith(f"original-{SOURCE_NAME}-")]
-    if len(origins) != 1 or cube.dims != (schema.Y, schema.X, schema.WAVELENGTH):
+    if set(cube.dims) != {schema.Y, schema.X, schema.WAVELENGTH}:
         return None
-    origin = origins[0]
-    if any(name != origin and not name.startswith((SOURCE_NAME, "getitem-")) for name in layers):
+    found = lineage.follow(cube.variable._data, lambda node: node if isinstance(node, Cube) else None)
+    if found is None:
         return None
-    from dask.local import get_sync
-
-    graph = dict(data.dask)
-    source: Cube = graph[origin]
-    graph[origin] = _View(source.rows, source.cols, np.arange(len(source.counts.bands)))
-    try:
-        blocks = np.array(get_sync(graph, data.__dask_keys__()), dtype=object)
-        first = blocks.reshape(-1)[0]
-        if not isinstance(first, _View) or blocks.ndim != 3:
-            return None
-        rows = np.concatenate([view.rows for view in blocks[:, 0, 0]])
-        cols = np.concatenate([view.cols for view in blocks[0, :, 0]])
-        bands = np.concatenate([view.bands for view in blocks[0, 0, :]])
-    except (TypeError, AttributeError, ValueError, IndexError):
+    source, window = found
+    # a dimension that was renamed to another's name is no longer what it was
+    if window.axes != tuple((schema.Y, schema.X, schema.WAVELENGTH).index(str(dim)) for dim in cube.dims):
         return None
-    if (len(rows), len(cols), len(bands)) != cube.shape or (np.diff(bands) <= 0).any():
+    at = dict(zip(cube.dims, window.at, strict=True))
+    bands = at[schema.WAVELENGTH]
+    if not (np.diff(bands) > 0).all():
         return None
     counts = source.counts
-    return Counts(counts.stored, counts.bands[bands], counts.scale, counts.no_data), rows, cols
+    shown = Counts(counts.stored, counts.bands[bands], counts.scale, counts.no_data)
+    return shown, source.rows[at[schema.Y]], source.cols[at[schema.X]]

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.errors import HsiError
 from hsichunk.kernels import fcls, score, sums
+from hsichunk.memory import release
 from hsichunk.solver import Solver
 from hsichunk.stored import StoredArray
 from hsichunk.threads import in_parallel, one_blas_thread
 
 PIXEL_SLAB = 128  # pixels x 362 bands x 2 operands x 8 bytes: three quarters of a second-level cache
 BAND_SLAB = 2048  # pixels worked at once where operands are some 16 bands wide
-GROUP_BANDS = 16  # bands whose shares are added to running sums together
+GROUP_BANDS = 8  # bands whose shares are added to running sums together
 FINISH_SLAB = 4096  # pixels solved and scored at once
 SMALL_COLUMN = 8 << 20  # decoded bytes up to which one thread works a column alone
 ABUNDANCE_UNIT = 2.0**30  # abundances are summed in this unit, in integers: the mean does not depend on the order
@@ -201,13 +202,16 @@ def _part(stored: StoredArray, window: Window, column: tuple[int, int]) -> _Part
     )
 
 
-def _pixels(counts: Counts, chunk: NDArray[Any], rows: slice, valid: NDArray[np.bool_]) -> NDArray[np.int16]:
+def _pixels(
+    counts: Counts, chunk: NDArray[Any], rows: slice, group: _BandChunk, valid: NDArray[np.bool_]
+) -> NDArray[np.int16]:
     """Some rows of a chunk as int16 (n, bands)."""
     flat = chunk[rows].reshape(-1, chunk.shape[2])
     if flat.dtype == np.int16:
         return flat
     out = np.empty(flat.shape, np.int16)
-    if not sums.narrow(flat, counts.no_data, out, valid):
+    kept = [slice(first, first + count) for first, count, _ in group.runs]  # other bands do not matter, whatever they hold
+    if not all(sums.narrow(flat[:, bands], counts.no_data, out[:, bands], valid) for bands in kept):
         raise HsiError(
             f"{counts.stored.path}: counts from {flat.min()} to {flat.max()}; expected them within int16, -32768 to 32767"
         )
@@ -224,7 +228,7 @@ def _small_column(
     rows = _scratch("rows", (n, len(counts.bands) + sums.LANES), np.int16)
     with stored.opened() as handle:
         for group in groups:
-            pixels = _pixels(counts, stored.chunk(handle, (*column, group.number)), part.rows, valid)
+            pixels = _pixels(counts, stored.chunk(handle, (*column, group.number)), part.rows, group, valid)
             for first, count, to in group.runs:
                 sums.place(pixels, first, count, to, rows)
     total = _scratch("sums", (solver.sums, n), np.float64)
@@ -348,7 +352,7 @@ def _running_sums(
             position, group = item
             with stored.opened() as handle:
                 chunk = stored.chunk(handle, (*column, group.number))
-            held[position] = _pixels(counts, chunk, rows, valid)
+            held[position] = _pixels(counts, chunk, rows, group, valid)
 
         def work(lot: range, batch: list[_BandChunk] = batch) -> None:
             for begin in lot:
@@ -357,6 +361,8 @@ def _running_sums(
 
         in_parallel(inflate, enumerate(batch), threads)
         in_parallel(work, lots, threads)
+    held.clear()
+    release()
     return total, valid
 
 
@@ -436,7 +442,7 @@ def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.boo
         out[schema.ABUNDANCE] = abundance.astype(np.float32)
         out[schema.KKT] = kkt.astype(np.float32)
     if schema.SAM in out:
-        score.angles(total, solver.norms, valid, out[schema.SAM])
+        score.angles(total, solver.squares, valid, out[schema.SAM])
     if schema.SID in out:
         score.divergences(total, solver.q_ln_q, valid, out[schema.SID])
     return out, tally

@@ -32,18 +32,25 @@ def nfindr(
 ) -> xr.DataArray:
     """Finds `k` endmembers among the pixels of a cube. Computes: reads the sample, not the cube.
 
-    About `sample` pixels (None: every one) are drawn by `seed` and place on the ground from a `share` of the 64 x 64 pixel
-    cells of the grid; of a tile with spatial chunks only the chunks under those cells are decoded (`share=1` spreads the sample
-    over all). Pixels with no-data are never candidates. At most `maxit` sweeps (default 3 k) swap pixels until none
-    raises the volume.
+    About `sample` pixels (None: every one) are drawn by `seed` and place on the ground from a `share` of the 64 x 64
+    pixel cells of the grid; of a tile with spatial chunks only the chunks under those cells are decoded (`share=1`
+    spreads the sample over all). Pixels with no-data are never candidates. At most `maxit` sweeps (default 3 k) swap
+    pixels until none raises the volume.
 
-    Returns reflectance (endmember, wavelength) float64 with `endmember` "EM1"... and `x`, `y` of each source pixel; attributes
-    say what the search came to. The same for any chunking, threads or cluster. Raises HsiError for k < 2, more endmembers
-    than bands or valid pixels, or data of fewer dimensions.
+    Returns reflectance (endmember, wavelength) float64 with `endmember` "EM1"... and `x`, `y` of each source pixel;
+    attributes say what the search came to. The same for any chunking, threads or cluster. Raises HsiError for k < 2,
+    more endmembers than bands or valid pixels, or data of fewer dimensions.
     Sources: Winter 1999 (N-FINDR), Ren & Chang 2003 (ATGP start).
     """
-    if set(cube.dims) != {schema.Y, schema.X, schema.WAVELENGTH}:
-        raise HsiError(f"the cube has dimensions {cube.dims}; expected (y, x, wavelength)")
+    if not isinstance(cube, xr.DataArray) or set(cube.dims) != {schema.Y, schema.X, schema.WAVELENGTH}:
+        found = cube.dims if isinstance(cube, xr.DataArray) else type(cube).__name__
+        raise HsiError(f"the cube has {found}; expected a DataArray (y, x, wavelength), as clean or as_cube give it")
+    if cube.dtype.kind != "f":
+        raise HsiError(
+            f"the cube holds {cube.dtype} counts; expected reflectance: use clean(tile) or as_cube(..., scale=)"
+        )
+    if maxit is not None and maxit < 1:
+        raise HsiError(f"maxit is {maxit}; expected at least one sweep")
     cube = cube.transpose(schema.Y, schema.X, schema.WAVELENGTH)
     check_k(k, cube.sizes[schema.WAVELENGTH])
     drawn = draw(cube, sample, share, seed)
@@ -58,8 +65,9 @@ def nfindr(
 
 
 def check_k(k: int, bands: int) -> None:
-    if not 2 <= k <= schema.MAX_ENDMEMBERS:
-        raise HsiError(f"k is {k}; expected 2 to {schema.MAX_ENDMEMBERS} endmembers")
+    """Raises HsiError unless k endmembers can be looked for in spectra of so many bands."""
+    if not isinstance(k, (int, np.integer)) or not 2 <= k <= schema.MAX_ENDMEMBERS:
+        raise HsiError(f"k is {k!r}; expected 2 to {schema.MAX_ENDMEMBERS} endmembers")
     if k > bands:
         raise HsiError(f"k is {k} and there are {bands} bands; expected at most one endmember a band")
 
@@ -88,22 +96,23 @@ def from_sample(sample: Sample, k: int, maxit: int) -> xr.DataArray:
 
 
 def components(spectra: NDArray[Any], count: int) -> Floats:
-    """The first principal components of spectra (m, L): scores (m, count), signs fixed. Raises when there are fewer.
+    """The first principal components of spectra (m, L): scores (m, count). Raises HsiError when there are fewer.
 
-    Moments of counts are whole numbers below 2**53: exact, whatever BLAS does.
+    Counts are centred on whole numbers: their moments are whole, exact whatever BLAS does. One float64 copy is made.
     """
     x = spectra.astype(np.float64)
+    x -= x[0].copy()  # so that equal spectra leave nothing at all, and rounding stays in proportion to what differs
     n = len(x)
-    mean = x.sum(0) / n
-    covariance = (x.T @ x) / n - np.outer(mean, mean)
+    centre = x.sum(0) / n
+    x -= np.rint(centre) if spectra.dtype.kind in "iu" else centre
+    rest = x.sum(0) / n
+    covariance = (x.T @ x) / n - np.outer(rest, rest)
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-    axes = vectors[:, ::-1][:, :count]
-    largest = values[-1]
-    rank = int((values > max(largest, 0) * 1e-12).sum())
-    if largest <= 0 or rank < count:
+    rank = int((values > values[-1] * 1e-12).sum()) if values[-1] > 0 else 0
+    if rank < count:
         raise HsiError(f"the sample's spectra span {rank} dimensions; expected at least {count} for k = {count + 1}")
-    signs = np.sign(axes[np.abs(axes).argmax(0), np.arange(count)])
-    return np.asarray((x - mean) @ (axes * signs))
+    axes = vectors[:, ::-1][:, :count]
+    return np.asarray(x @ axes - rest @ axes)
 
 
 @dataclass(frozen=True)
@@ -119,13 +128,33 @@ class Found:
 def search(scores: Floats, maxit: int) -> Found:
     """N-FINDR on scores (m, k - 1): the numbers of k pixels. Ties go to the lowest number.
 
-    With M = inv([1; E]) the volume after putting pixel x in slot i is |M_i [1; x]| of today's: one product tells it for
-    every pixel and every slot.
+    It starts twice from ATGP on [1; scores]: with scores so large that the 1 decides on the last pick alone, which is
+    PySpTools' start where that is well defined, and with each component as wide as the others. The larger simplex counts.
     """
-    lifted = np.concatenate([np.ones((len(scores), 1)), scores / np.abs(scores).max()], axis=1)
-    pixels = atgp(lifted, lifted.shape[1])
+    # volume ratios do not change with the scale of a component, rounding does
+    even = _lift(scores / np.abs(scores).max(0))
+    starts = _lift(scores * (1e6 / np.abs(scores).max())), even
+    first, second = (_climb(even, atgp(start, even.shape[1]), maxit) for start in starts)
+    larger = _log_volume(even[second.pixels]) > _log_volume(even[first.pixels]) + GAIN
+    return second if larger else first
+
+
+def _lift(scores: Floats) -> Floats:
+    return np.concatenate([np.ones((len(scores), 1)), scores], axis=1)
+
+
+def _log_volume(corners: Floats) -> float:
+    return float(np.linalg.slogdet(corners)[1])
+
+
+def _climb(lifted: Floats, pixels: NDArray[np.intp], maxit: int) -> Found:
+    """Sweeps over the slots, each given the pixel that makes the largest simplex, until none would raise its volume.
+
+    With M = inv([1; E]) the volume after putting pixel x in slot i is |M_i [1; x]| of today's: one product tells it for
+    every pixel.
+    """
     swaps = 0
-    for sweep in range(1, max(1, maxit) + 1):
+    for sweep in range(1, maxit + 1):
         before = swaps
         for slot in range(len(pixels)):
             ratio = np.abs(lifted @ np.linalg.inv(lifted[pixels].T)[slot])
@@ -135,7 +164,7 @@ def search(scores: Floats, maxit: int) -> Found:
                 swaps += 1
         if swaps == before:
             return Found(pixels, sweep, swaps, True)
-    return Found(pixels, max(1, maxit), swaps, False)
+    return Found(pixels, maxit, swaps, False)
 
 
 def _first_largest(values: Floats) -> int:
@@ -143,7 +172,7 @@ def _first_largest(values: Floats) -> int:
 
 
 def atgp(pixels: Floats, count: int) -> NDArray[np.intp]:
-    """Automatic target generation: again and again the pixel farthest from the span of those found (m, d) -> (count,)."""
+    """Automatic target generation: again and again the pixel of (m, d) farthest from the span of those found."""
     rest = pixels.copy()
     found = np.empty(count, np.intp)
     for i in range(count):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,8 @@ def write_geotiff(data: xr.DataArray, path: str | Path, *, overwrite: bool = Tru
     overwrite), and a place that cannot be written. Source: GDAL's COG driver.
     """
     path = Path(path)
+    if not isinstance(data, xr.DataArray):
+        raise HsiError(f"a GeoTIFF holds one map, not a {type(data).__name__}; choose one, such as products['rmse']")
     data = _bands_first(data)
     if os.path.lexists(path) and not overwrite:
         raise HsiError(f"{path} exists; choose another name, or overwrite=True to replace it")
@@ -80,12 +83,18 @@ def _gdal() -> Iterator[None]:
     """GDAL with a small cache, whose errors are those of writing."""
     import rasterio
     from rasterio._err import CPLE_BaseError
+    from rasterio.env import get_gdal_config, set_gdal_config
 
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
+    with rasterio.Env(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # as asked for
+        before = get_gdal_config("GDAL_CACHEMAX")
+        set_gdal_config("GDAL_CACHEMAX", _CACHE_BYTES)
         try:
             yield
         except CPLE_BaseError as error:
             raise OSError(errno.EIO, str(error)) from error
+        finally:
+            set_gdal_config("GDAL_CACHEMAX", before)  # one for the process, which Env leaves as it is
 
 
 def _write_source(data: xr.DataArray, source: Path) -> None:

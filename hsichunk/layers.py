@@ -6,9 +6,12 @@ Earth Engine catalogue of the same product. Names are compared without case; mis
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+
+from hsichunk import schema
 
 # name in the file (lower case) -> name in the dataset; anything else takes its own name, lower case
 NAMES = {
@@ -37,8 +40,20 @@ NAMES = {
 }
 
 
-def _flags(values: list[int], meanings: str) -> dict[str, Any]:
-    return {"flag_values": np.array(values, np.int32), "flag_meanings": meanings}
+# what stands for no data in layers whose file does not say (NEON's own Python reader)
+NO_DATA = {
+    "data_selection_index": -1,
+    "weather_quality": 0,
+    "cast_shadow": 241,
+    "haze_cloud_water": 241,
+    "illumination_factor": 241,
+    "sky_view_factor": 241,
+    "visibility_index": 241,
+}
+
+
+def _flags(values: range, meanings: str) -> dict[str, Any]:
+    return {"flag_values": values, "flag_meanings": meanings}
 
 
 HAZE = (
@@ -58,10 +73,10 @@ ATTRS: dict[str, dict[str, Any]] = {
     "cast_shadow": {"long_name": "cast shadow (polarity differs between releases: look before masking)"},
     "dark_dense_vegetation": {
         "long_name": "dark dense vegetation classification",
-        **_flags(list(range(5)), "background water dark_dense_vegetation not_reference topographic_shadow"),
+        **_flags(range(5), "background water dark_dense_vegetation not_reference topographic_shadow"),
     },
     "data_selection_index": {"long_name": "index of the flight line that the pixel comes from"},
-    "haze_cloud_water": {"long_name": "haze, cloud and water map", **_flags(list(range(23)), HAZE)},
+    "haze_cloud_water": {"long_name": "haze, cloud and water map", **_flags(range(23), HAZE)},
     "illumination_factor": {"long_name": "illumination factor", "units": "percent"},
     "path_length": {"long_name": "path length from surface to sensor", "units": "m"},
     "sky_view_factor": {"long_name": "sky view factor", "units": "percent"},
@@ -69,8 +84,9 @@ ATTRS: dict[str, dict[str, Any]] = {
     "surface_elevation": {"long_name": "smoothed surface elevation", "standard_name": "surface_altitude", "units": "m"},
     "visibility_index": {"long_name": "visibility index"},
     "water_vapor_column": {
-        "long_name": "water vapour column",
-        "standard_name": "atmosphere_mass_content_of_water_vapor",
+        "long_name": "water vapour column, as depth of liquid water",
+        "standard_name": "lwe_thickness_of_atmosphere_mass_content_of_water_vapor",
+        "units": "cm",
     },
     "weather_quality": {"long_name": "weather quality: cloud cover during acquisition"},
     "sensor_azimuth_angle": {"standard_name": "sensor_azimuth_angle", "units": "degree"},
@@ -78,16 +94,38 @@ ATTRS: dict[str, dict[str, Any]] = {
     "solar_azimuth_angle": {"standard_name": "solar_azimuth_angle", "units": "degree"},
     "solar_zenith_angle": {"standard_name": "solar_zenith_angle", "units": "degree"},
 }
-CLOUD_COVER = _flags([1, 2, 3], "below_10_percent 10_to_50_percent above_50_percent")
+CLOUD_COVER = _flags(range(1, 4), "below_10_percent 10_to_50_percent above_50_percent")
 CLOUD_COLOURS = {"comment": "red, green, blue: (0,255,0) below 10 %, (255,255,0) 10 to 50 %, (255,0,0) above 50 %"}
 
 
-def attributes(name: str, stored_shape: tuple[int, ...], stored: dict[str, Any]) -> dict[str, Any]:
+def name_of(key: str, taken: Collection[str]) -> str:
+    """What a layer is called that the file calls `key`: never a name that another variable has."""
+    first = name = NAMES.get(key.lower(), key.lower())
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{first}_{number}"
+    return name
+
+
+def attributes(
+    name: str, stored_shape: tuple[int, ...], dtype: np.dtype[Any], stored: dict[str, Any]
+) -> dict[str, Any]:
     """The attributes of an ancillary variable: CF's where known, the file's own beside them.
 
-    `stored` are the attributes in the file; ours win where both say something.
+    `stored` are the attributes in the file; ours win where both say something. Nothing is applied: the variable is as
+    stored, and what scales it or stands for no data is named as it is for the reflectance.
     """
-    known = dict(ATTRS.get(name, {}))
+    named = {"scale_factor": schema.SCALE, "data_ignore_value": schema.NO_DATA}
+    out = {named.get(key.lower(), key): value for key, value in stored.items()}
+    colours = len(stored_shape) == 3
+    if name in NO_DATA and not colours and (name == "data_selection_index" or dtype.kind != "f"):
+        out.setdefault(schema.NO_DATA, NO_DATA[name])
+    out |= ATTRS.get(name, {})
     if name == "weather_quality":  # three colours in .001, one class in .002
-        known |= CLOUD_COLOURS if len(stored_shape) == 3 else CLOUD_COVER
-    return {**stored, **known}
+        out |= CLOUD_COLOURS if colours else CLOUD_COVER
+    if name == "water_vapor_column" and dtype.kind != "f":  # flight lines
+        out["units"] = "0.001 cm"
+    if "flag_values" in out:  # of the variable's own type, says CF
+        out["flag_values"] = np.array(out["flag_values"], dtype.newbyteorder("="))
+    return out

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hsichunk.column import Tally
 from hsichunk.errors import HsiError
 from hsichunk.staging import sync_one
 
 STATE = ".hsichunk"
 RUN_JSON = "run.json"
+STORE = "products.zarr"
+FILES = (
+    STORE,
+    "abundance.tif",
+    "rmse.tif",
+    "sam_class.tif",
+    "sam_class.tif.aux.xml",
+    "sid_class.tif",
+    "sid_class.tif.aux.xml",
+    "endmembers.csv",
+)
+"""what a finished run has left, run.json aside"""
+LATER = ("report.html",)
+"""what other commands add to it"""
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -35,113 +54,197 @@ def read_json(path: Path) -> Any:
         return None
 
 
+@dataclass(frozen=True)
+class Entry:
+    """Rows of a window of a tile that are stored, and what came of them."""
+
+    tile: int
+    window: int
+    bottom: int
+    """row of the tile up to which the window is done"""
+    tally: Tally
+
+
 class Ledger:
     """The state of a run in its folder: what was asked for, the endmembers, and the strips that are stored.
 
     The folder `.hsichunk` holds all of it and the unfinished store; it goes when the run is finished, after run.json is there.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, fingerprint: dict[str, Any]) -> None:
         self.out = out
+        self.fingerprint = fingerprint
         self.folder = out / STATE
-        self.store = self.folder / "products.zarr"
+        self.store = self.folder / STORE
         self._entries = self.folder / "ledger.jsonl"
 
-    def begin(self, fingerprint: dict[str, Any], overwrite: bool) -> str:
-        """Makes the folder ready: "new", "resumed", or "done" when it already holds what is asked for.
+    @property
+    def digest(self) -> str:
+        """The fingerprint in short: the store carries it, so that no other is taken for it."""
+        return hashlib.sha256(json.dumps(self.fingerprint, sort_keys=True).encode()).hexdigest()
 
-        Raises HsiError where it holds something else, naming what differs.
+    def look(self, overwrite: bool) -> str:
+        """What there is to do: "new", "resumed", or "done" when the folder already holds what is asked for.
+
+        Changes nothing. Raises HsiError where the folder cannot be written, and where it holds something else, naming what
+        differs, unless that may be overwritten.
         """
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / ".hsichunk.write-test").write_bytes(b"")
-            (self.out / ".hsichunk.write-test").unlink()
-        except OSError as error:
-            raise HsiError(f"{self.out}: cannot be written ({error.strerror}); choose another --out") from error
-        finished = read_json(self.out / RUN_JSON)
-        state = read_json(self.folder / "state.json")
-        if overwrite:
-            self.clear()
-        elif finished is not None:
-            self._same(finished.get("fingerprint", {}), fingerprint)
-            if state is None:
-                return "done"
-            shutil.rmtree(self.folder)  # a run that ended between its last two steps
-            return "done"
-        elif state is not None:
-            self._same(state, fingerprint)
+        if self.out.exists() and not self.out.is_dir():
+            raise HsiError(f"{self.out}: is a file; choose another --out, a folder")
+        _try_writing(self.out)
+        finished, state = read_json(self.out / RUN_JSON), read_json(self.folder / "state.json")
+        found = finished.get("fingerprint") if isinstance(finished, dict) else state
+        if found is None:
+            held = [name for name in (*FILES, RUN_JSON) if (self.out / name).exists()]
+            if held and not overwrite:
+                raise HsiError(f"{self.out}: holds {held[0]} of unknown origin; choose another --out or give --overwrite")
+            return "new"
+        if found != self.fingerprint:
+            if overwrite:
+                return "new"
+            raise HsiError(
+                f"{self.out}: made with other options ({differences(found, self.fingerprint)}); choose another --out or "
+                "give --overwrite"
+            )
+        if finished is None:
             return "resumed"
-        elif any((self.out / name).exists() for name in PRODUCTS):
-            raise HsiError(f"{self.out}: holds results but no run.json; choose another --out or give --overwrite")
-        self.folder.mkdir(exist_ok=True)
-        return "new"
+        missing = [name for name in FILES if not (self.out / name).exists()]
+        if missing and not overwrite:
+            raise HsiError(f"{self.out}: finished, but {missing[0]} is gone; give --overwrite to make it again")
+        return "new" if missing else "done"
 
-    def _same(self, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
-        differ = [k for k in sorted({*theirs, *ours}) if theirs.get(k) != ours.get(k)]
-        if differ:
-            what = "; ".join(f"{k} was {_short(theirs.get(k))}, is {_short(ours.get(k))}" for k in differ)
-            raise HsiError(f"{self.out}: made with other options ({what}); choose another --out or give --overwrite")
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other runs out of the folder, which is made if missing; a process that is killed frees it."""
+        import fcntl
 
-    def start(self, fingerprint: dict[str, Any]) -> None:
-        """Says what the folder is for: from here on the run can go on."""
-        write_json(self.folder / "state.json", fingerprint)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "lock", "wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HsiError(f"{self.out}: another run is at work there; wait for it or choose another --out") from None
+            except OSError:
+                pass  # a file system without locks
+            yield
 
     def clear(self) -> None:
         """Takes away an earlier run: run.json first, so that nothing that is left looks whole."""
-        for name in (RUN_JSON, STATE, *PRODUCTS):
-            path = self.out / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.exists() or path.is_symlink():
-                path.unlink()
+        _remove(self.out / RUN_JSON)
+        _remove(self.folder / "state.json")
+        for path in (*self.folder.glob("*"), *(self.out / name for name in (*FILES, *LATER)), *self._leftovers()):
+            if path.name != "lock":
+                _remove(path)
 
-    def entries(self) -> list[dict[str, Any]]:
-        """Everything done so far; a line that a kill cut short does not count."""
+    def start(self) -> None:
+        """Says what the folder is for, once all that a run begins with is there: from here on it can go on."""
+        write_json(self.folder / "state.json", self.fingerprint)
+
+    def finish(self, report: dict[str, Any]) -> None:
+        """Says that all is whole, and takes the state away."""
+        write_json(self.out / RUN_JSON, report)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Takes away the state, and what killed writers have left beside the results."""
+        for path in (*self._leftovers(), self.folder):
+            _remove(path)
+
+    def _leftovers(self) -> list[Path]:
+        return [path for name in (*FILES, RUN_JSON) for path in self.out.glob(f".{name}.*part")]
+
+    def entries(self) -> list[Entry]:
+        """Everything done so far, in order. Lines from one that cannot be read on are cut off: their strips are done again."""
         try:
-            lines = self._entries.read_bytes().split(b"\n")
+            content = self._entries.read_bytes()
         except OSError:
             return []
-        out = []
-        for line in lines[:-1]:
-            try:
-                out.append(json.loads(line))
-            except ValueError:
+        out: list[Entry] = []
+        good = 0
+        while (end := content.find(b"\n", good)) >= 0:
+            entry = _parsed(content[good:end])
+            if entry is None:
                 break
+            out.append(entry)
+            good = end + 1
+        if good < len(content):
+            with open(self._entries, "r+b") as file:
+                file.truncate(good)
         return out
 
-    def add(self, entry: dict[str, Any]) -> None:
+    def add(self, entry: Entry) -> None:
         """Notes that data are stored. The caller has synced them."""
-        entries = self._entries
-        if entries.exists() and not entries.read_bytes().endswith(b"\n"):
-            self._mend()
-        with open(entries, "ab") as file:
-            file.write(json.dumps(entry).encode() + b"\n")
+        line = json.dumps({"tile": entry.tile, "window": entry.window, "bottom": entry.bottom, "tally": vars(entry.tally)})
+        with open(self._entries, "ab") as file:
+            file.write(line.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-
-    def _mend(self) -> None:
-        """Cuts off the half line of a write that was killed."""
-        content = self._entries.read_bytes()
-        with open(self._entries, "r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
-
-    def finish(self, run: dict[str, Any]) -> None:
-        """Moves the store to its name and says that all is whole."""
-        write_json(self.out / RUN_JSON, run)
-        shutil.rmtree(self.folder)
+        sync_one(self.folder)
 
 
-PRODUCTS = (
-    "products.zarr",
-    "abundance.tif",
-    "rmse.tif",
-    "sam_class.tif",
-    "sam_class.tif.aux.xml",
-    "sid_class.tif",
-    "sid_class.tif.aux.xml",
-    "endmembers.csv",
-    "report.html",
-)
+def _parsed(line: bytes) -> Entry | None:
+    """An entry from its line; None for a line that a killed write or a damaged disk has left."""
+    try:
+        said = json.loads(line)
+        tally = said["tally"]
+        good = [type(said[name]) is int for name in ("tile", "window", "bottom")]
+        good += [type(v) is type(tally[n]) for n, v in vars(Tally()).items()]
+        return Entry(said["tile"], said["window"], said["bottom"], Tally(**tally)) if all(good) else None
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _try_writing(folder: Path) -> None:
+    """Raises HsiError where `folder` cannot be made or written to; leaves nothing behind."""
+    made: list[Path] = []
+    try:
+        for path in (*reversed(folder.parents), folder):
+            if not path.exists():
+                path.mkdir()
+                made.append(path)
+        probe = folder / ".hsichunk.probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise HsiError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+    finally:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def differences(theirs: Any, ours: dict[str, Any]) -> str:
+    """What two fingerprints differ in, for people."""
+    if not isinstance(theirs, dict):
+        return "by a version that said it in another way"
+    out = []
+    for name in sorted({*theirs, *ours}):
+        one, two = theirs.get(name), ours.get(name)
+        if one == two:
+            continue
+        if name == "inputs":
+            out.append(_inputs_differ(one, two))
+        else:
+            out.append(f"{name.replace('_', '-')} was {_short(one)}, is {_short(two)}")
+    return "; ".join(out)
+
+
+def _inputs_differ(theirs: Any, ours: Any) -> str:
+    try:
+        one, two = ({entry["name"]: entry for entry in entries} for entries in (theirs, ours))
+    except (TypeError, KeyError):
+        return "the tiles differ"
+    if set(one) != set(two):
+        return f"tiles were {_short(sorted(one))}, are {_short(sorted(two))}"
+    changed = [name for name in one if one[name] != two[name]]
+    return f"{changed[0]} has changed" if changed else "the tiles differ"
 
 
 def _short(value: Any) -> str:

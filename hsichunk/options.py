@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import hsichunk
 from hsichunk import schema
 from hsichunk.errors import HsiError
 
 # how a job is done, not what comes out of it: these may differ when a run goes on
 _HOW = frozenset({"out", "memory", "threads", "overwrite", "tiles"})
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+class OptionError(HsiError):
+    """An option that cannot be, whatever the tiles hold."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,6 @@ class Options:
     out: str
     k: int = 4
     """number of endmembers to find"""
-    endmembers: str | None = None
-    """file of endmembers to use instead of finding some"""
     seed: int = 0
     sample: int = 20_000
     """pixels drawn for N-FINDR"""
@@ -42,7 +46,9 @@ class Options:
     """wavelength ranges in nm to drop beside the windows named in the file"""
     lesson_bands: bool = False
     sam_threshold: tuple[float, ...] = (0.1,)
+    """largest spectral angle (rad) of a class; one, or one a class"""
     sid_threshold: tuple[float, ...] = (0.05,)
+    """largest divergence (nats) of a class; one, or one a class"""
     relative: bool = False
     """thresholds as shares of the range of distances over the image, PySpTools' rule"""
     memory: int = 2_000_000_000
@@ -53,22 +59,25 @@ class Options:
     def __post_init__(self) -> None:
         self._need(len(self.tiles) > 0, "tiles", "at least one tile")
         self._need(2 <= self.k <= schema.MAX_ENDMEMBERS, "k", f"2 to {schema.MAX_ENDMEMBERS} endmembers")
+        self._need(0 <= self.seed < 2**63, "seed", "a whole number from 0")
         self._need(self.sample >= 1, "sample", "at least one pixel")
         self._need(0 < self.share <= 1, "share", "a share above 0, at most 1")
         self._need(self.maxit is None or self.maxit >= 1, "maxit", "at least one sweep")
         self._need(self.drop_last >= 0, "drop_last", "no or some bands")
         self._need(self.every >= 1, "every", "1 for all bands, 2 for every other, ...")
-        self._need(self.threads >= 1, "threads", "at least one thread")
+        for name in ("keep", "drop"):
+            self._need(all(low <= high for low, high in getattr(self, name) or ()), name, "(low, high) in nm")
         self._need(self.memory > 0, "memory", "bytes, as 2GB")
-        self._need(0 <= self.seed < 2**63, "seed", "a whole number from 0")
+        self._need(self.threads >= 1, "threads", "at least one thread")
         for name in ("sam_threshold", "sid_threshold"):
             values = getattr(self, name)
-            good = len(values) > 0 and all(math.isfinite(v) and v >= 0 for v in values)
-            self._need(good, name, "numbers from 0, one or one a class")
+            self._need(len(values) in (1, self.k), name, f"one number, or {self.k}: one for each of k endmembers")
+            most, expected = (1.0, "shares from 0 to 1 (relative)") if self.relative else (math.inf, "finite numbers from 0")
+            self._need(all(math.isfinite(v) and 0 <= v <= most for v in values), name, expected)
 
     def _need(self, good: bool, name: str, expected: str) -> None:
         if not good:
-            raise HsiError(f"{name.replace('_', '-')} is {getattr(self, name)!r}; expected {expected}")
+            raise _wrong(name, getattr(self, name), expected)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -76,56 +85,123 @@ class Options:
         return plain
 
     def fingerprint(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """What the results depend on: the options that matter and the inputs. Runs with equal ones go on in one folder."""
+        """What the results depend on: version, options that matter, inputs. Runs with equal ones go on in one folder."""
         what = {name: value for name, value in self.as_dict().items() if name not in _HOW}
-        if self.endmembers is not None:
-            with open(self.endmembers, "rb") as file:
-                what["endmembers"] = hashlib.sha256(file.read()).hexdigest()
-        return {**what, "inputs": [{"name": i["name"], "size": i["size"], "metadata": i["metadata"]} for i in inputs]}
+        return {"hsichunk": hsichunk.__version__, **what, "inputs": inputs}
+
+
+def _wrong(name: str, value: Any, expected: str) -> OptionError:
+    shown = value[0] if isinstance(value, tuple) and len(value) == 1 else value
+    return OptionError(f"{name.replace('_', '-')} is {shown!r}; expected {expected}")
 
 
 def read_config(path: str | os.PathLike[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options from a YAML file under those given on the command line. Raises HsiError for unknown names."""
+    """Options from a YAML file under those given on the command line. Raises OptionError for what is not one."""
     import yaml
 
+    where = os.fspath(path)
     try:
         with open(path, encoding="utf-8") as file:
-            loaded = yaml.safe_load(file) or {}
+            loaded = yaml.safe_load(file)
     except OSError as error:
-        raise HsiError(f"{os.fspath(path)}: cannot be read ({error.strerror})") from error
+        raise OptionError(f"{where}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise HsiError(f"{os.fspath(path)}: is no YAML ({' '.join(str(error).split())})") from error
+        raise OptionError(f"{where}: is no YAML ({' '.join(str(error).split())})") from error
+    if loaded is None:
+        loaded = {}
     if not isinstance(loaded, dict):
-        raise HsiError(f"{os.fspath(path)}: holds {type(loaded).__name__}; expected options, as 'k: 4'")
+        raise OptionError(f"{where}: holds {type(loaded).__name__}; expected options, as 'k: 4'")
     known = {f.name for f in fields(Options)}
     options = {str(name).replace("-", "_"): value for name, value in loaded.items()}
     if unknown := sorted(set(options) - known):
-        raise HsiError(f"{os.fspath(path)}: unknown option {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        raise OptionError(f"{where}: unknown option {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     return {**options, **given}
 
 
 def build(values: Mapping[str, Any]) -> Options:
-    """Options from plain values, sequences made tuples and sizes such as 2GB made bytes."""
-    made = dict(values)
+    """Options from plain values: sizes such as 2GB made bytes, "0.8,0.3" numbers. Raises OptionError, naming the option."""
+    for name, expected in (("tiles", "the path of at least one tile"), ("out", "a folder for the results: --out DIR")):
+        if name not in values:
+            raise OptionError(f"no {name} given; expected {expected}")
+    made = {name: _READ[name](name, value) for name, value in values.items()}
+    return Options(**made)
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong(name, value, "a whole number")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong(name, value, "a number")
+    return float(value)
+
+
+def _switch(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(name, value, "true or false")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise _wrong(name, value, "a path")
+    return os.fspath(value)
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    return tuple(_text(name, v) for v in (value if isinstance(value, (list, tuple)) else (value,)))
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    """Numbers as one, a list, or text with commas."""
+    out: list[float] = []
+    for item in value if isinstance(value, (list, tuple)) else (value,):
+        try:
+            out += [float(part) for part in item.split(",")] if isinstance(item, str) else [_number(name, item)]
+        except ValueError:
+            raise _wrong(name, item, "numbers, as 0.1 or 0.8,0.3,0.03") from None
+    return tuple(out)
+
+
+def _ranges(name: str, value: Any) -> tuple[tuple[float, float], ...]:
     try:
-        for name in ("tiles", "sam_threshold", "sid_threshold"):
-            if name in made:
-                made[name] = tuple(made[name]) if isinstance(made[name], (list, tuple)) else (made[name],)
-        for name in ("sam_threshold", "sid_threshold"):
-            if name in made:
-                made[name] = tuple(float(v) for v in made[name])
-        for name in ("keep", "drop"):
-            if made.get(name):
-                made[name] = tuple((float(low), float(high)) for low, high in made[name])
-        if isinstance(made.get("memory"), str):
-            from dask.utils import parse_bytes
-
-            made["memory"] = int(parse_bytes(made["memory"]))
-        for f in fields(Options):
-            if f.type in ("int", "float", "bool") and f.name in made and not isinstance(made[f.name], (int, float)):
-                raise ValueError(f"{f.name} is {made[f.name]!r}")
-        return Options(**made)
-    except (TypeError, ValueError) as error:
-        raise HsiError(f"options: {' '.join(str(error).split())}; see hsichunk run --help") from error
+        return tuple((_number(name, low), _number(name, high)) for low, high in value)
+    except (TypeError, ValueError):
+        raise _wrong(name, value, "ranges in nm, as [[400, 1300], [1500, 1700]]") from None
 
 
+def _bytes(name: str, value: Any) -> int:
+    """Bytes of 2GB, 512 MB, 1.5GiB or a whole number."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", str(value).strip().lower())
+    if isinstance(value, bool) or not found or found[2] not in _UNITS:
+        raise _wrong(name, value, "bytes, as 2GB or 512MB")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def _or_none(read: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, value: None if value is None else read(name, value)
+
+
+_READ: dict[str, Callable[[str, Any], Any]] = {
+    "tiles": _texts,
+    "out": _text,
+    "k": _whole,
+    "seed": _whole,
+    "sample": _whole,
+    "share": _number,
+    "maxit": _or_none(_whole),
+    "drop_last": _whole,
+    "every": _whole,
+    "keep": _or_none(_ranges),
+    "drop": _ranges,
+    "lesson_bands": _switch,
+    "sam_threshold": _numbers,
+    "sid_threshold": _numbers,
+    "relative": _switch,
+    "memory": _bytes,
+    "threads": _whole,
+    "overwrite": _switch,
+}

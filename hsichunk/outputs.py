@@ -1,8 +1,11 @@
-"""What a run stores: the empty store of a site, strips as whole chunks of it, and class maps from its scores."""
+"""What a run stores: the empty store of a site, strips as whole chunks of it, class maps from its scores, endmembers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+import os
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+import hsichunk
 from hsichunk import schema, zarr_store
 from hsichunk.backend import with_grid
 from hsichunk.classification import classify, score_range
@@ -17,12 +21,15 @@ from hsichunk.column import Products, Tally, Window
 from hsichunk.options import Options
 from hsichunk.site import Place, Site
 from hsichunk.solver import Solver
+from hsichunk.staging import sync_one
 
 Note = Callable[[int, Tally], None]
 """Called with the row of the tile up to which everything is on the disk, and what came of the rows since the last."""
 
+DIGEST = "hsichunk_run"  # attribute of a store: which run it belongs to
 
-def template(site: Site, solver: Solver) -> xr.Dataset:
+
+def template(site: Site, solver: Solver, digest: str) -> xr.Dataset:
     """The products of a whole site, labelled, without their values."""
     import dask.array as da
 
@@ -37,73 +44,108 @@ def template(site: Site, solver: Solver) -> xr.Dataset:
         schema.Y: (schema.Y, site.grid.y(site.rows), schema.Y_ATTRS),
         schema.X: (schema.X, site.grid.x(site.cols), schema.X_ATTRS),
     }
-    attrs = {"title": f"hsichunk products, {site.places[0].file.site}", "Conventions": "CF-1.11"}
+    attrs = {
+        "title": f"hsichunk products, {site.places[0].file.site}",
+        "source": f"hsichunk {hsichunk.__version__}",
+        "Conventions": "CF-1.11",
+        DIGEST: digest,
+    }
     return with_grid(xr.Dataset(variables, coords, attrs), site.grid)
+
+
+def fits(store: Path, whole: xr.Dataset, chunks: tuple[int, int]) -> bool:
+    """Whether a store is the one that `whole` describes, in the layout that strips are written in."""
+    import zarr
+
+    try:
+        group = zarr.open_group(store, mode="r")
+        arrays = {str(name): group.get(str(name)) for name in whole.data_vars}
+        return group.attrs.get(DIGEST) == whole.attrs[DIGEST] and all(
+            isinstance(found, zarr.Array)
+            and found.shape == whole[name].shape
+            and found.dtype == whole[name].dtype
+            and found.chunks[-2:] == chunks
+            for name, found in arrays.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged, which zarr says in many ways
+        return False
 
 
 class StripWriter:
     """Collects the strips of one window of a tile until they fill rows of stored chunks, then writes those."""
 
-    def __init__(self, store: Path, place: Place, window: Window, rows: int) -> None:
+    def __init__(self, store: Path, place: Place, window: Window, start: int, note: Note) -> None:
         import zarr
 
         self._group = zarr.open_group(store, mode="r+")
-        self._place, self._window = place, window
+        self._place, self._window, self._note = place, window, note
         array: Any = self._group[schema.RMSE]
         self._side = array.chunks[0]
-        self._rows = max(self._side, rows // self._side * self._side)
-        self._parts: list[tuple[Window, Products]] = []
-        self._tally = Tally()
+        self._written = start
+        self._waiting: list[tuple[Window, Products, Tally]] = []
 
-    def add(self, part: Window, products: Products, tally: Tally, note: Note) -> None:
-        """Takes the next strip; strips come from top to bottom, side by side where columns are narrower than the window."""
-        if self._parts and part.left == self._window.left:
-            self._write_filled(part.top, note)
-        self._parts.append((part, products))
-        self._tally.add(tally)
+    def add(self, part: Window, products: Products, tally: Tally) -> None:
+        """Takes the next strip, as wide as the window; strips come from top to bottom."""
+        self._waiting.append((part, products, tally))
+        edge = (self._place.top + part.bottom) // self._side * self._side - self._place.top
+        if part.bottom == self._window.bottom:
+            edge = part.bottom
+        if edge > self._written:
+            self._write(edge)
 
-    def flush(self, note: Note) -> None:
-        """Writes what is left."""
-        if self._parts:
-            self._write(self._window.bottom, note)
-
-    def _write_filled(self, bottom: int, note: Note) -> None:
-        """Writes down to the last whole chunk above `bottom`, once there is enough of it."""
-        top = min(part.top for part, _ in self._parts)
-        edge = (self._place.top + bottom) // self._side * self._side - self._place.top
-        if edge - top >= self._rows or (edge > top and bottom - top >= self._rows):
-            self._write(edge, note)
-
-    def _write(self, bottom: int, note: Note) -> None:
-        parts = [(p, v) for p, v in self._parts if p.top < bottom]
-        top = min(p.top for p, _ in parts)
-        left, right = min(p.left for p, _ in parts), max(p.right for p, _ in parts)
-        block: dict[str, NDArray[np.float32]] = {}
-        for name in parts[0][1]:
-            first = parts[0][1][name]
-            block[name] = np.full((*first.shape[:-2], bottom - top, right - left), np.nan, np.float32)
-            for part, values in parts:
-                high = min(part.bottom, bottom) - part.top
-                to = slice(part.top - top, part.top - top + high)
-                block[name][..., to, part.left - left : part.right - left] = values[name][..., :high, :]
-        rows = slice(self._place.top + top, self._place.top + bottom)
-        cols = slice(self._place.left + left, self._place.left + right)
-        zarr_store.write_block(self._group, block, rows, cols, durable=True, whole=False)
-        self._parts = [
-            (Window(bottom, p.bottom, p.left, p.right), {n: a[..., bottom - p.top :, :] for n, a in v.items()})
-            for p, v in self._parts
-            if p.bottom > bottom
-        ]
-        note(bottom, self._tally)
-        self._tally = Tally()
+    def _write(self, edge: int) -> None:
+        """Writes all rows above `edge`; notes the strips of which every row is stored, so that a resumed run begins at one."""
+        top = self._written
+        rows = slice(self._place.top + top, self._place.top + edge)
+        cols = slice(self._place.left + self._window.left, self._place.left + self._window.right)
+        for name in self._waiting[0][1]:
+            pieces = [
+                values[name][..., max(top - part.top, 0) : edge - part.top, :] for part, values, _ in self._waiting
+            ]
+            block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-2)
+            zarr_store.write_block(self._group, {name: block}, rows, cols, durable=True, whole=False)
+        self._written = edge
+        stored = Tally()
+        bottom = None
+        while self._waiting and self._waiting[0][0].bottom <= edge:
+            part, _, tally = self._waiting.pop(0)
+            stored.add(tally)
+            bottom = part.bottom
+        if bottom is not None:
+            self._note(bottom, stored)
 
 
 def add_classes(store: Path, options: Options) -> None:
-    """Adds a class map for SAM and for SID to a store, from the scores in it."""
+    """Adds a class map for SAM and for SID to a store, from the scores in it; replaces those of an attempt that was killed."""
+    for path in [*store.rglob("*.partial")]:  # zarr's own, of writes that were killed
+        path.unlink()
     scores = zarr_store.open_store(store)
     for name, thresholds in ((schema.SAM, options.sam_threshold), (schema.SID, options.sid_threshold)):
         threshold = thresholds[0] if len(thresholds) == 1 else list(thresholds)
         distance = scores[name]
         # the range first, then the labels: both stream, and nothing is held between them
         limits = score_range(distance).compute() if options.relative else None
-        zarr_store.add(store, classify(distance, threshold, relative=options.relative, limits=limits))
+        label = classify(distance, threshold, relative=options.relative, limits=limits)
+        shutil.rmtree(store / str(label.name), ignore_errors=True)
+        zarr_store.add(store, label)
+
+
+def write_endmembers(
+    path: Path,
+    wavelength: NDArray[np.float64],
+    spectra: NDArray[np.float64],
+    places: Sequence[tuple[str, float, float]],
+) -> None:
+    """CSV, 17 digits: a row a band, a column an endmember, where they came from in the rows above."""
+    part = path.with_name(f".{path.name}.part")
+    with open(part, "w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["wavelength_nm", *(name for name, *_ in places)])
+        lines.writerow(["x", *(repr(x) for _, x, _ in places)])
+        lines.writerow(["y", *(repr(y) for _, _, y in places)])
+        for nm, values in zip(wavelength.tolist(), spectra.T.tolist(), strict=True):
+            lines.writerow([repr(nm), *(f"{v:.17g}" for v in values)])
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    sync_one(path.parent)

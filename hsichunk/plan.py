@@ -1,24 +1,28 @@
-"""How a job fits its memory: integer arithmetic from budget, stored chunks, endmembers and threads to the height of the strips.
+"""How a job fits its memory: integer arithmetic from budget, stored chunks, endmembers and threads to the height of strips.
 
-Peak = the program itself + what each thread works with + the sums of a large column + the strips of products on their way out.
+Peak = the largest of three stages: the sample with the search for endmembers, the pass (what each thread works with, the sums
+of a large column, the strips of products on their way out), and the maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hsichunk.column import GROUP_BANDS, PIXEL_SLAB, SMALL_COLUMN
+from hsichunk.column import BAND_SLAB, FINISH_SLAB, GROUP_BANDS, PIXEL_SLAB, SMALL_COLUMN
 from hsichunk.errors import HsiError
 
-MIB = 1 << 20
-PROGRAM = 272 * MIB  # interpreter, libraries and compiled kernels: 250 MiB measured on Python 3.11, and some slack
-TABLE = 16 * MIB  # supports of one thread's FCLS table, at most
-STRIP_ROWS = 256
-FEWEST_ROWS = 16
-STRIP_COPIES = 3  # a strip as computed, as buffered for whole stored chunks, and as compressed
-ZARR_CHUNK = 8 * MIB
+MB = 1_000_000
+# interpreter, libraries and compiled kernels, measured on Python 3.11: 240 MB while the sample is read, 295 in the pass and
+# 340 once GDAL has started; a tenth on top for other versions
+SEARCHING, PROGRAM, MAPPING = 265 * MB, 325 * MB, 375 * MB
+STRIP_ROWS = 250  # a quarter of a tile: whole stored chunks of results
+FEWEST_ROWS = 15
+FEWEST_SUMS = 25  # rows; fewer at a time would decode a tile more than 40 times
+GDAL_CACHE = 64 << 20
+ZARR_CHUNK = 8 << 20
+STORED_CHUNK = 16 << 20  # what `zarr_layout` makes one at most
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,27 @@ class Layout:
     """chunks along the bands that hold a kept band"""
     bands: int
     item: int = 2
+    """bytes of a stored count"""
+
+    @property
+    def chunk(self) -> int:
+        """Bytes of a decoded chunk."""
+        cy, cx, depth = self.chunks
+        return cy * cx * depth * self.item
+
+    @property
+    def small(self) -> bool:
+        """Whether one thread works a column alone; sums are held for a column at a time then."""
+        return self.kept_chunks * self.chunk <= SMALL_COLUMN
+
+    @property
+    def high(self) -> int:
+        """Rows of a column that lie in the tile."""
+        return min(self.chunks[0], self.rows)
+
+    @property
+    def columns(self) -> int:
+        return -(-self.rows // self.chunks[0]) * -(-self.cols // self.chunks[1])
 
 
 @dataclass(frozen=True)
@@ -41,26 +66,111 @@ class Plan:
     budget: int
     threads: int
     strip_rows: int
-    """rows of products computed, buffered and written at a time"""
+    """rows of products computed at a time"""
     pass_rows: int
-    """rows of a tile whose sums are held at once; fewer than the tile has means that its chunks are decoded again"""
+    """rows of a large column whose sums are held at once; fewer than it has means that its chunks are decoded again"""
     decodes: int
     """times each chunk is decoded in the pass, at most"""
     columns: int
     """stored columns of the largest tile"""
     program: int
     workspace: int
+    """what the threads work with in the pass"""
     sums: int
     strips: int
     sample: int
-
-    @property
-    def peak(self) -> int:
-        """Projected peak resident memory."""
-        return self.program + max(self.workspace + self.sums + self.strips, self.sample)
+    """the sample and the search for endmembers, the program included"""
+    maps: int
+    """class maps and GeoTIFFs, the program included"""
+    peak: int
+    """projected peak resident memory of the whole process"""
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "peak": self.peak}
+        return asdict(self)
+
+
+def make(budget: int, layouts: Sequence[Layout], p: int, threads: int, *, sample: int, cols: int = 0) -> Plan:
+    """The plan for tiles of some layouts and `p` endmembers: the fewest decodes, then the highest strips.
+
+    About `sample` pixels are held for N-FINDR; `cols` is the width of the whole image, when it is wider than a tile. Raises
+    HsiError, with its numbers, when the budget cannot hold the smallest plan.
+    """
+    plans = list(_candidates(budget, layouts, p, threads, sample, cols))
+    fitting = [plan for plan in plans if plan.peak <= budget]
+    if not fitting:
+        raise HsiError(_refusal(min(plans, key=lambda plan: plan.peak)))
+    return min(fitting, key=lambda plan: (plan.decodes, -plan.strip_rows))
+
+
+def _candidates(
+    budget: int, layouts: Sequence[Layout], p: int, threads: int, sample: int, cols: int
+) -> Iterator[Plan]:
+    """For each height of strips the plan with the fewest decodes that fits, or else the smallest."""
+    cols = max(cols, *(layout.cols for layout in layouts))
+    searching = SEARCHING + _sample(sample, p, threads, layouts)
+    mapping = MAPPING + _maps(p, threads, cols)
+    large = [layout for layout in layouts if not layout.small]
+    for strip_rows in _halving(STRIP_ROWS, FEWEST_ROWS):
+        works = [_workspace(layout, p, threads) for layout in layouts]
+        strips = [_strips(layout, p, strip_rows) for layout in layouts]
+        for decodes, pass_rows in _splits(large):
+            sums = [0 if layout.small else _sums(layout, p, pass_rows) for layout in layouts]
+            passing = max(PROGRAM + sum(parts) for parts in zip(works, strips, sums, strict=True))
+            plan = Plan(
+                budget=budget,
+                threads=threads,
+                strip_rows=strip_rows,
+                pass_rows=pass_rows,
+                decodes=decodes,
+                columns=max(layout.columns for layout in layouts),
+                program=PROGRAM,
+                workspace=max(works),
+                sums=max(sums),
+                strips=max(strips),
+                sample=searching,
+                maps=mapping,
+                peak=max(passing, searching, mapping),
+            )
+            if plan.peak <= budget:
+                break
+        yield plan
+
+
+def _refusal(least: Plan) -> str:
+    parts = [f"{least.program / MB:.0f} the program", f"{least.workspace / MB:.0f} for {_threads(least.threads)}"]
+    if least.sums:
+        parts.append(f"{least.sums / MB:.0f} sums of {least.pass_rows} rows")
+    parts.append(f"{least.strips / MB:.0f} results on their way out")
+    return (
+        f"--memory {least.budget // MB}MB cannot hold the smallest plan, {-(-least.peak // MB)} MB ({', '.join(parts)}; or "
+        f"{least.sample / MB:.0f} to find endmembers, or {least.maps / MB:.0f} to write maps); give at least --memory "
+        f"{-(-least.peak // MB)}MB, or fewer --threads, a smaller k or --sample"
+    )
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count != 1 else ''}"
+
+
+def _halving(start: int, stop: int) -> list[int]:
+    out = [start]
+    while out[-1] // 2 >= stop:
+        out.append(out[-1] // 2)
+    return out
+
+
+def _splits(large: Sequence[Layout]) -> Iterator[tuple[int, int]]:
+    """(decodes, rows summed at once), from whole columns to the fewest rows that make sense."""
+    high = max((layout.high for layout in large), default=0)
+    if not high:
+        yield 1, 0
+        return
+    last = 0
+    for decodes in range(1, -(-high // min(high, FEWEST_SUMS)) + 1):
+        rows = -(-high // decodes)
+        if rows != last:
+            yield max(-(-layout.high // rows) for layout in large), rows
+        last = rows
 
 
 def sums_rows(p: int, with_sid: bool = True) -> int:
@@ -68,72 +178,69 @@ def sums_rows(p: int, with_sid: bool = True) -> int:
     return 3 * p + 3 if with_sid else p + 1
 
 
-def make(budget: int, layouts: Sequence[Layout], p: int, threads: int, *, sample: int) -> Plan:
-    """The plan for tiles of some layouts and `p` endmembers; `sample` pixels are held for N-FINDR.
-
-    Raises HsiError, with its numbers, when the budget cannot hold the smallest plan.
-    """
-    widest = max(layout.cols for layout in layouts)
-    maps = 3 * p + 1
-    pixel = 4 * maps * STRIP_COPIES
-    for strip_rows in _halving(STRIP_ROWS, FEWEST_ROWS):
-        plans = [_for_layout(layout, budget, p, threads, strip_rows * widest * pixel, strip_rows) for layout in layouts]
-        drawn = _sample(sample, max(layout.bands for layout in layouts))
-        merged = Plan(
-            budget=budget,
-            threads=threads,
-            strip_rows=strip_rows,
-            pass_rows=min(plan.pass_rows for plan in plans),
-            decodes=max(plan.decodes for plan in plans),
-            columns=max(plan.columns for plan in plans),
-            program=PROGRAM,
-            workspace=max(plan.workspace for plan in plans),
-            sums=max(plan.sums for plan in plans),
-            strips=max(plan.strips for plan in plans),
-            sample=drawn,
-        )
-        if merged.peak <= budget:
-            return merged
-    least = -(-merged.peak // 1_000_000)
-    raise HsiError(
-        f"--memory {budget / 1e6:.0f}MB cannot hold the smallest plan: {least} MB ({merged.program / 1e6:.0f} the program, "
-        f"{merged.workspace / 1e6:.0f} for {threads} threads, {merged.sums / 1e6:.0f} sums, {merged.strips / 1e6:.0f} results on "
-        f"their way out, or {merged.sample / 1e6:.0f} for the sample); give at least --memory {least}MB, fewer threads or a smaller k"
-    )
+def _sums(layout: Layout, p: int, rows: int) -> int:
+    return min(rows, layout.high) * layout.chunks[1] * (8 * sums_rows(p) + 1)
 
 
-def _halving(start: int, stop: int) -> list[int]:
-    out = [start]
-    while out[-1] > stop:
-        out.append(out[-1] // 2)
-    return out
-
-
-def _sample(pixels: int, bands: int) -> int:
-    """The sample as counts and twice as float64 while its components are found, with its matrix products."""
-    return pixels * bands * (2 + 2 * 8) + 3 * bands * bands * 8
-
-
-def _for_layout(layout: Layout, budget: int, p: int, threads: int, strips: int, strip_rows: int) -> Plan:
+def _workspace(layout: Layout, p: int, threads: int) -> int:
+    """What the threads hold while they turn chunks into sums, or sums into products."""
     cy, cx, depth = layout.chunks
-    chunk = cy * cx * depth * layout.item
-    columns = -(-layout.rows // cy) * -(-layout.cols // cx)
-    operands = 2 * 8 * PIXEL_SLAB * max(layout.bands, 16 * GROUP_BANDS)
-    table = min(TABLE, 2**min(p, 24) * p * (p + 8) * 8)
-    if layout.kept_chunks * chunk <= SMALL_COLUMN:
+    narrowed = 0 if layout.item == 2 else cy * cx * depth * 2
+    inflating = 2 * layout.chunk + narrowed  # as stored and as decoded
+    tables = threads * fcls_table(p)
+    if layout.small:
         n = cy * cx
-        each = 2 * chunk + n * (2 * (layout.bands + 16) + 8 * (sums_rows(p) + 2 * p + 2) + 4 * (3 * p + 2)) + operands + table
-        return Plan(budget, threads, strip_rows, layout.rows, 1, columns, PROGRAM, threads * each, 0, strips, 0)
-    held = max(GROUP_BANDS, depth) * cy * cx * layout.item
-    workspace = held + threads * (2 * chunk + operands + table + 4096 * 8 * (6 * p + 8))
-    row = cx * (8 * sums_rows(p) + 1)
-    free = budget - PROGRAM - workspace - strips
-    rows = min(cy, layout.rows)
-    passes = 1
-    while passes < rows and -(-rows // passes) * row > free:
-        passes += 1
-    pass_rows = -(-rows // passes)
-    return Plan(budget, threads, strip_rows, pass_rows, passes, columns, PROGRAM, workspace, pass_rows * row, strips, 0)
+        spectra = n * 2 * (layout.bands + 16) + 16 * PIXEL_SLAB * layout.bands
+        return tables + threads * (inflating + spectra + n * 8 * sums_rows(p) + _finishing(n, p))
+    together = max(1, GROUP_BANDS // depth)
+    held = together * (layout.chunk if layout.item == 2 else narrowed)
+    operands = 16 * BAND_SLAB * GROUP_BANDS
+    if depth > 1:
+        operands = 2 * BAND_SLAB * (depth + 16) + 16 * 8 * PIXEL_SLAB * depth
+    finishing = _finishing(max(FINISH_SLAB, cx), p)
+    return tables + held + max(min(threads, together) * inflating, threads * operands, threads * finishing)
+
+
+def _finishing(n: int, p: int) -> int:
+    """Linear terms, abundances, products and what becomes of them, of n pixels."""
+    return n * (48 * p + 64)
+
+
+def fcls_table(p: int) -> int:
+    """Maps of all supports of p endmembers, at most 16 MiB, and a slab of pixels."""
+    supports = 2**p if p <= 13 else 1
+    return 8 * (supports * (p + 4) * (p + 2) + 4 * p * 264 + 4 * p * p)
+
+
+def _strips(layout: Layout, p: int, strip_rows: int) -> int:
+    """A strip as computed, what waits for a stored chunk to fill, and one product on its way through compression."""
+    side = zarr_chunk(layout.rows, layout.cols, p)[0]
+    unit = layout.high if layout.small else 1
+    strip = min(layout.rows, max(1, strip_rows // unit) * unit)
+    held = min(layout.rows, strip + side)
+    return 4 * layout.cols * (held * (3 * p + 1) + 3 * p * held)
+
+
+def _sample(pixels: int, p: int, threads: int, layouts: Sequence[Layout]) -> int:
+    """The sample as counts, read and put together; then as float64 with its components, or the search in them."""
+    bands = max(layout.bands for layout in layouts)
+    drawn = pixels + 6 * _root(pixels)  # the draw is as many in the mean
+    counts = drawn * bands * max(layout.item for layout in layouts)
+    reading = 2 * counts + drawn * bands + threads * 3 * max(layout.chunk for layout in layouts)
+    components = counts + 8 * drawn * (bands + 2 * p) + 64 * bands * bands
+    search = counts + 8 * drawn * 7 * p
+    return max(reading, components, search)
+
+
+def _root(number: int) -> int:
+    return int(number**0.5) + 1
+
+
+def _maps(p: int, threads: int, cols: int) -> int:
+    """Blocks of scores in dask's hands, a few of them at once, and GDAL's cache."""
+    high, wide = zarr_chunk(1000, cols, p)
+    block = min(4 * p * high * wide, max(STORED_CHUNK, 4 * high * wide))
+    return 3 * threads * block + GDAL_CACHE
 
 
 def zarr_chunk(rows: int, cols: int, p: int) -> tuple[int, int]:

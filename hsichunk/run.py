@@ -6,7 +6,6 @@ import csv
 import hashlib
 import importlib
 import os
-import resource
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hsichunk
-from hsichunk import endmembers, ledger, plan, sampling, schema
+from hsichunk import endmembers, ledger, memory, plan, sampling, schema
 from hsichunk.cleaning import select_bands
 from hsichunk.column import Counts, Products, Tally, Window, stream_window
 from hsichunk.errors import HsiError
@@ -61,6 +60,7 @@ class Job:
         """Notes the seconds, chunks and bytes of a stage."""
         began, (chunks, size) = time.perf_counter(), DECODED.now()
         yield
+        memory.release()
         after = DECODED.now()
         self.stages[name] = {
             "seconds": round(time.perf_counter() - began, 3),
@@ -297,12 +297,6 @@ def _write_endmembers(
     os.replace(part, path)
 
 
-def peak_memory() -> int:
-    """Most resident bytes of this process so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 def _report(job: Job, solver: Solver, tally: Tally, fingerprint: dict[str, Any], seconds: float) -> dict[str, Any]:
     """run.json: what was done, with what, and what came of it."""
     packages = ("numpy", "numba", "h5py", "isal", "xarray", "dask", "zarr", "rioxarray", "rasterio")
@@ -320,7 +314,7 @@ def _report(job: Job, solver: Solver, tally: Tally, fingerprint: dict[str, Any],
         "plan": job.plan.as_dict(),
         "stages": job.stages,
         "seconds": round(seconds, 3),
-        "peak_memory": peak_memory(),
+        "peak_memory": memory.peak(),
         "pixels": {"valid": tally.valid, "masked": tally.masked, "solved": tally.solved},
         "pass": {"chunks_decoded": tally.chunks, "bytes_decoded": tally.bytes},
         "fcls": {

@@ -1,7 +1,7 @@
 """A sample of pixels that depends on the seed and on their place on the ground alone.
 
-Pixels are drawn from whole cells of 64 x 64 pixels of the global grid, so that where chunks are spatial only the chunks under
-the chosen cells are decoded. The same pixels come out for any chunking, window of the work, number of threads or cluster.
+Pixels are drawn from whole cells of 64 x 64 pixels of the global grid, so that where chunks are spatial only the chunks
+under the chosen cells are decoded. The same pixels come out for any chunking, number of threads or cluster.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from hsichunk import schema
 from hsichunk.cleaning import source_of
 from hsichunk.column import Counts
 from hsichunk.errors import HsiError
+from hsichunk.kernels import sums
 from hsichunk.threads import asked_for, in_parallel
 
 CELL = 64
@@ -28,8 +29,9 @@ class Sample:
     """Valid pixels, sorted by their place on the grid: from north to south, then from west to east."""
 
     spectra: NDArray[Any]
-    """(m, L): counts, when `scale` is not 1, or reflectance"""
+    """(m, L): counts, or reflectance"""
     scale: float
+    """counts per unit reflectance; 1 for reflectance"""
     y: NDArray[np.float64]
     x: NDArray[np.float64]
     drawn: int
@@ -38,60 +40,71 @@ class Sample:
 
 def draw(cube: xr.DataArray, size: int | None, share: float, seed: int) -> Sample:
     """About `size` pixels of a cube (None: all), from a `share` of its cells; those with no-data are left out."""
-    down, across = places(cube[schema.Y].values, descending=True), places(cube[schema.X].values, descending=False)
+    y, x = cube[schema.Y], cube[schema.X]
+    # plain arrays have row numbers, which grow downwards
+    northing = y.attrs.get("standard_name") == schema.Y_ATTRS["standard_name"]
+    down, across = places(y.values, descending=northing), places(x.values, descending=False)
     rows, cols = choose(down, across, size, share, seed)
-    order = np.lexsort((across[cols], down[rows]))
-    rows, cols = rows[order], cols[order]
     spectra, scale, valid = _spectra(cube, rows, cols)
     return Sample(
         spectra[valid],
         scale,
-        cube[schema.Y].values[rows[valid]].astype(np.float64),
-        cube[schema.X].values[cols[valid]].astype(np.float64),
+        y.values[rows[valid]].astype(np.float64),
+        x.values[cols[valid]].astype(np.float64),
         len(rows),
     )
 
 
 def places(coordinate: NDArray[Any], *, descending: bool) -> NDArray[np.int64]:
-    """Whole-number place of each pixel on the grid that goes through all tiles of the same pixel size."""
+    """Whole-number place of each pixel on the grid that goes through all tiles of the same pixel size.
+
+    `descending`: places grow the other way than the coordinate, as rows do while northings fall.
+    """
     values = np.asarray(coordinate, np.float64)
-    if len(values) < 2:
-        return np.floor(values).astype(np.int64) * (-1 if descending else 1)
-    size = abs(float(values[-1] - values[0])) / (len(values) - 1)
-    place = np.floor(values / size + 1e-6).astype(np.int64)
-    return -place if values[0] > values[-1] else place
+    # 7 digits: what rounding leaves of the pixel size in coordinates of millions of metres must not move a place
+    size = float(f"{abs(values[-1] - values[0]) / (len(values) - 1):.7g}") if len(values) > 1 else 1.0
+    place = np.floor(values / (size or 1.0) + 1e-6).astype(np.int64)
+    return -place if descending else place
 
 
 def choose(
     down: NDArray[np.int64], across: NDArray[np.int64], size: int | None, share: float, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column numbers of the drawn pixels, for pixels at places `down` x `across` of the grid."""
-    if size is not None and size < 1 or not 0 < share <= 1:
+    """Row and column numbers of the drawn pixels, at places `down` x `across` of the grid, in their order."""
+    if (size is not None and size < 1) or not 0 < share <= 1:
         raise HsiError(f"sample={size}, share={share:g}: expected at least one pixel and a share above 0, at most 1")
     if size is None or len(down) * len(across) <= size:
         r, c = np.indices((len(down), len(across)))
-        return r.ravel(), c.ravel()
+        return _sorted(down, across, r.ravel(), c.ravel())
     cell_down, cell_across = np.unique(down // CELL), np.unique(across // CELL)
     cells = _hash(seed, 1, cell_down[:, None], cell_across[None, :])
-    wanted = min(cells.size, max(FEWEST_CELLS, int(np.ceil(cells.size * share))))
-    limit = np.partition(cells.ravel(), wanted - 1)[wanted - 1]
-    rows, cols = [], []
     of_row, of_col = np.searchsorted(cell_down, down // CELL), np.searchsorted(cell_across, across // CELL)
-    chosen = [
-        (np.flatnonzero(of_row == i), np.flatnonzero(of_col == j)) for i, j in zip(*np.nonzero(cells <= limit), strict=True)
-    ]
-    fraction = min(1.0, size / sum(len(r) * len(c) for r, c in chosen))
-    for r, c in chosen:
+    area = np.bincount(of_row)[:, None] * np.bincount(of_col)
+    order = np.argsort(cells, axis=None, kind="stable")
+    held = np.cumsum(area.ravel()[order])  # pixels in the first cells of that order
+    fewest = max(FEWEST_CELLS, int(np.ceil(cells.size * share)), int(np.searchsorted(held, size)) + 1)
+    chosen = order[:fewest]
+    fraction = min(1.0, size / held[len(chosen) - 1])
+    rows, cols = [], []
+    for i, j in zip(*np.unravel_index(chosen, cells.shape), strict=True):
+        r, c = np.flatnonzero(of_row == i), np.flatnonzero(of_col == j)
         inside = _hash(seed, 2, down[r][:, None], across[c][None, :]) < np.uint64(fraction * (2**64 - 2**11))
         i, j = np.nonzero(inside)
         rows.append(r[i])
         cols.append(c[j])
-    return np.concatenate(rows), np.concatenate(cols)
+    return _sorted(down, across, np.concatenate(rows), np.concatenate(cols))
+
+
+def _sorted(
+    down: NDArray[np.int64], across: NDArray[np.int64], rows: NDArray[np.intp], cols: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    order = np.lexsort((across[cols], down[rows]))
+    return rows[order], cols[order]
 
 
 def _hash(seed: int, stream: int, down: NDArray[np.int64], across: NDArray[np.int64]) -> NDArray[np.uint64]:
     """64 well-mixed bits for each place (splitmix64, Steele et al. 2014)."""
-    state = np.uint64((seed * 0x9E3779B97F4A7C15 + stream * 0xD1B54A32D192ED03) % 2**64)
+    state = np.uint64((int(seed) * 0x9E3779B97F4A7C15 + stream * 0xD1B54A32D192ED03) % 2**64)
     out = np.broadcast_to(state, np.broadcast_shapes(down.shape, across.shape)).copy()
     for part in (down, across):
         out = _mix(out ^ part.astype(np.uint64))
@@ -118,30 +131,32 @@ def _spectra(
     data = cube.transpose(schema.Y, schema.X, schema.WAVELENGTH).data
     values = _from_dask(data, rows, cols) if hasattr(data, "dask") else np.asarray(data)[rows, cols]
     valid = np.isfinite(values).all(1)
-    scale = float(cube.attrs.get("counts_per_unit") or 1.0)
-    whole = np.rint(values.astype(np.float64) * scale)
-    if scale != 1 and (np.abs(whole[valid]) < 2**15).all() and ((whole / scale).astype(values.dtype) == values)[valid].all():
-        return np.where(valid[:, None], whole, 0).astype(np.int16), scale, valid
-    return values.astype(np.float64), 1.0, valid
+    scale = cube.attrs.get("counts_per_unit")
+    if scale is not None:
+        counts_of, counted = np.empty(values.shape, np.int16), np.ones(len(values), np.bool_)
+        sums.recover(sums.as_floats(values), float(scale), counts_of, valid.copy(), counted)
+        if counted[valid].all():
+            return counts_of, float(scale), valid
+    return values, 1.0, valid
 
 
 def _from_dask(data: Any, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
     """Chosen pixels of a dask array, block by block: each block is computed once and only its pixels are kept."""
-    import dask
+    from dask.base import compute
+    from dask.delayed import delayed
 
-    row_edges, col_edges = (np.concatenate([[0], np.cumsum(c)]) for c in data.chunks[:2])
-    block_row = np.searchsorted(row_edges, rows, side="right") - 1
-    block_col = np.searchsorted(col_edges, cols, side="right") - 1
+    edges = [np.concatenate([[0], np.cumsum(c)]) for c in data.chunks]
+    block_row = np.searchsorted(edges[0], rows, side="right") - 1
+    block_col = np.searchsorted(edges[1], cols, side="right") - 1
+    blocks = data.to_delayed()
     out = np.empty((len(rows), data.shape[2]), data.dtype)
-    band_edges = np.concatenate([[0], np.cumsum(data.chunks[2])])
-    places, picked = [], []
+    to, picked = [], []
     for i, j in sorted(set(zip(block_row.tolist(), block_col.tolist(), strict=True))):
         here = np.flatnonzero((block_row == i) & (block_col == j))
         for b in range(data.numblocks[2]):
-            block = data.blocks[i, j, b].to_delayed().ravel()[0]
-            picked.append(dask.delayed(_take)(block, rows[here] - row_edges[i], cols[here] - col_edges[j]))
-            places.append((here, slice(band_edges[b], band_edges[b + 1])))
-    for (here, bands), values in zip(places, dask.compute(*picked), strict=True):
+            picked.append(delayed(_take)(blocks[i, j, b], rows[here] - edges[0][i], cols[here] - edges[1][j]))
+            to.append((here, slice(edges[2][b], edges[2][b + 1])))
+    for (here, bands), values in zip(to, compute(*picked), strict=True):  # type: ignore[no-untyped-call]
         out[here, bands] = values
     return out
 

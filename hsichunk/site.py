@@ -48,7 +48,7 @@ def open_site(paths: Sequence[str | os.PathLike[str]]) -> Site:
     """Reads the metadata of all tiles and lays them on one grid.
 
     Where tiles overlap, the first by file name counts, whatever the order of `paths`. Raises HsiError, with both values, for
-    tiles of different CRS, pixel size, wavelengths, scale or no-data, and for grids that do not align.
+    tiles of different CRS, pixel size, wavelengths, bad-band windows or scale, and for grids that do not align.
     """
     if not paths:
         raise HsiError("no tile given; expected the path of at least one")
@@ -85,6 +85,7 @@ def _check_same(a: neon.NeonFile, b: neon.NeonFile) -> None:
         ("CRS", a.grid.epsg or a.grid.wkt, b.grid.epsg or b.grid.wkt),
         ("pixel size", (a.grid.dx, a.grid.dy), (b.grid.dx, b.grid.dy)),
         ("bands", len(a.wavelength), len(b.wavelength)),
+        ("bad-band windows", a.windows, b.windows),
         ("scale", a.scale, b.scale),
     ):
         if one != two:

@@ -1,24 +1,24 @@
 """Endmembers made ready for the pass: every constant that the sums and the scores need, rounded so that sums are exact.
 
-In counts x (int16) and endmembers e in counts rounded to 2**-12 (a pixel is a whole number of counts already):
+In counts x (int16) and endmembers e in counts rounded to 2**-b (a pixel is a whole number of counts already):
 
     sum            a term is a multiple of     512 terms stay below
-    x e            2**-12                      2**39  (15 + 15 + 9)
+    x e            2**-b, b from 14 to 24      2**(53 - b), by the choice of b
     x^2            1                           2**39
     x, floored     1                           2**24
     x ln q         2**-24                      2**29  (24 + 5; |ln q| < 17)
-    q ln x         2**-49  (q 2**-25, ln 2**-24)  2**4   (sum q = 1, ln x < 10.4)
-    x ln x         2**-24                      2**28
+    q ln x         2**-49  (q 2**-27, ln 2**-22)  2**4   (sum q = 1, ln x < 10.4)
+    x ln x         2**-22                      2**28
 
-Each is a multiple of a fixed power of two below 2**53 of them, so float64 adds without error in any order. Floats that are no
-counts take the same sums in float64, unrounded: right to 1e-6, not bit for bit.
+Each is a multiple of a fixed power of two below 2**53 of them, so float64 adds without error in any order. b is each
+endmember's own, as fine as its sum over bands allows: its scores do not depend on which others are scored with it.
+Floats that are no counts take the same sums in float64, unrounded: right to 1e-6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,10 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.errors import HsiError
 
-E_BITS, Q_BITS, LN_Q_BITS = 12, 25, 24
+EXACT_BITS = 53  # of a float64's mantissa
+COUNT_BITS = 15  # |x| is at most 2**15
+MOST_E_BITS = 24
+Q_BITS, LN_Q_BITS = 27, 24
 LARGEST_COUNT = 32767.0
 MOST_BANDS = 512
 
@@ -56,8 +59,8 @@ class Solver:
     """(p,) products of endmembers less their mean with the mean"""
     mean_square: float
     """square of the mean endmember"""
-    norms: Floats
-    """(p,) lengths of the endmembers"""
+    squares: Floats
+    """(p,) squared lengths of the endmembers"""
     q_ln_q: Floats
     """(p,) sum of q ln q"""
 
@@ -69,7 +72,7 @@ class Solver:
     @property
     def bands(self) -> int:
         """Number of bands L."""
-        return self.left.shape[1]
+        return len(self.left[0])
 
     @property
     def with_sid(self) -> bool:
@@ -102,12 +105,10 @@ def prepare(endmembers: Floats, names: Sequence[str], products: Sequence[str], s
     values = np.asarray(endmembers, np.float64) * scale
     _check(values, names, scale, exact)
     if exact:
-        steps = np.rint(values * 2.0**E_BITS).astype(np.int64)
-        values = steps * 2.0**-E_BITS
-        products_of = _exact_products(steps)
+        values, gram, shift, mean_square, squares = _rounded(values)
     else:
-        products_of = [[Fraction(float(v)) for v in row] for row in values @ values.T]
-    gram, shift, mean_square = _shifted(products_of) if exact else _shifted_floats(values)
+        gram, shift, mean_square = _shifted_floats(values)
+        squares = np.einsum("ij,ij->i", values, values)
     floor = max(1.0, float(np.rint(schema.SID_FLOOR * scale)))
     left, right, q_ln_q = values, np.empty((0, values.shape[1])), np.zeros(len(names))
     if schema.SID in products:
@@ -125,7 +126,7 @@ def prepare(endmembers: Floats, names: Sequence[str], products: Sequence[str], s
         gram=gram,
         shift=shift,
         mean_square=mean_square,
-        norms=np.sqrt([float(row[i]) for i, row in enumerate(products_of)]),
+        squares=squares,
         q_ln_q=q_ln_q,
     )
     if solver.with_abundance:
@@ -147,7 +148,7 @@ def _check(values: Floats, names: tuple[str, ...], scale: float, exact: bool) ->
         worst = int(most.argmax())
         raise HsiError(
             f"endmember {names[worst]} reaches reflectance {most[worst] / scale:g}; expected at most "
-            f"{LARGEST_COUNT / scale:g}, what int16 counts can hold: give reflectance as a fraction, not in percent or counts"
+            f"{LARGEST_COUNT / scale:g}, what int16 counts can hold: give it as a fraction, not in percent or counts"
         )
 
 
@@ -160,28 +161,43 @@ def _check_independent(solver: Solver) -> None:
         raise HsiError(f"endmembers {named} are equal or mixtures of each other; drop one of them")
 
 
-def _exact_products(steps: NDArray[np.int64]) -> list[list[Fraction]]:
-    """All e_i . e_j in counts squared, without rounding: halves of the integers, whose products fit int64."""
+def _rounded(values: Floats) -> tuple[Floats, Floats, Floats, float, Floats]:
+    """Endmembers rounded to their own 2**-b, then what `_shifted` makes of them and their squared lengths.
+
+    b is the largest for which 2**15 times the sum over bands of |e| stays below 2**53 units.
+    """
+    total = np.abs(values).sum(1) + values.shape[1] / 2**COUNT_BITS  # the second term covers the rounding
+    bits = np.minimum(EXACT_BITS - COUNT_BITS - np.frexp(total)[1], MOST_E_BITS).astype(np.int64)
+    steps = np.rint(np.ldexp(values, bits[:, None])).astype(np.int64)
+    products = _exact_products(steps, [int(b) for b in bits])
+    squares = np.array([products[i][i] / (1 << 2 * MOST_E_BITS) for i in range(len(steps))])
+    return np.ldexp(steps.astype(np.float64), -bits[:, None]), *_shifted(products), squares
+
+
+def _exact_products(steps: NDArray[np.int64], bits: list[int]) -> list[list[int]]:
+    """All e_i . e_j in units of 2**-(2 MOST_E_BITS) counts squared: by halves of integers, whose products fit int64."""
     high, low = steps >> 14, steps & 0x3FFF
-    hh, hl, ll = high @ high.T, high @ low.T, low @ low.T
-    p = len(steps)
-    unit = 1 << 2 * E_BITS
-    return [
-        [
-            Fraction((int(hh[i, j]) << 28) + ((int(hl[i, j]) + int(hl[j, i])) << 14) + int(ll[i, j]), unit)
-            for j in range(p)
-        ]
-        for i in range(p)
-    ]
+    hh, hl, ll = (one.tolist() for one in (high @ high.T, high @ low.T, low @ low.T))
+    finest = 2 * MOST_E_BITS
+
+    def product(i: int, j: int) -> int:
+        whole: int = (hh[i][j] << 28) + ((hl[i][j] + hl[j][i]) << 14) + ll[i][j]
+        return whole << (finest - bits[i] - bits[j])
+
+    return [[product(i, j) for j in range(len(steps))] for i in range(len(steps))]
 
 
-def _shifted(products: list[list[Fraction]]) -> tuple[Floats, Floats, float]:
-    """Gram matrix about the mean endmember, (e_i - mean) . mean, and mean . mean: exact, then rounded once."""
+def _shifted(products: list[list[int]]) -> tuple[Floats, Floats, float]:
+    """(e_i - mean) . (e_j - mean), (e_i - mean) . mean and mean . mean: in integers, rounded once by the division."""
     p = len(products)
-    along = [sum(row, Fraction(0)) / p for row in products]
-    square = sum(along, Fraction(0)) / p
-    gram = np.array([[float(products[i][j] - along[i] - along[j] + square) for j in range(p)] for i in range(p)])
-    return gram, np.array([float(a - square) for a in along]), float(square)
+    unit = p * p << 2 * MOST_E_BITS
+    along = [sum(row) for row in products]  # p times e_i . mean
+    square = sum(along)  # p squared times mean . mean
+    gram = [
+        [(p * (p * v - a - b) + square) / unit for v, b in zip(row, along, strict=True)]
+        for row, a in zip(products, along, strict=True)
+    ]
+    return np.array(gram), np.array([(p * a - square) / unit for a in along]), square / unit
 
 
 def _shifted_floats(values: Floats) -> tuple[Floats, Floats, float]:

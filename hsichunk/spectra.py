@@ -12,56 +12,67 @@ from hsichunk.kernels import sums
 from hsichunk.solver import Solver
 from hsichunk.threads import in_parallel, one_blas_thread
 
-SLAB = 2048  # pixels solved at once
+SLAB = 512  # pixels worked at once: 362 bands of two float64 operands are 3 MB
 
 
 def solve_spectra(block: NDArray[Any], solvers: tuple[Solver | None, Solver], threads: int) -> Products:
-    """Products of a block (rows, columns, bands) of reflectance, float32, NaN where a band is NaN.
+    """Products of a block (rows, columns, bands) of reflectance, float32, NaN where a band is not finite.
 
-    `solvers` are the one for counts, if the values may be some, and the one for any floats. Where every value of a slab turns
-    out to be a whole count over the scale, the counts are recovered and the sums are exact.
+    `solvers` are the one for counts, if the values may be some, and the one for any floats. Where every value of a
+    pixel turns out to be a whole count over the scale, the counts are recovered and its sums are exact. What a pixel
+    comes to depends on its own values alone, not on the block that it lies in.
     """
     exact, loose = solvers
-    flat = block.reshape(-1, block.shape[-1])
-    out = empty_products(loose, (len(flat),))
+    height, width, bands = block.shape
+    out = empty_products(loose, (height, width))
+    narrow, low = min(SLAB, max(width, 1)), max(1, SLAB // max(width, 1))
+    corners = [(y, x) for y in range(0, height, low) for x in range(0, width, narrow)]
 
-    def work(start: int) -> None:
-        values = flat[start : start + SLAB]
-        products = _from_counts(values, exact) if exact is not None else None
-        if products is None:
-            products = _from_floats(values, loose)
-        for name in out:
-            out[name][..., start : start + len(values)] = products[name]
+    def work(corner: tuple[int, int]) -> None:
+        y, x = corner
+        part = block[y : y + low, x : x + narrow]
+        products = _solve(sums.as_floats(part).reshape(-1, bands), exact, loose)
+        for name, values in products.items():
+            if name in out:
+                out[name][..., y : y + low, x : x + narrow] = values.reshape(*values.shape[:-1], *part.shape[:2])
 
     with one_blas_thread():
-        in_parallel(work, range(0, len(flat), SLAB), threads)
-    return {name: values.reshape(*values.shape[:-1], *block.shape[:2]) for name, values in out.items()}
+        in_parallel(work, corners, threads)
+    return out
 
 
-def _from_counts(values: NDArray[Any], solver: Solver) -> Products | None:
-    """Exact products, or None when some value is no count."""
-    rows = np.empty((len(values), values.shape[1] + sums.LANES), np.int16)
-    valid = np.ones(len(values), np.bool_)
-    if not sums.recover(np.ascontiguousarray(values), solver.scale, rows, valid):
-        return None
-    total = np.zeros((solver.sums, len(values)))
-    add_spectra(solver, rows, None, total, valid)
-    return score_sums(solver, total, valid)[0]
+def _solve(values: NDArray[Any], exact: Solver | None, loose: Solver) -> Products:
+    """Products of spectra (n, L): of counts where they are some, of floats where not."""
+    if exact is None:
+        return _from_floats(values, loose)
+    n = len(values)
+    rows = np.empty((n, values.shape[1] + sums.LANES), np.int16)
+    valid, counted = np.ones(n, np.bool_), np.ones(n, np.bool_)
+    others = sums.recover(values, exact.scale, rows, valid, counted)
+    if others == n:
+        return _from_floats(values, loose)
+    total = np.zeros((exact.sums, n))
+    add_spectra(exact, rows, None, total, valid)
+    products = score_sums(exact, total, valid)[0]
+    if others:
+        for name, part in _from_floats(values[~counted], loose).items():
+            products[name][..., ~counted] = part
+    return products
 
 
 def _from_floats(values: NDArray[Any], solver: Solver) -> Products:
     """The same sums in float64, of values that are no counts."""
     p = solver.p
-    x = values.astype(np.float64) * solver.scale
-    valid = np.isfinite(x).all(1)
-    x[~valid] = solver.floor  # their results are NaN; until then they must not disturb
-    total = np.zeros((solver.sums, len(x)))
-    total[0] = np.einsum("ij,ij->i", x, x)
-    total[1 : 1 + p] = solver.left[:p] @ x.T
+    x = np.multiply(values.T, solver.scale, dtype=np.float64, order="C")
+    valid = np.isfinite(x).all(0)
+    x[:, ~valid] = solver.floor  # their results are NaN; until then they must not disturb
+    total = np.zeros((solver.sums, len(values)))
+    sums.add_dots(x, x, total[0])
+    sums.add_products(solver.left[:p], x, total[1 : 1 + p])
     if solver.with_sid:
         np.maximum(x, solver.floor, out=x)
         ln = np.log(x)
-        total[1 + p : 2 + 2 * p] = solver.left[p:] @ x.T
-        total[2 + 2 * p : 2 + 3 * p] = solver.right @ ln.T
-        total[-1] = np.einsum("ij,ij->i", x, ln)
+        sums.add_products(solver.left[p:], x, total[1 + p : 2 + 2 * p])
+        sums.add_products(solver.right, ln, total[2 + 2 * p : 2 + 3 * p])
+        sums.add_dots(x, ln, total[-1])
     return score_sums(solver, total, valid)[0]

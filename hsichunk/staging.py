@@ -29,7 +29,9 @@ def staging(target: Path) -> Iterator[Path]:
     try:
         yield folder
     except OSError as error:
-        raise HsiError(f"writing {target} failed, nothing was changed there: {_reason(error)}") from error
+        raise HsiError(
+            f"writing {target} failed ({_reason(error)}) and nothing was changed there; see that the disk has room"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -54,4 +56,4 @@ def sync_one(path: str | Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    return " ".join((error.strerror or str(error)).split())
+    return " ".join((error.strerror or str(error.__cause__ or error)).split())  # rasterio says it in the cause

@@ -1,8 +1,8 @@
 """Unmixing and scoring, labelled and lazy: the pass of `hsichunk.column` behind xarray.
 
 A cube that is a plain window of stored counts goes the direct way: one task a block, from stored bytes to products. Any
-other cube, NumPy or dask, is worked block by block on whole spectra; where its values still are counts over a scale it gives the
-same bits, else float64 results within 1e-6.
+other cube, NumPy or dask, is worked block by block on whole spectra; where its values still are counts over a scale it
+gives the same bits, else float64 results within 1e-6.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hsichunk import schema
 from hsichunk.cleaning import source_of
 from hsichunk.column import Counts, Products, Window, solve_window
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.solver import Solver, prepare
+from hsichunk.solver import MOST_BANDS, Solver, prepare
 from hsichunk.threads import asked_for
 
 BLOCK_SIDE = 256  # pixels: about how wide and high a block of small columns is made
@@ -29,14 +29,14 @@ BLOCK_SIDE = 256  # pixels: about how wide and high a block of small columns is 
 def unmix(cube: xr.DataArray, endmembers: xr.DataArray, products: Iterable[str] = schema.PRODUCTS) -> xr.Dataset:
     """Unmixes and scores every pixel of a cube in one pass: each stored chunk is decoded once for all products.
 
-    `cube` (y, x, wavelength) reflectance, `endmembers` (endmember, wavelength) on the same wavelengths. `products` among
-    "abundance" (fully constrained least squares: at least 0, summing to one), "rmse" (of the abundances, in reflectance),
-    "sam" (spectral angle, rad), "sid" (spectral information divergence, nats; reflectance below 1e-4 is read as 1e-4) and "kkt"
-    (violation of the optimality conditions by the abundances, relative).
+    `cube` (y, x, wavelength) reflectance, `endmembers` (endmember, wavelength) on the same wavelengths. `products` are
+    some of "abundance" (fully constrained least squares: at least 0, summing to one), "rmse" (of the abundances, in
+    reflectance), "sam" (spectral angle, rad), "sid" (spectral information divergence, nats; reflectance below 1e-4 is
+    read as 1e-4) and "kkt" (violation of the optimality conditions by the abundances, relative).
 
-    Returns a Dataset of float32: abundance, sam, sid (endmember, y, x), rmse, kkt (y, x); a pixel with no-data in any band is
-    NaN in all of them. Lazy for a dask cube, computed for a NumPy one. Raises HsiError for wavelengths that differ and for
-    endmembers that are equal or mixtures of each other.
+    Returns a Dataset of float32: abundance, sam, sid (endmember, y, x), rmse, kkt (y, x); a pixel with no-data in any
+    band is NaN in all of them. Lazy for a dask cube, computed for a NumPy one. Raises HsiError for wavelengths that
+    differ and for endmembers that are equal or mixtures of each other.
     Sources: Heinz & Chang 2001 (FCLS), Kruse et al. 1993 (SAM), Chang 2000 (SID).
     """
     cube = _check_cube(cube)
@@ -72,7 +72,9 @@ def _check_cube(cube: xr.DataArray) -> xr.DataArray:
         found = cube.dims if isinstance(cube, xr.DataArray) else type(cube).__name__
         raise HsiError(f"the cube has {found}; expected a DataArray (y, x, wavelength), as clean or as_cube give it")
     if cube.dtype.kind != "f":
-        raise HsiError(f"the cube holds {cube.dtype} counts; expected reflectance: use clean(tile) or as_cube(..., scale=)")
+        raise HsiError(
+            f"the cube holds {cube.dtype} counts; expected reflectance: use clean(tile) or as_cube(..., scale=)"
+        )
     return cube.transpose(schema.Y, schema.X, schema.WAVELENGTH)
 
 
@@ -83,12 +85,15 @@ def _check_endmembers(endmembers: xr.DataArray, cube: xr.DataArray) -> tuple[NDA
     ours, theirs = cube[schema.WAVELENGTH].values, endmembers[schema.WAVELENGTH].values
     if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=0, atol=1e-3):
         raise HsiError(
-            f"the cube has {len(ours)} bands ({ours[0]:g} to {ours[-1]:g} nm), the endmembers {len(theirs)} ({theirs[0]:g} to "
-            f"{theirs[-1]:g} nm); bring both to the same bands, as with endmembers.sel(wavelength=cube.wavelength)"
+            f"the cube has {len(ours)} bands ({ours[0]:g} to {ours[-1]:g} nm), the endmembers {len(theirs)} "
+            f"({theirs[0]:g} to {theirs[-1]:g} nm); bring both to the same bands, as with "
+            "endmembers.sel(wavelength=cube.wavelength)"
         )
-    names = [str(n) for n in endmembers[schema.ENDMEMBER].values] if schema.ENDMEMBER in endmembers.coords else [
-        f"EM{i + 1}" for i in range(endmembers.sizes[schema.ENDMEMBER])
-    ]
+    names = (
+        [str(n) for n in endmembers[schema.ENDMEMBER].values]
+        if schema.ENDMEMBER in endmembers.coords
+        else [f"EM{i + 1}" for i in range(endmembers.sizes[schema.ENDMEMBER])]
+    )
     if len(set(names)) != len(names):
         raise HsiError(f"endmember names {', '.join(names)} repeat; give each its own")
     return endmembers.transpose(schema.ENDMEMBER, schema.WAVELENGTH).values.astype(np.float64), tuple(names)
@@ -98,7 +103,9 @@ def _check_products(products: Iterable[str]) -> tuple[str, ...]:
     wanted = (products,) if isinstance(products, str) else tuple(products)
     unknown = set(wanted) - set(schema.ALL_PRODUCTS)
     if unknown or not wanted:
-        raise HsiError(f"products {', '.join(map(str, wanted)) or '(none)'}; expected some of {', '.join(schema.ALL_PRODUCTS)}")
+        raise HsiError(
+            f"products {', '.join(map(str, wanted)) or '(none)'}; expected some of {', '.join(schema.ALL_PRODUCTS)}"
+        )
     return wanted
 
 
@@ -157,9 +164,11 @@ def _split(
             for i in range(len(chunks[0]))
             for j in range(len(chunks[1]))
         }
-        whole = HighLevelGraph({**base.layers, own: layer}, {**base.dependencies, own: {name}})
+        layers: dict[str, Any] = {**base.layers, own: layer}
+        whole = HighLevelGraph(layers, {**base.dependencies, own: {name}})
         shape = ((solver.p,), *chunks) if stacked else chunks
-        arrays[product] = da.Array(whole, own, shape, meta=np.empty((0,) * len(shape), np.float32))
+        meta = np.empty((0,) * len(shape), np.float32)
+        arrays[product] = da.Array(whole, own, shape, meta=meta)  # type: ignore[no-untyped-call]
     return arrays
 
 
@@ -170,10 +179,12 @@ def _pick(products: Products, name: str) -> NDArray[np.float32]:
 def _solvers(
     cube: xr.DataArray, spectra: NDArray[np.float64], names: tuple[str, ...], wanted: tuple[str, ...]
 ) -> tuple[Solver | None, Solver]:
-    """The solver for values that are counts over a scale, where the cube says that they are, and the one for any floats."""
+    """The solver for values that are counts over a scale, where the cube says so, and the one for any floats."""
     scale = cube.attrs.get("counts_per_unit")
-    exact = prepare(spectra, names, wanted, float(scale), exact=True) if scale else None
-    return exact, prepare(spectra, names, wanted, schema.NEON_SCALE, exact=False)
+    loose = prepare(spectra, names, wanted, float(scale or schema.NEON_SCALE), exact=False)
+    if scale is None or loose.bands > MOST_BANDS:
+        return None, loose
+    return prepare(spectra, names, wanted, float(scale), exact=True), loose
 
 
 def _from_values(cube: xr.DataArray, solvers: tuple[Solver | None, Solver]) -> dict[str, Any]:
@@ -184,8 +195,8 @@ def _from_values(cube: xr.DataArray, solvers: tuple[Solver | None, Solver]) -> d
         return dict(solve_spectra(np.asarray(data), solvers, asked_for()))
     if len(data.chunks[2]) > 1:
         warnings.warn(
-            f"the cube's bands lie in {len(data.chunks[2])} chunks and it is no plain selection of a stored tile; they are "
-            "rechunked to whole spectra, which holds blocks in memory: unmix what clean() gives to avoid that",
+            f"the cube's bands lie in {len(data.chunks[2])} chunks and it is no plain selection of a stored tile; they "
+            "are rechunked to whole spectra, which holds blocks in memory: unmix what clean() gives to avoid that",
             HsiWarning,
             stacklevel=3,
         )
@@ -209,7 +220,9 @@ def _solve_block(block: NDArray[Any], solvers: tuple[Solver | None, Solver]) -> 
 
 def _label(arrays: dict[str, Any], cube: xr.DataArray, names: tuple[str, ...]) -> xr.Dataset:
     spatial = {
-        name: coord for name, coord in cube.coords.items() if set(coord.dims) <= {schema.Y, schema.X} and name != schema.ENDMEMBER
+        name: coord
+        for name, coord in cube.coords.items()
+        if set(coord.dims) <= {schema.Y, schema.X} and name != schema.ENDMEMBER
     }
     variables = {}
     for name, array in arrays.items():

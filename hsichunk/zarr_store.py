@@ -115,11 +115,13 @@ def add(path: str | Path, variable: xr.DataArray) -> None:
     For a store that no reader uses yet: the map is there before all of it is written.
     """
     dataset = storable(variable.to_dataset())
-    grid = {dim: side for dim, side in chunk_grid(open_store(path)).items()}
+    stored = open_store(path)
+    grid = chunk_grid(stored)
     dataset = dataset.map(aligned, keep_attrs=True, grid=grid)
-    new = dataset.drop_vars([name for name in dataset.coords if name != GRID_MAPPING])
+    new = dataset.drop_vars([name for name in dataset.coords if name != GRID_MAPPING]).assign_attrs(stored.attrs)
     try:
         new.to_zarr(path, mode="a", zarr_format=3, consolidated=False, encoding=encoding(new, grid))
+        _consolidate(path)
     except OSError as error:
         raise HsiError(f"writing {variable.name} to {path} failed: {error}") from error
 
@@ -163,14 +165,18 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
         raise HsiError(f"{path} exists and is no Zarr store, so it is not replaced; choose another name")
 
 
-def _publish(new: Path, path: Path) -> None:
-    """Give the finished store its name; an older store of that name goes last, with the staging folder."""
+def _consolidate(path: str | Path) -> None:
     import zarr
 
     with warnings.catch_warnings():
         # not in the specification yet, but without it plain xr.open_zarr(path) warns each time
         warnings.filterwarnings("ignore", message="Consolidated metadata")
-        zarr.consolidate_metadata(new)
+        zarr.consolidate_metadata(path)
+
+
+def _publish(new: Path, path: Path) -> None:
+    """Give the finished store its name; an older store of that name goes last, with the staging folder."""
+    _consolidate(new)
     sync(new)
     old = new.with_name("old")
     replaces = path.exists()

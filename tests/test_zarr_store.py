@@ -24,7 +24,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsichunk import schema
+from hsichunk import schema, zarr_layout
 from hsichunk.errors import HsiError
 from hsichunk.zarr_layout import chunk_grid, encoding
 from hsichunk.zarr_store import create, open_store, write_block, write_zarr
@@ -167,12 +167,18 @@ def test_data_without_crs_stay_without(tmp_path: Path) -> None:
     xr.testing.assert_identical(stored.compute(), bare)
 
 
-def test_lazy_data_without_dask_are_stored(tmp_path: Path) -> None:
+def test_lazy_data_without_dask_are_stored_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_zarr(products(), tmp_path / "1.zarr")
+    to_zarr = xr.Dataset.to_zarr
+
+    def watched(dataset: xr.Dataset, *arguments: Any, **options: Any) -> Any:
+        assert all(v.chunks is not None for v in dataset.data_vars.values()), "would be loaded whole"
+        return to_zarr(dataset, *arguments, **options)
+
+    monkeypatch.setattr(xr.Dataset, "to_zarr", watched)
     with xr.open_zarr(tmp_path / "1.zarr", chunks=None) as opened:
         assert opened.rmse.chunks is None
         stored = write_zarr(opened, tmp_path / "2.zarr")
-        assert not opened.rmse.variable._in_memory
     xr.testing.assert_identical(stored.compute(), products())
 
 
@@ -208,10 +214,22 @@ def test_stored_chunks_follow_the_blocks(blocks: tuple[int, ...], side: int) -> 
 
 
 @pytest.mark.parametrize(("layers", "expected"), [(3, 3), (4, 4), (30, 4)])
-def test_many_endmembers_are_stored_in_several_chunks_and_opened_in_one(layers: int, expected: int) -> None:
+def test_chunks_hold_a_few_endmembers_of_many(layers: int, expected: int) -> None:
     zeros = da.zeros((layers, 2000, 2000), dtype="float32", chunks=(layers, 1000, 1000))
     lazy = labelled({"sid": (("endmember", "y", "x"), zeros)}, 2000, 2000, layers)
     assert encoding(lazy, chunk_grid(lazy))["sid"]["chunks"] == (expected, 1000, 1000)
+
+
+def test_endmembers_of_several_chunks_are_opened_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zarr_layout, "_CHUNK_BYTES", 2 * 30 * 40 * 4)
+    stored = write_zarr(products().chunk(y=30), tmp_path / "p.zarr")
+    assert stored.sam.encoding["chunks"] == (2, 30, 40)
+    assert stored.sam.chunks == ((3,), (30,), (40,))
+    xr.testing.assert_identical(stored.compute(), products())
+    group = create(products(), tmp_path / "q.zarr", (30, 40))
+    rows, cols = slice(0, 30), slice(0, 40)
+    write_block(group, blocks_of(products(), rows, cols), rows, cols, durable=True)
+    xr.testing.assert_identical(open_store(tmp_path / "q.zarr").compute(), products())
 
 
 def cuts(size: int) -> st.SearchStrategy[tuple[int, ...]]:

@@ -1,10 +1,10 @@
 """Fully constrained least squares: projection on a simplex by support maps (Heinz & Chang 2001; Judice & Pires 1994).
 
-Per pixel: minimise 1/2 a'Ga - b'a subject to a >= 0 and sum(a) = 1, where G (p, p) is the Gram matrix of the endmembers less
-a fixed spectrum and b (p,) the products of the pixel, less the same spectrum, with them. On each support one affine map of b
-gives the abundances on it and the multipliers off it; where none is negative, that is the optimum and its own proof.
+Per pixel: minimise 1/2 a'Ga - b'a subject to a >= 0 and sum(a) = 1, where G (p, p) is the Gram matrix of the endmembers
+less a fixed spectrum and b (p,) the products of the pixel, less the same spectrum, with them. On each support one
+affine map of b gives the abundances on it and the multipliers off it; where none is negative, that is the optimum.
 
-An answer depends on (G, b) alone: every pixel starts from the full support, each sum has one order, nothing is left to BLAS.
+An answer depends on (G, b) alone: every pixel starts from the full support, each sum has one order, BLAS has no part.
 It is all in one module because numba's cache watches only the file of the function that was called.
 """
 
@@ -23,7 +23,9 @@ Bytes = npt.NDArray[np.uint8]
 
 kernel = njit(nogil=True, cache=True, error_model="numpy")
 
-PIXELS, PIVOTS, MOST_PIVOTS, FALLBACKS, RESETS = range(5)  # what `stats` counts; nothing is reset since every map has its place
+PIXELS, PIVOTS, MOST_PIVOTS, FALLBACKS, RESETS = range(
+    5
+)  # what `stats` counts; every map has its place, so none is reset
 
 MAX_MAPPED = 13  # endmembers up to which the maps of all supports fit 16 MiB; beyond, supports are factorised per pixel
 SLAB = 256  # pixels that share one visit to the cache
@@ -33,8 +35,10 @@ PATIENCE = 3  # block exchanges without gain before single ones
 ROUNDING = 8 * 2.0**-52  # a multiplier below this share of its terms is zero
 SINGULAR = 1e-14  # a pivot below this share of the scale is none
 STEEP = 1e4  # coefficients above this, over the scale, call for a step of refinement
+DEPENDENCE = 1e-12  # share of the largest squared distance below which an endmember lies in the plane of others
+NAMED_SHARE = 1e-3  # of a mixture from which a member is named
 UNKNOWN, PLAIN, ROUGH, DEPENDENT = 0, 1, 2, 3  # map not built, built, built and to be refined, has none
-SOLVED, PENDING, FAILED = 0, 1, 2  # pixels
+SOLVED, PENDING, FAILED, NONE = 0, 1, 2, 3  # pixels
 
 
 class Table(NamedTuple):
@@ -43,7 +47,7 @@ class Table(NamedTuple):
     gram: Floats  # (p, p) the matrix that the maps are of, as given; NaN before the first use
     scaled: Floats  # (p, p) the same over `scale`
     scale: Floats  # (1,) the power of two just above the largest diagonal element
-    known: Bytes  # (2^p,) state of each map; bit i of the index is endmember i; beyond 13 endmembers the full support alone
+    known: Bytes  # (2^p,) state of each map, endmember i being bit i of the index; (1,) the full support beyond 13
     maps: Floats  # (2^p, rows / 4, p + 2, 4) coefficients of b, the constant, and the rounding of each row
     cap: Ints  # (1,) supports tried on a pixel before the fallback
     members: Ints  # (p + 1,)
@@ -52,14 +56,14 @@ class Table(NamedTuple):
     right: Floats  # (p, p)
     vectors: Floats  # (6, p + 4)
     slab: Floats  # (4, p, SLAB + GAP) products, abundances, residuals, corrections
-    rows: Floats  # (3, SLAB)
+    rows: Floats  # (4, SLAB)
     state: Bytes  # (SLAB,)
 
 
 def new_table(p: int, cap: int | None = None) -> Table:
-    """An empty table for p endmembers, at most 16 MiB. It serves any Gram matrix, forgetting the maps of the one before.
+    """An empty table for p endmembers, at most 16 MiB; it serves any Gram matrix, but keeps the maps of the last alone.
 
-    A pixel takes the fallback after `cap` supports (64 + 4 p unless told); at cap = 0 every pixel does.
+    A pixel takes the fallback after `cap` supports (100 + 8 p unless told); at cap = 0 every pixel does.
     """
     supports = 2**p if p <= MAX_MAPPED else 1
     return Table(
@@ -68,14 +72,14 @@ def new_table(p: int, cap: int | None = None) -> Table:
         scale=np.ones(1),
         known=np.zeros(supports, np.uint8),
         maps=np.empty((supports, -(-p // LANES), p + 2, LANES)),
-        cap=np.array([64 + 4 * p if cap is None else cap], np.int64),
+        cap=np.array([100 + 8 * p if cap is None else cap], np.int64),
         members=np.zeros(p + 1, np.int64),
         inside=np.zeros(p, np.bool_),
         factor=np.empty((p + 1, p + 2)),
         right=np.empty((p, p)),
         vectors=np.zeros((6, p + LANES)),
         slab=np.zeros((4, p, SLAB + GAP)),
-        rows=np.zeros((3, SLAB)),
+        rows=np.zeros((4, SLAB)),
         state=np.zeros(SLAB, np.uint8),
     )
 
@@ -138,8 +142,8 @@ def _factorise(gram: Floats, inside: Bools, members: Ints, factor: Floats) -> in
 def _build(inside: Bools, at: int, table: Table) -> None:
     """Write the map of a support: row t gives a_t if t is on it, else its multiplier over the scale.
 
-    With r the first member and c = b - G[:, r]: on the support H a = c - c_r, off it w_j = h_j'a - (c_j - c_r). Each row
-    is a solution of its own with H (rows, not columns), which keeps its error times a consistent b proportional to the
+    With r the first member and c = b - G[:, r]: on the support H a = c - c_r, off it w_j = h_j'a - (c_j - c_r). Each
+    row, not column, is a solution with H of its own: that keeps the error of the abundances proportional to the
     condition of H, not to its square.
     """
     gram, factor, right, members = table.scaled, table.factor, table.right, table.members
@@ -204,6 +208,15 @@ def _store(inside: Bools, m: int, at: int, table: Table) -> None:
 
 
 @kernel
+def _place(inside: Bools) -> int:
+    """Where the table keeps the map of a support."""
+    at = 0
+    for i in range(inside.size):
+        at += (1 << i) if inside[i] else 0
+    return at
+
+
+@kernel
 def _apply(maps: Floats, at: int, b: Floats, one: float, z: Floats) -> None:
     """z (p,) = one map of (b, one)."""
     p = maps.shape[2] - 2
@@ -224,7 +237,9 @@ def _apply(maps: Floats, at: int, b: Floats, one: float, z: Floats) -> None:
 
 
 @kernel
-def _refine(gram: Floats, maps: Floats, at: int, inside: Bools, b: Floats, z: Floats, rest: Floats, step: Floats) -> None:
+def _refine(
+    gram: Floats, maps: Floats, at: int, inside: Bools, b: Floats, z: Floats, rest: Floats, step: Floats
+) -> None:
     """One step of iterative refinement: the map of what is left of b adds to the abundances and is the multipliers."""
     p = b.size
     first = -1
@@ -246,8 +261,19 @@ def _refine(gram: Floats, maps: Floats, at: int, inside: Bools, b: Floats, z: Fl
 
 
 @kernel
-def _direct(b: Floats, scale: float, gram: Floats, inside: Bools, members: Ints, factor: Floats, z: Floats, x: Floats) -> float:
-    """The same numbers without a map, where there are too many supports to keep; gives the rounding, 1 if there is none."""
+def _slope(gram: Floats, scale: float, b: Floats, members: Ints, m: int, first: float, x: Floats, t: int) -> float:
+    """Element t of the gradient over the scale, the members' abundances being `first` and x."""
+    slope: float = gram[t, members[0]] * first - b[t] / scale
+    for k in range(m - 1):
+        slope += gram[t, members[k + 1]] * x[k]
+    return slope
+
+
+@kernel
+def _direct(
+    gram: Floats, scale: float, inside: Bools, b: Floats, members: Ints, factor: Floats, z: Floats, x: Floats
+) -> float:
+    """The same z without a map, where there are too many supports to keep; gives its rounding, 1 if there is none."""
     p = b.size
     m = _factorise(gram, inside, members, factor)
     if m == 0:
@@ -269,14 +295,10 @@ def _direct(b: Floats, scale: float, gram: Floats, inside: Bools, members: Ints,
     for k in range(m - 1):
         first -= x[k]
         size += 2.0 * abs(x[k])
+    level = _slope(gram, scale, b, members, m, first, x, r)
     for t in range(p):
-        z[t] = gram[r, t] * first - b[t] / scale
-    for k in range(m - 1):
-        for t in range(p):
-            z[t] += gram[members[k + 1], t] * x[k]
-    level = z[r]
-    for t in range(p):
-        z[t] -= level
+        if not inside[t]:
+            z[t] = _slope(gram, scale, b, members, m, first, x, t) - level
     z[r] = first
     for k in range(m - 1):
         z[members[k + 1]] = x[k]
@@ -284,13 +306,13 @@ def _direct(b: Floats, scale: float, gram: Floats, inside: Bools, members: Ints,
 
 
 @kernel
-def _pivot(
-    products: Floats, abundance: Floats, n: int, cap: int, state: Bytes, known: Bytes, maps: Floats, table: Table, stats: Ints
-) -> None:
-    """Finish the pending pixels of a slab, which hold the abundances on the full support, one by one.
+def _pivot(n: int, table: Table, stats: Ints) -> None:
+    """Finish the pending ones of the n pixels of a slab, which hold the abundances on the full support.
 
     Block principal pivoting: all infeasible members change sides; when that stops to help, the lowest alone (finite).
     """
+    products, abundance, state, cap = table.slab[0], table.slab[1], table.state, table.cap[0]
+    known, maps = table.known, table.maps
     gram, scaled, inside, members, factor = table.gram, table.scaled, table.inside, table.members, table.factor
     b, z, floor = table.vectors[0, : inside.size], table.vectors[1], table.vectors[2]
     x, rest, step = table.vectors[3], table.vectors[4], table.vectors[5]
@@ -330,9 +352,7 @@ def _pivot(
                         break
             pivots += 1
             if p <= MAX_MAPPED:
-                at = 0
-                for i in range(p):
-                    at += (1 << i) if inside[i] else 0
+                at = _place(inside)
                 if known[at] == UNKNOWN:
                     _build(inside, at, table)
                 if known[at] == DEPENDENT:
@@ -343,7 +363,7 @@ def _pivot(
                 for i in range(p):
                     floor[i] = maps[at, i >> 2, p + 1, i & 3]
             else:
-                rounding = _direct(b, scale, scaled, inside, members, factor, z, x)
+                rounding = _direct(scaled, scale, inside, b, members, factor, z, x)
                 if rounding > 0.0:
                     break
                 for i in range(p):
@@ -356,7 +376,7 @@ def _pivot(
 
 @kernel
 def _face(gram: Floats, b: Floats, members: Ints, m: int, system: Floats) -> bool:
-    """Optimum on the plane of m members, left in column m + 1: elimination with row exchanges on the bordered system."""
+    """Optimum on the plane of m members, left in column m + 1: elimination, rows exchanged, on the bordered system."""
     for i in range(m):
         for j in range(m):
             system[i, j] = gram[members[i], members[j]]
@@ -416,8 +436,9 @@ def _settle(gram: Floats, b: Floats, a: Floats, members: Ints, m: int, system: F
 
 
 @kernel
-def _active_set(products: Floats, abundance: Floats, k: int, table: Table) -> int:
-    """Primal active set from the best vertex (Lawson & Hanson), sharing nothing with the maps; gives the steps taken."""
+def _active_set(k: int, table: Table) -> int:
+    """Pixel k of a slab by a primal active set from the best vertex (Lawson & Hanson), without maps; steps taken."""
+    products, abundance = table.slab[0], table.slab[1]
     gram, members, system = table.scaled, table.members, table.factor
     b, a, slope, barred = table.vectors[0], table.vectors[1], table.vectors[2], table.vectors[3]
     p = gram.shape[0]
@@ -497,7 +518,7 @@ def _start(n: int, table: Table) -> None:
     _full_map(maps, b, one, n, a)
     if table.known[table.known.size - 1] == ROUGH:
         _residual(table.gram, b, a, n, rest)
-        for i in range(p - 1, -1, -1):
+        for i in range(p - 1, -1, -1):  # the level, row 0, comes last
             for k in range(n):
                 one[k] -= a[i, k]
                 rest[i, k] -= rest[0, k]
@@ -533,23 +554,27 @@ def _certify(n: int, size: float, table: Table, kkt: Floats) -> None:
             least[k] = held if held < least[k] else least[k]
             most[k] = rest[i, k] if rest[i, k] > most[k] else most[k]
     for k in range(n):
-        kkt[k] = (most[k] - least[k]) / size
+        kkt[k] = np.nan if np.isnan(total[k]) else (most[k] - least[k]) / size
 
 
 @kernel
-def solve(gram: Floats, linear: Floats, valid: Bools, table: Table, abundance: Floats, kkt: Floats, stats: Ints) -> None:
+def solve(
+    gram: Floats, linear: Floats, valid: Bools, table: Table, abundance: Floats, kkt: Floats, stats: Ints
+) -> None:
     """Abundances of n pixels (exact projections on the simplex) and their certificates.
 
-    gram (p, p) and linear (p, n) float64: G and one b per pixel, as in the module's head; rows may be views. valid (n,) bool
-    or uint8: other pixels get NaN. table: from `new_table(p)`, one a thread. Out: abundance (p, n) float64, >= 0, exact zeros
-    off the support, sum 1; kkt (n,) float64, the largest gradient Ga - b where a > 0 less the smallest anywhere, over the
-    largest element of G's diagonal: 0 at the optimum. stats (5,) int64 adds up pixels solved, pivots, the most pivots in a
-    pixel, pixels that took the fallback, table resets (always 0).
+    gram (p, p) and linear (p, n) float64: G and one b per pixel, as in the module's head; rows may be views. valid (n,)
+    bool or uint8: other pixels get NaN, and so do those whose b is not finite. table: from `new_table(p)`, one a
+    thread. Out: abundance (p, n) float64, >= 0, exact zeros off the support, sum 1; kkt (n,) float64, the largest
+    gradient Ga - b where a > 0 less the smallest anywhere, over the largest element of G's diagonal: 0 at the optimum.
+    stats (5,) int64 adds up pixels solved, pivots, the most pivots in a pixel, pixels that took the fallback, and table
+    resets, which never happen.
     """
     p, n = linear.shape
     cap = table.cap[0]
     _bind(gram, table)
     b, a, state, last = table.slab[0], table.slab[1], table.state, table.known.size - 1
+    spoilt = table.rows[3]
     size = 0.0
     for i in range(p):
         size = max(size, gram[i, i])
@@ -560,26 +585,70 @@ def solve(gram: Floats, linear: Floats, valid: Bools, table: Table, abundance: F
     mapped = cap > 0 and table.known[last] != DEPENDENT
     for first in range(0, n, SLAB):
         width = min(SLAB, n - first)
+        spoilt[:] = 0.0
         for i in range(p):
             for k in range(width):
                 b[i, k] = linear[i, first + k]
+                spoilt[k] += 0.0 * b[i, k]  # NaN from anything that is not finite
         state[:] = SOLVED if mapped else FAILED
         if mapped:
             _start(width, table)
         for k in range(width):
-            state[k] = state[k] if valid[first + k] else SOLVED
-            stats[PIXELS] += 1 if valid[first + k] else 0
+            if valid[first + k] and spoilt[k] == 0.0:
+                stats[PIXELS] += 1
+            else:
+                state[k] = NONE
         if mapped:
-            _pivot(b, a, width, cap, state, table.known, table.maps, table, stats)
+            _pivot(width, table, stats)
         for k in range(width):
             if state[k] == FAILED:
-                steps = _active_set(b, a, k, table)
+                steps = _active_set(k, table)
                 stats[FALLBACKS] += 1
                 stats[PIVOTS] += steps
                 stats[MOST_PIVOTS] = max(stats[MOST_PIVOTS], steps)
-            if not valid[first + k]:
-                a[0, k] = np.nan
+            elif state[k] == NONE:
+                a[0, k] = np.nan  # and by the sum all others
         _certify(width, size, table, kkt[first : first + width])
         for i in range(p):
             for k in range(width):
                 abundance[i, first + k] = a[i, k]
+
+
+def dependent(gram: Floats) -> list[list[int]] | None:
+    """Indexes of endmembers that are equal or affine mixtures of each other, one list a relation, or None.
+
+    gram (p, p): products of the endmembers, less any fixed spectrum. Two are equal, or one lies in the plane of others,
+    where the squared distance is below 1e-12 of the largest: float64 products of nearer ones hold no answer.
+    """
+    square = np.diag(gram)
+    distance = square[:, None] + square[None, :] - gram - gram.T
+    near = distance <= DEPENDENCE * max(float(distance.max()), float(np.abs(square).max()))
+    first = near.argmax(1)  # the lowest index that each one equals
+    kept = np.unique(first)
+    groups = [np.flatnonzero(first == i).tolist() for i in kept if (first == i).sum() > 1]
+    r, others = kept[0], kept[1:]
+    differences = gram[np.ix_(others, others)] - gram[others, r][:, None] - gram[r, others][None, :] + gram[r, r]
+    basis, rest = _pivoted(differences)
+    for j in rest:
+        shares = np.linalg.solve(differences[np.ix_(basis, basis)], differences[basis, j])
+        named = [int(others[i]) for i, share in zip(basis, shares, strict=True) if abs(share) > NAMED_SHARE]
+        if abs(1.0 - shares.sum()) > NAMED_SHARE:
+            named.append(int(r))
+        groups.append(sorted([*named, int(others[j])]))
+    return groups or None
+
+
+def _pivoted(matrix: Floats) -> tuple[list[int], list[int]]:
+    """Rows that pivoted Cholesky finds independent, in its order, and the rest."""
+    left = matrix.copy()
+    basis: list[int] = []
+    rest = list(range(len(matrix)))
+    least = DEPENDENCE * float(np.diag(matrix).max(initial=0.0))
+    while rest:
+        best = max(rest, key=lambda i: left[i, i])
+        if not left[best, best] > least:
+            break
+        left -= np.outer(left[:, best], left[best]) / left[best, best]
+        basis.append(best)
+        rest.remove(best)
+    return basis, rest

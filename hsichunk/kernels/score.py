@@ -4,7 +4,8 @@ Rows of `sums` (3p + 3, n), without SID the first p + 1 of them:
 0: sum x^2 | 1..p: sum x e | p+1: sum x | p+2..2p+1: sum x ln q | 2p+2..3p+1: sum q ln x | 3p+2: sum x ln x
 
 Only +, -, *, / and sqrt, which IEEE 754 rounds alike everywhere: the arccosine is a series of our own, because those of
-mathematical libraries differ in the last bit from one processor to the next.
+mathematical libraries differ in the last bit from one processor to the next. Inner loops run over pixels, several side
+by side; what a pixel comes to depends on nothing but its own sums.
 """
 
 from __future__ import annotations
@@ -16,33 +17,31 @@ import numpy as np
 from numba import njit
 
 # asin(s) = s * sum of SERIES[n] * s**(2n); 24 terms reach 1e-17 for |s| <= 1/2
-SERIES = np.array([math.comb(2 * n, n) / (4.0**n * (2 * n + 1)) for n in range(24)])
+TERMS = 24
+SERIES = tuple(math.comb(2 * n, n) / (4.0**n * (2 * n + 1)) for n in range(TERMS))
 HALF_PI = math.pi / 2
 
-strict = njit(nogil=True, cache=True)
+strict = njit(nogil=True, cache=True, error_model="numpy")  # a test for division by zero would stop vectorisation
 
 
-@strict  # type: ignore[misc]
-def _asin(s: float) -> float:
-    """arcsin for |s| <= 1/2."""
-    t = s * s
-    total = SERIES[23]
-    for n in range(22, -1, -1):
-        total = total * t + SERIES[n]
-    return s * total
-
-
-@strict  # type: ignore[misc]
+@strict
 def arccos(c: float) -> float:
-    """arccos to 1e-15, the argument clipped to [-1, 1]."""
-    if c >= 0.5:
-        return 2.0 * _asin(math.sqrt(max(0.5 - 0.5 * c, 0.0)))
-    if c <= -0.5:
-        return 2.0 * (HALF_PI - _asin(math.sqrt(max(0.5 + 0.5 * c, 0.0))))
-    return HALF_PI - _asin(c)
+    """arccos to 1e-15, the argument clipped to [-1, 1]. No branches: eight at once where the processor can."""
+    size = abs(c)
+    far = size > 0.5
+    # (1 - |c|) / 2 is exact there: arccos(|c|) = 2 arcsin(sqrt((1 - |c|) / 2)) loses nothing near 1
+    half = 0.5 - 0.5 * size
+    half = half if half > 0.0 else 0.0
+    square = half if far else c * c
+    total = 0.0
+    for n in range(TERMS):
+        total = total * square + SERIES[TERMS - 1 - n]
+    arc = math.sqrt(square) * total
+    arc = 2.0 * arc if far else HALF_PI - arc
+    return arc if c >= 0.0 else 2.0 * HALF_PI - arc
 
 
-@strict  # type: ignore[misc]
+@strict
 def linear_terms(sums: Any, shift: Any, linear: Any) -> None:
     """Row i of `linear` (p, n) becomes (e_i - m) . (x - m), m the mean endmember, from the sums.
 
@@ -50,61 +49,69 @@ def linear_terms(sums: Any, shift: Any, linear: Any) -> None:
     endmembers are nearly alike.
     """
     p, n = linear.shape
-    for j in range(n):
-        mean = 0.0
-        for i in range(p):
-            mean += sums[1 + i, j] - sums[1, j]
-        mean /= p
-        for i in range(p):
-            linear[i, j] = (sums[1 + i, j] - sums[1, j]) - mean - shift[i]
+    mean = np.zeros(n)
+    for i in range(p):
+        for j in range(n):
+            linear[i, j] = sums[1 + i, j] - sums[1, j]
+            mean[j] += linear[i, j]
+    for i in range(p):
+        for j in range(n):
+            linear[i, j] = (linear[i, j] - mean[j] / p) - shift[i]
 
 
-@strict  # type: ignore[misc]
+@strict
 def residual(
-    sums: Any, linear: Any, abundance: Any, gram: Any, mean_square: float, bands: int, scale: float, valid: Any, rmse: Any
+    sums: Any,
+    linear: Any,
+    abundance: Any,
+    gram: Any,
+    mean_square: float,
+    bands: int,
+    scale: float,
+    valid: Any,
+    rmse: Any,
 ) -> None:
-    """`rmse` (n,) float32 in reflectance: |x - E'a| / sqrt(L) / scale, all of it in spectra shifted by the mean endmember."""
+    """`rmse` (n,) float32 in reflectance: |x - E'a| / sqrt(L) / scale, of spectra less the mean endmember."""
     p, n = abundance.shape
+    along, square, row = np.zeros(n), np.zeros(n), np.empty(n)
+    for i in range(p):
+        for j in range(n):
+            along[j] += sums[1 + i, j]
     for j in range(n):
-        if not valid[j]:
-            rmse[j] = np.nan
-            continue
-        along = 0.0
-        for i in range(p):
-            along += sums[1 + i, j]
-        square = sums[0, j] - 2.0 * (along / p) + mean_square
-        for i in range(p):
-            row = 0.0
-            for m in range(p):
-                row += gram[i, m] * abundance[m, j]
-            square += abundance[i, j] * (row - 2.0 * linear[i, j])
-        rmse[j] = math.sqrt(max(square, 0.0) / bands) / scale
+        square[j] = sums[0, j] - 2.0 * (along[j] / p) + mean_square
+    for i in range(p):
+        for j in range(n):
+            row[j] = -2.0 * linear[i, j]
+        for m in range(p):
+            for j in range(n):
+                row[j] += gram[i, m] * abundance[m, j]
+        for j in range(n):
+            square[j] += abundance[i, j] * row[j]
+    for j in range(n):
+        rmse[j] = math.sqrt(max(square[j], 0.0) / bands) / scale if valid[j] else np.nan
 
 
-@strict  # type: ignore[misc]
-def angles(sums: Any, norms: Any, valid: Any, sam: Any) -> None:
-    """`sam` (p, n) float32: arccos(x.e / |x||e|). A pixel of nothing but zeros is at a right angle to everything."""
+@strict
+def angles(sums: Any, squares: Any, valid: Any, sam: Any) -> None:
+    """`sam` (p, n) float32: arccos(x.e / |x||e|). A pixel of nothing but zeros is at a right angle to everything.
+
+    `squares` (p,) holds e.e. One root of the product of squares, not the product of two roots: 0 exactly where x is a
+    whole multiple of e.
+    """
     p, n = sam.shape
-    for j in range(n):
-        length = math.sqrt(sums[0, j])
-        for i in range(p):
-            if not valid[j]:
-                sam[i, j] = np.nan
-            elif length == 0.0 or norms[i] == 0.0:
-                sam[i, j] = HALF_PI
-            else:
-                sam[i, j] = arccos(sums[1 + i, j] / (length * norms[i]))
+    for i in range(p):
+        for j in range(n):
+            length = math.sqrt(sums[0, j] * squares[i])
+            cosine = sums[1 + i, j] / length
+            angle = arccos(cosine if length > 0.0 else 0.0)
+            sam[i, j] = angle if valid[j] else np.nan
 
 
-@strict  # type: ignore[misc]
+@strict
 def divergences(sums: Any, q_ln_q: Any, valid: Any, sid: Any) -> None:
     """`sid` (p, n) float32: sum of (x/S - q) (ln(x/S) - ln q). ln S drops out because q sums to one exactly."""
     p, n = sid.shape
-    for j in range(n):
-        total = sums[p + 1, j]
-        for i in range(p):
-            if not valid[j]:
-                sid[i, j] = np.nan
-            else:
-                value = (sums[3 * p + 2, j] - sums[p + 2 + i, j]) / total - sums[2 * p + 2 + i, j] + q_ln_q[i]
-                sid[i, j] = max(value, 0.0)
+    for i in range(p):
+        for j in range(n):
+            value = (sums[3 * p + 2, j] - sums[p + 2 + i, j]) / sums[p + 1, j] - sums[2 * p + 2 + i, j] + q_ln_q[i]
+            sid[i, j] = max(value, 0.0) if valid[j] else np.nan

@@ -1,0 +1,72 @@
+"""The pass in memory: a tile to abundance, rmse, SAM and SID, over the floor of the same tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import xarray as xr
+
+from benchmarks.floor import find, inflate
+from benchmarks.rows import Row, clock, interleaved
+from benchmarks.tiles import Setting, named, tile
+
+
+def endmembers(path: Path, k: int) -> xr.DataArray:
+    """Endmembers of a tile, as a run finds them."""
+    import hsichunk as hsi
+
+    return hsi.nfindr(hsi.clean(hsi.open_tile(path)), k, seed=0)
+
+
+def lazy(path: Path, spectra: xr.DataArray, threads: int, products: Sequence[str] | None = None) -> xr.Dataset:
+    """Products of a tile by the public calls, from its path to arrays in memory."""
+    import dask
+
+    import hsichunk as hsi
+    from hsichunk import schema
+
+    with dask.config.set(scheduler="threads", num_workers=threads), hsi.open_tile(path) as opened:
+        return hsi.unmix(hsi.clean(opened), spectra, products or schema.PRODUCTS).compute()
+
+
+def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
+    """Floor, the pass in this process and the pass through dask, in turn."""
+    rows = []
+    for layout in setting.layouts:
+        path = tile(setting, layout)
+        floor, spectra = find(path), endmembers(path, setting.k)
+        works = (
+            clock(partial(inflate, [floor], setting.threads)),
+            clock(_direct(path, spectra, setting.threads)),
+            clock(partial(lazy, path, spectra, setting.threads)),
+        )
+        base, direct, dask = interleaved(setting.repeat, *works)
+        where = named(layout, setting.sizes.side, setting.sizes.bands)
+        kept = f"k = {setting.k}, {spectra.sizes['wavelength']} bands, {setting.threads} threads"
+        rows += [
+            Row("pass", where, "floor, beside the pass", floor.pixels, base),
+            Row("pass", where, "column.solve_window", floor.pixels, direct, {"floor": base}, note=kept),
+            Row(
+                "pass", where, "hsi.unmix(...).compute()", floor.pixels, dask, {"floor": base}, note="opening included"
+            ),
+        ]
+    return rows
+
+
+def _direct(path: Path, spectra: xr.DataArray, threads: int) -> Callable[[], object]:
+    """The pass without labels and graph; what it needs of the metadata is read before, as for the floor."""
+    import hsichunk as hsi
+    from hsichunk import schema
+    from hsichunk.cleaning import source_of
+    from hsichunk.column import Window, solve_window
+    from hsichunk.solver import prepare
+
+    source = source_of(hsi.clean(hsi.open_tile(path)))
+    assert source is not None
+    counts = source[0]
+    names = [str(name) for name in spectra[schema.ENDMEMBER].values]
+    solver = prepare(spectra.values, names, schema.PRODUCTS, counts.scale, exact=True)
+    rows, cols, _ = counts.stored.shape
+    return partial(solve_window, counts, solver, Window(0, rows, 0, cols), threads)

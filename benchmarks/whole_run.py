@@ -1,0 +1,114 @@
+"""The whole job as a process: `hsichunk run` from its start to maps on the disk, over the floor of the same tiles."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.child import Spent, spend
+from benchmarks.floor import Floor, find, inflate
+from benchmarks.rows import Row, Seconds, clock, interleaved
+from benchmarks.tiles import Setting, named, say, tile
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Runs:
+    """Runs over the same tiles, and the floors measured between them."""
+
+    floor: Seconds = ()
+    seconds: Seconds = ()
+    spent: list[Spent] = field(default_factory=list)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def peak(self) -> int:
+        return max(spent.peak for spent in self.spent)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """run.json of the run of median length."""
+        order = sorted(range(len(self.spent)), key=lambda i: self.spent[i].seconds)
+        return self.reports[order[len(order) // 2]]
+
+
+def runs(setting: Setting, tiles: Sequence[Path], floors: Sequence[Floor], repeat: int, *, warm: bool) -> Runs:
+    """Floor and run in turn."""
+    found = Runs()
+
+    def run() -> float:
+        spent, report = run_once(setting, tiles)
+        found.spent.append(spent)
+        found.reports.append(report)
+        return spent.seconds
+
+    found.floor, found.seconds = interleaved(repeat, clock(lambda: inflate(floors, setting.threads)), run, warm=warm)
+    del found.spent[:-repeat], found.reports[:-repeat]  # the round that was not counted
+    return found
+
+
+def run_once(setting: Setting, tiles: Sequence[Path]) -> tuple[Spent, dict[str, Any]]:
+    """One run into a folder that is taken away again: what it took, and its run.json."""
+    out = Path(tempfile.mkdtemp(prefix="run-", dir=setting.data))
+    options = {"--out": out / "out", "-k": setting.k, "--memory": setting.memory, "--threads": setting.threads}
+    flat = [str(word) for option in options.items() for word in option]
+    command = [sys.executable, "-m", "hsichunk.cli", "run", *map(str, tiles), *flat]
+    try:
+        spent = spend(command, {"PYTHONPATH": str(ROOT)})
+        report: dict[str, Any] = json.loads((out / "out" / "run.json").read_text(encoding="utf-8"))
+    finally:
+        shutil.rmtree(out)
+    return spent, report
+
+
+def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
+    """One tile, both layouts."""
+    rows = []
+    for layout in setting.layouts:
+        path = tile(setting, layout)
+        floor = find(path)
+        say(f"run: {layout}")
+        found = runs(setting, [path], [floor], setting.repeat, warm=setting.warm)
+        where = named(layout, setting.sizes.side, setting.sizes.bands)
+        rows += [
+            Row("run", where, "floor, beside the run", floor.pixels, found.floor, numbers={"chunks": floor.chunks}),
+            Row(
+                "run",
+                where,
+                f"hsichunk run --memory {setting.memory} --threads {setting.threads}",
+                floor.pixels,
+                found.seconds,
+                {"floor": found.floor},
+                found.peak,
+                {**stages(found), **decoded(found.report), "cpu_seconds": found.spent[-1].cpu},
+                _note(found, floor),
+            ),
+        ]
+    return rows
+
+
+def stages(found: Runs) -> dict[str, float]:
+    """Seconds of each stage of the median run; `rest` is what no stage counts: start-up, imports, exit."""
+    seconds = {f"stage_{name}": float(stage["seconds"]) for name, stage in found.report["stages"].items()}
+    whole = sorted(found.seconds)[len(found.seconds) // 2]
+    return {**seconds, "stage_rest": whole - sum(seconds.values())}
+
+
+def decoded(report: dict[str, Any]) -> dict[str, float]:
+    """Stored chunks decoded by the pass, and by the sampling before it."""
+    counted = {name: stage["chunks_decoded"] for name, stage in report["stages"].items() if stage["chunks_decoded"]}
+    return {f"chunks_{name}": float(count) for name, count in counted.items()}
+
+
+def _note(found: Runs, floor: Floor) -> str:
+    spent = " + ".join(f"{name.removeprefix('stage_')} {value:.2g}" for name, value in stages(found).items())
+    chunks = decoded(found.report)
+    taken = " + ".join(f"{count:.0f} ({name.removeprefix('chunks_')})" for name, count in chunks.items())
+    return f"s: {spent}; chunks: {taken} of {floor.chunks}"
