@@ -19,6 +19,7 @@ Solver = Callable[[Floats, Floats], Floats]
 SIZES = (4, 8, 12, 20)
 BANDS = 120
 NOISE = 0.01  # reflectance
+SPAMS_UNIT = 30.0  # its tolerances are absolute: at 1 it stops early, at 1e5 it fails
 
 
 def spectra(p: int, rng: np.random.Generator, bands: int = BANDS) -> Floats:
@@ -102,8 +103,9 @@ def with_spams(gram: Floats, linear: Floats) -> Floats:
     import spams
 
     values, vectors = np.linalg.eigh(gram)
-    root = np.sqrt(values[1:])[:, None] * vectors[:, 1:].T
-    pixels = vectors[:, 1:].T @ linear / np.sqrt(values[1:])[:, None]
+    lengths = np.sqrt(values[1:])[:, None]
+    root = SPAMS_UNIT * lengths * vectors[:, 1:].T
+    pixels = SPAMS_UNIT * (vectors[:, 1:].T @ linear) / lengths
     found = spams.decompSimplex(np.asfortranarray(pixels), np.asfortranarray(root), computeXtX=True, numThreads=1)
     return np.asarray(found.todense())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,17 +11,73 @@ import typer
 
 app = typer.Typer(
     help="Endmembers, abundance maps and class maps from imaging-spectroscopy tiles that do not fit in memory.",
+    epilog="Start with **hsichunk demo**, then **hsichunk run tile.h5 --out results**; -h after a command tells more. "
+    "Exit status: 0 done, 1 failed, 2 bad arguments.",
     no_args_is_help=True,
-    add_completion=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Memory = Annotated[str | None, typer.Option(help="Most memory the whole process may hold, as 2GB or 512MB.", show_default="2GB")]
-Threads = Annotated[int | None, typer.Option(help="Threads to use.", show_default="all processors")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-K = Annotated[int | None, typer.Option("-k", help="Endmembers to find.", show_default="4")]
+WORK, SEARCH, CLASSES, BANDS = "How it runs", "Endmembers", "Classes", "Bands"
+
+
+def _option(*names: str, metavar: str | None, text: str, panel: str | None = None) -> Any:
+    """An option whose help says its default in words: the defaults themselves stand in `hsichunk.options`."""
+    return typer.Option(*names, metavar=metavar, help=text, show_default=False, rich_help_panel=panel)
+
+
+Out = Annotated[str | None, _option(metavar="DIR", text="Folder for the results; made if missing.")]
+Config = Annotated[
+    Path | None,
+    _option(
+        metavar="FILE",
+        text="YAML file of options, as 'k: 4'; those given here win. It takes keep, drop, drop-last and maxit, too.",
+    ),
+]
+Overwrite = Annotated[
+    bool, _option("--overwrite", metavar=None, text="Replace results that were made with other options.")
+]
+K = Annotated[int | None, _option("-k", metavar="N", text="How many to find (4).", panel=SEARCH)]
+Seed = Annotated[int | None, _option(metavar="N", text="Seed of the sample of pixels (0).", panel=SEARCH)]
+Sample = Annotated[int | None, _option(metavar="N", text="Pixels to search (20000).", panel=SEARCH)]
+Share = Annotated[
+    float | None,
+    _option(metavar="X", text="Share of the 64 x 64 pixel cells that they come from (0.125).", panel=SEARCH),
+]
+SamThreshold = Annotated[
+    list[str] | None,
+    _option(
+        metavar="X[,X...]", text="Largest spectral angle (rad) of a class: one, or one a class (0.1).", panel=CLASSES
+    ),
+]
+SidThreshold = Annotated[
+    list[str] | None,
+    _option(
+        metavar="X[,X...]", text="Largest divergence (nats) of a class: one, or one a class (0.05).", panel=CLASSES
+    ),
+]
+Relative = Annotated[
+    bool,
+    _option(
+        "--relative",
+        metavar=None,
+        text="Thresholds are shares of the range over the image (PySpTools' rule).",
+        panel=CLASSES,
+    ),
+]
+Every = Annotated[int | None, _option(metavar="N", text="Keep every n-th (1).", panel=BANDS)]
+LessonBands = Annotated[
+    bool,
+    _option("--lesson-bands", metavar=None, text="The 360 of NEON's lesson instead of all good ones.", panel=BANDS),
+]
+Memory = Annotated[
+    str | None,
+    _option(metavar="SIZE", text="Most memory that the whole process may hold, as 512MB (2GB).", panel=WORK),
+]
+Threads = Annotated[int | None, _option(metavar="N", text="Threads (all processors).", panel=WORK)]
+Debug = Annotated[bool, _option("--debug", metavar=None, text="Show the traceback of an error.", panel=WORK)]
 
 
 def _version(asked: bool) -> None:
@@ -34,63 +90,69 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
 
 @app.command()
 def run(
-    tiles: Annotated[list[str], typer.Argument(help="NEON reflectance tiles (HDF5).", show_default=False)],
-    out: Annotated[str, typer.Option(help="Folder for the results; made if missing.", show_default=False)],
+    tiles: Annotated[list[str] | None, typer.Argument(metavar="TILE", help="NEON reflectance tiles (HDF5).")] = None,
+    out: Out = None,
+    config: Config = None,
+    overwrite: Overwrite = False,
     k: K = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the sample of pixels.", show_default="0")] = None,
-    sample: Annotated[int | None, typer.Option(help="Pixels drawn for N-FINDR.", show_default="20000")] = None,
-    share: Annotated[
-        float | None, typer.Option(help="Share of the grid's 64 x 64 cells they come from; 1 for all.", show_default="0.125")
-    ] = None,
-    sam_threshold: Annotated[
-        list[float] | None, typer.Option(help="Largest spectral angle (rad) of a class; once, or once a class.", show_default="0.1")
-    ] = None,
-    sid_threshold: Annotated[
-        list[float] | None, typer.Option(help="Largest divergence (nats) of a class; once, or once a class.", show_default="0.05")
-    ] = None,
-    relative: Annotated[
-        bool | None, typer.Option("--relative", help="Thresholds are shares of the range over the image (PySpTools' rule).")
-    ] = None,
-    every: Annotated[int | None, typer.Option(help="Keep every n-th band.", show_default="1")] = None,
-    lesson_bands: Annotated[
-        bool | None, typer.Option("--lesson-bands", help="The 360 bands of NEON's lesson instead of all good ones.")
-    ] = None,
+    seed: Seed = None,
+    sample: Sample = None,
+    share: Share = None,
+    sam_threshold: SamThreshold = None,
+    sid_threshold: SidThreshold = None,
+    relative: Relative = False,
+    every: Every = None,
+    lesson_bands: LessonBands = False,
     memory: Memory = None,
     threads: Threads = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of options; those given here win.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results made with other options.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Endmembers, abundances, SAM and SID of tiles, written to a folder. Run again after a stop, it goes on.
+    """Endmembers, abundances, SAM, SID and classes of tiles, into a folder.
 
-    Example: **hsichunk run NEON_D02_SERC_DP3_368000_4306000_reflectance.h5 --out serc -k 4 --memory 2GB**
+    The same command run again after a stop goes on where it was.
+
+    Example: **hsichunk run tile.h5 --out results -k 4 --memory 2GB**
+
+    Example: **hsichunk run a.h5 b.h5 --out site -k 3 --sid-threshold 0.8,0.3,0.03**
+
+    It leaves products.zarr, abundance.tif, rmse.tif, sam_class.tif, sid_class.tif, endmembers.csv and run.json.
     """
     given = {
-        "tiles": tiles, "out": out, "k": k, "seed": seed, "sample": sample, "share": share, "sam_threshold": sam_threshold,
-        "sid_threshold": sid_threshold, "relative": relative, "every": every, "lesson_bands": lesson_bands, "memory": memory,
-        "threads": threads, "overwrite": overwrite or None,
+        "tiles": tiles, "out": out, "k": k, "seed": seed, "sample": sample, "share": share,
+        "sam_threshold": sam_threshold, "sid_threshold": sid_threshold, "relative": relative or None,
+        "every": every, "lesson_bands": lesson_bands or None,
+        "memory": memory, "threads": threads, "overwrite": overwrite or None,
     }  # fmt: skip
     _do(lambda: _run({name: value for name, value in given.items() if value not in (None, [])}, config), debug)
 
 
 def _run(given: dict[str, Any], config: Path | None) -> None:
-    _one_blas_thread()
-    from hsichunk import options, progress
-    from hsichunk.run import run
-    from hsichunk.threads import available
+    from hsichunk import options
 
     values = options.read_config(config, given) if config else given
-    asked = options.build({"threads": available(), **values})
+    asked = options.build({"threads": _processors(), **values})
+    _one_blas_thread()
+    from hsichunk import progress
+    from hsichunk.run import run
+
     with progress.shown() as show:
         report = run(asked, show)
     _summary(asked.out, report)
+
+
+def _processors() -> int:
+    from hsichunk.threads import available
+
+    return available()
 
 
 def _one_blas_thread() -> None:
@@ -101,32 +163,38 @@ def _one_blas_thread() -> None:
 
 def _summary(out: str, report: dict[str, Any]) -> None:
     pixels = report["pixels"]
-    typer.echo(f"{out}: {pixels['valid']} pixels unmixed, {pixels['masked']} without data, {report['bands']['kept']} bands")
+    typer.echo(
+        f"{out}: {pixels['valid']} pixels unmixed, {pixels['masked']} without data, {report['bands']['kept']} bands"
+    )
     typer.echo("mean abundance  " + "  ".join(f"{n} {v:.4f}" for n, v in report["mean_abundance"].items()))
     took = f"{report['seconds']:.1f} s, peak memory {report['peak_memory'] / 1e6:.0f} MB"
-    typer.echo(report.get("resumed", took))
+    typer.echo(f"nothing left to do: finished before, in {took}" if report["finished"] else took)
 
 
 @app.command()
 def info(
-    tile: Annotated[str, typer.Argument(help="A NEON reflectance tile (HDF5).", show_default=False)],
+    tile: Annotated[str, typer.Argument(metavar="TILE", help="A NEON reflectance tile (HDF5).", show_default=False)],
+    json: Annotated[bool, _option("--json", metavar=None, text="For programs.")] = False,
     k: K = None,
     memory: Memory = None,
     threads: Threads = None,
-    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     debug: Debug = False,
 ) -> None:
-    """What a tile is, and how a run over it would go: size, bands, CRS, stored chunks, no-data share, the plan.
+    """What a tile is, and how a run over it would go.
 
-    Example: **hsichunk info NEON_D02_SERC_DP3_368000_4306000_reflectance.h5 --memory 512MB**
+    Size, bands, windows, CRS, stored chunks, share of no-data, and the plan of a run in the memory given.
+
+    Example: **hsichunk info tile.h5 --memory 512MB**
     """
 
     def work() -> None:
-        from hsichunk import describe, options
-        from hsichunk.threads import available
+        from hsichunk import options
 
-        given = {"tiles": [tile], "out": "", "k": k, "memory": memory, "threads": threads or available()}
+        given = {"tiles": [tile], "out": "", "k": k, "memory": memory, "threads": threads or _processors()}
         asked = options.build({name: value for name, value in given.items() if value is not None})
+        _one_blas_thread()
+        from hsichunk import describe
+
         said = describe.describe(asked)
         typer.echo(describe.as_json(said) if json else describe.as_text(said))
 
@@ -135,8 +203,10 @@ def info(
 
 @app.command()
 def demo(
-    out: Annotated[str, typer.Option(help="Folder for the tile, the results and the pictures.")] = "hsichunk-demo",
-    size: Annotated[int, typer.Option(help="Side of the tile in pixels.", min=64, max=1000)] = 300,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder for the tile, the results and the pictures.")
+    ] = "hsichunk-demo",
+    size: Annotated[int, typer.Option(metavar="N", help="Side of the tile in pixels.", min=64, max=1000)] = 300,
     debug: Debug = False,
 ) -> None:
     """The main job on a NEON-layout tile that it makes itself; needs no download.
@@ -157,35 +227,47 @@ def demo(
     _do(work, debug)
 
 
-def _do(work: Any, debug: bool) -> None:
-    """Runs a command: errors become one line and exit status 1, warnings one line each."""
+def _do(work: Callable[[], None], debug: bool) -> None:
+    """Runs a command: errors become one line and an exit status, warnings one line each."""
     import warnings
 
     from hsichunk.errors import HsiError, HsiWarning
+    from hsichunk.options import OptionError
 
     def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, HsiWarning):
-            typer.echo(f"hsichunk: note: {message}", err=True)
+            _say(f"note: {message}")
 
-    warnings.showwarning = show
-    warnings.simplefilter("once", HsiWarning)
-    try:
-        work()
-    except HsiError as error:
-        _end(str(error), 1, debug)
-    except KeyboardInterrupt:
-        _end("stopped; the same command goes on where it was", 130, debug)
-    except MemoryError:
-        _end("out of memory; give a smaller --memory", 1, debug)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _end(f"{where}{error.strerror or error}", 1, debug)
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        warnings.simplefilter("always", HsiWarning)
+        try:
+            work()
+        except (typer.Exit, BrokenPipeError):
+            raise
+        except OptionError as error:
+            _end(str(error), 2, debug)
+        except HsiError as error:
+            _end(str(error), 1, debug)
+        except KeyboardInterrupt:
+            _end("stopped; the same command goes on where it was", 130, debug)
+        except MemoryError:
+            _end("out of memory; give a smaller --memory", 1, debug)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _end(f"{where}{error.strerror or error}", 1, debug)
+        except Exception as error:  # a fault of ours: still one line
+            _end(f"unexpected {type(error).__name__}: {error}; --debug shows where", 1, debug)
+
+
+def _say(message: str) -> None:
+    typer.echo(f"hsichunk: {' '.join(message.split())}", err=True)
 
 
 def _end(message: str, status: int, debug: bool) -> None:
     if debug:
-        raise  # noqa: PLE0704 - called from except blocks only
-    typer.echo(f"hsichunk: {' '.join(message.split())}", err=True)
+        raise  # what is being handled: this is called from except blocks only
+    _say(message)
     raise typer.Exit(status)
 
 
@@ -195,4 +277,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,11 +8,12 @@ The sums are exact (see `hsichunk.solver`), so both ways, and any number of thre
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.errors import HsiError
-from hsichunk.kernels import fcls, score, sums
+from hsichunk.kernels import bands, fcls, score, sums
 from hsichunk.memory import release
 from hsichunk.solver import Solver
 from hsichunk.stored import StoredArray
@@ -28,7 +29,7 @@ from hsichunk.threads import in_parallel, one_blas_thread
 
 PIXEL_SLAB = 128  # pixels x 362 bands x 2 operands x 8 bytes: three quarters of a second-level cache
 BAND_SLAB = 2048  # pixels worked at once where operands are some 16 bands wide
-GROUP_BANDS = 8  # bands whose shares are added to running sums together
+GROUP_BANDS = 16  # bands whose shares are added to running sums together, where a chunk has several
 FINISH_SLAB = 4096  # pixels solved and scored at once
 SMALL_COLUMN = 8 << 20  # decoded bytes up to which one thread works a column alone
 ABUNDANCE_UNIT = 2.0**30  # abundances are summed in this unit, in integers: the mean does not depend on the order
@@ -106,8 +107,12 @@ def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -
 
     Decodes each stored chunk that holds a kept band and a pixel of the window exactly once.
     """
+    parts = stream_window(counts, solver, window, threads, window.shape[0])
+    first = next(parts)
+    if first[0] == window:
+        return first[1], first[2]
     whole, tally = empty_products(solver, window.shape), Tally()
-    for part, products, share in stream_window(counts, solver, window, threads, window.shape[0]):
+    for part, products, share in chain([first], parts):
         rows = slice(part.top - window.top, part.bottom - window.top)
         cols = slice(part.left - window.left, part.right - window.left)
         for name, values in products.items():
@@ -147,7 +152,7 @@ def _columns(stored: StoredArray, window: Window) -> list[tuple[int, int]]:
 
 def _cut_rows(window: Window, unit: int, rows: int) -> Iterator[Window]:
     """A window cut across at multiples of `unit`, about `rows` apart."""
-    step = max(1, rows // unit) * unit
+    step = max(1, rows // unit) * unit if rows < window.bottom - window.top else window.bottom
     edges = [window.top, *range((window.top // step + 1) * step, window.bottom, step), window.bottom]
     for top, bottom in pairwise(edges):
         yield Window(top, bottom, window.left, window.right)
@@ -211,7 +216,7 @@ def _pixels(
         return flat
     out = np.empty(flat.shape, np.int16)
     kept = [slice(first, first + count) for first, count, _ in group.runs]  # other bands do not matter, whatever they hold
-    if not all(sums.narrow(flat[:, bands], counts.no_data, out[:, bands], valid) for bands in kept):
+    if not all(sums.narrow(flat[:, span], counts.no_data, out[:, span], valid) for span in kept):
         raise HsiError(
             f"{counts.stored.path}: counts from {flat.min()} to {flat.max()}; expected them within int16, -32768 to 32767"
         )
@@ -252,52 +257,49 @@ def _add_pixels(
     solver: Solver,
     rows: NDArray[np.int16],
     no_data: int | None,
-    bands: slice,
+    span: slice,
     total: NDArray[np.float64],
     valid: NDArray[np.bool_],
 ) -> None:
-    """Adds the share of kept bands `bands` of a slab of pixels to its sums."""
-    shape = (len(valid), bands.stop - bands.start)
+    """Adds the share of kept bands `span` of a slab of pixels to its sums."""
+    shape = (len(valid), span.stop - span.start)
     x, ln = _scratch("x", shape, np.float64), _scratch("ln", shape, np.float64)
-    logs, xl, marker = _operands(solver, total, no_data)
-    low = sums.pixel_major(rows, marker, solver.floor, logs, x, ln, total[0], xl, valid)
-    _add_products(solver, x.T, ln.T, low, bands, total)
-
-
-def _operands(solver: Solver, total: NDArray[np.float64], no_data: int | None) -> tuple[Any, Any, np.int16 | None]:
-    """Log table, where sum x ln x goes, and the count that means no data (None: no int16 count does)."""
-    logs = _logs(solver.floor) if solver.with_sid else _NO_LOGS
-    marker = None if no_data is None or not sums.LOWEST <= no_data <= sums.HIGHEST else np.int16(no_data)
-    return logs, total[-1], marker
+    low = sums.pixel_major(rows, _marker(no_data), solver.floor, _logs(solver), x, ln, total[0], total[-1], valid)
+    _add_products(solver, x.T, ln.T, low, span, total)
 
 
 _NO_LOGS = np.empty(0, np.int32)
-
-
-def _logs(floor: float) -> NDArray[np.int32]:
-    table: NDArray[np.int32] | None = _LOGS.get(floor)
-    if table is None:
-        table = _LOGS[floor] = sums.log_table(floor)
-    return table
-
-
 _LOGS: dict[float, NDArray[np.int32]] = {}
 
 
+def _logs(solver: Solver) -> NDArray[np.int32]:
+    """The table of logarithms, empty without SID."""
+    if not solver.with_sid:
+        return _NO_LOGS
+    if solver.floor not in _LOGS:
+        _LOGS[solver.floor] = sums.log_table(solver.floor)
+    return _LOGS[solver.floor]
+
+
+def _marker(no_data: int | None) -> np.int16 | None:
+    """The count that means no data; None where no int16 count does."""
+    return None if no_data is None or not sums.LOWEST <= no_data <= sums.HIGHEST else np.int16(no_data)
+
+
 def _add_products(
-    solver: Solver, x: NDArray[np.float64], ln: NDArray[np.float64], low: int, bands: slice, total: NDArray[np.float64]
+    solver: Solver, x: NDArray[np.float64], ln: NDArray[np.float64], low: int, span: slice, total: NDArray[np.float64]
 ) -> None:
     """Adds the matrix products of operands x, ln (bands, n) to the sums (rows, n)."""
     p = solver.p
     raw = len(solver.left)
     if low >= solver.floor or not solver.with_sid:
-        total[1 : 1 + raw] += solver.left[:, bands] @ x
+        total[1 : 1 + raw] += solver.left[:, span] @ x
     else:  # FCLS and SAM take counts as they are, SID takes them floored
-        total[1 : 1 + p] += solver.left[:p, bands] @ x
+        total[1 : 1 + p] += solver.left[:p, span] @ x
         np.maximum(x, solver.floor, out=x)
-        total[1 + p : 1 + raw] += solver.left[p:, bands] @ x
+        total[1 + p : 1 + raw] += solver.left[p:, span] @ x
     if solver.with_sid:
-        total[2 + 2 * p : 2 + 3 * p] += solver.right[:, bands] @ ln
+        total[2 + 2 * p : 2 + 3 * p] += solver.right[:, span] @ ln
 
 
 def _large_column(
@@ -326,7 +328,8 @@ def _large_column(
             to = slice(slab.start - part.top, slab.stop - part.top)
             cols = slice(here.left - left, here.right - left)
             place = _Part(to, cols, to, slice(0, part.right - part.left))
-            return _finish(solver, total[:, at], valid[at], out, place, width)
+            # rows of the whole column lie megabytes apart: side by side they share the cache
+            return _finish(solver, total[:, at].copy(), valid[at], out, place, width)
 
         for share in in_parallel(finish, slabs, threads):
             tally.add(share)
@@ -340,11 +343,12 @@ def _running_sums(
     stored = counts.stored
     n = (rows.stop - rows.start) * stored.chunks[1]
     valid, total = np.ones(n, np.bool_), np.zeros((solver.sums, n))
-    starts = range(0, n, BAND_SLAB)
-    lots = [starts[i :: 4 * threads] for i in range(min(4 * threads, len(starts)))]
-    together = max(1, GROUP_BANDS // stored.chunks[2])
-    held: list[Any] = [None] * together
-    add = _add_bands if stored.chunks[2] == 1 else _add_chunks
+    single = stored.chunks[2] == 1
+    together = bands.TOGETHER if single else max(1, GROUP_BANDS // stored.chunks[2])
+    held: Any = np.zeros((together, n), np.int16) if single else [None] * together
+    step = max(BAND_SLAB, -(-n // (2 * threads)))
+    lots = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    add = _add_bands if single else _add_chunks
     for start in range(0, len(groups), together):
         batch = groups[start : start + together]
 
@@ -352,16 +356,15 @@ def _running_sums(
             position, group = item
             with stored.opened() as handle:
                 chunk = stored.chunk(handle, (*column, group.number))
-            held[position] = _pixels(counts, chunk, rows, group, valid)
+            pixels = _pixels(counts, chunk, rows, group, valid)
+            held[position] = pixels[:, 0] if single else pixels
 
-        def work(lot: range, batch: list[_BandChunk] = batch) -> None:
-            for begin in lot:
-                at = slice(begin, min(begin + BAND_SLAB, n))
-                add(counts, solver, held[: len(batch)], batch, at, total[:, at], valid[at])
+        def work(at: slice, batch: list[_BandChunk] = batch) -> None:
+            add(counts, solver, held, batch, at, total, valid)
 
         in_parallel(inflate, enumerate(batch), threads)
         in_parallel(work, lots, threads)
-    held.clear()
+    del held
     release()
     return total, valid
 
@@ -369,22 +372,21 @@ def _running_sums(
 def _add_bands(
     counts: Counts,
     solver: Solver,
-    held: Sequence[NDArray[np.int16]],
+    held: NDArray[np.int16],
     batch: Sequence[_BandChunk],
     at: slice,
     total: NDArray[np.float64],
     valid: NDArray[np.bool_],
 ) -> None:
     """One band a chunk: worked band-major, as it is stored."""
-    bands = slice(batch[0].start, batch[-1].stop)
-    shape = (len(held), at.stop - at.start)
-    x, ln = _scratch("x", shape, np.float64), _scratch("ln", shape, np.float64)
-    logs, xl, marker = _operands(solver, total, counts.no_data)
-    low = sums.HIGHEST
-    for j, band in enumerate(held):
-        line = band.reshape(1, -1)
-        low = min(low, sums.band_major(line, at.start, marker, solver.floor, logs, x[j : j + 1], ln[j : j + 1], total[0], xl, valid))
-    _add_products(solver, x, ln, low, bands, total)
+    first, count = batch[0].start, len(batch)
+    padded = -(-count // bands.GROUP) * bands.GROUP
+    left, right = (np.zeros((len(w), padded)) for w in (solver.left, solver.right))
+    left[:, :count] = solver.left[:, first : first + count]
+    right[:, :count] = solver.right[:, first : first + count]
+    x, ln = (_scratch(name, (bands.GROUP, bands.SLAB), np.float64) for name in ("x", "ln"))
+    logs, marker = _logs(solver), _marker(counts.no_data)
+    bands.add_bands(held, count, at.start, at.stop, marker, solver.floor, logs, left, right, total, valid, x, ln)
 
 
 def _add_chunks(
@@ -397,14 +399,14 @@ def _add_chunks(
     valid: NDArray[np.bool_],
 ) -> None:
     """Several bands a chunk: worked pixel-major, as they are stored."""
-    bands, n = slice(batch[0].start, batch[-1].stop), at.stop - at.start
-    rows = _scratch("rows", (n, bands.stop - bands.start + sums.LANES), np.int16)
-    for pixels, group in zip(held, batch, strict=True):
-        for first, count, to in group.runs:
-            sums.place(pixels[at], first, count, to - bands.start, rows)
-    for start in range(0, n, PIXEL_SLAB * 8):
-        slab = slice(start, min(start + PIXEL_SLAB * 8, n))
-        _add_pixels(solver, rows[slab], counts.no_data, bands, total[:, slab], valid[slab])
+    span = slice(batch[0].start, batch[-1].stop)
+    for start in range(at.start, at.stop, BAND_SLAB):
+        slab = slice(start, min(start + BAND_SLAB, at.stop))
+        rows = _scratch("rows", (slab.stop - slab.start, span.stop - span.start + sums.LANES), np.int16)
+        for pixels, group in zip(held, batch, strict=False):
+            for first, count, to in group.runs:
+                sums.place(pixels[slab], first, count, to - span.start, rows)
+        _add_pixels(solver, rows, counts.no_data, span, total[:, slab], valid[slab])
 
 
 def _finish(
@@ -468,7 +470,7 @@ def _table(p: int) -> fcls.Table:
 def _scratch(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Working space of this thread, used again by the next call; its content is whatever was left."""
     held: dict[str, NDArray[Any]] = _local.__dict__.setdefault("scratch", {})
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     if name not in held or held[name].size < size or held[name].dtype != dtype:
         held[name] = np.empty(size, dtype)
     return held[name][:size].reshape(shape)

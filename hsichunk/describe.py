@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from hsichunk import schema
 from hsichunk.column import Counts
 from hsichunk.errors import HsiError
+from hsichunk.job import kept_bands, make_plan
 from hsichunk.options import Options
-from hsichunk.run import kept_bands, make_plan
+from hsichunk.plan import MB
 from hsichunk.sampling import choose, gather, places
 from hsichunk.site import Site, open_site
 
@@ -36,7 +38,11 @@ def describe(options: Options) -> dict[str, Any]:
         "dtype": str(stored.dtype),
         "stored_chunks": list(stored.chunks),
         "direct_reading": stored.direct,
-        "bytes": {"file": stored.stamp[0], "stored": int(stored.index.size.sum()), "decoded": rows * cols * count * stored.dtype.itemsize},
+        "bytes": {
+            "file": stored.stamp[0],
+            "stored": int(stored.index.size.sum()),
+            "decoded": rows * cols * count * stored.dtype.itemsize,
+        },
         "scale": file.scale,
         "no_data": file.no_data,
         "no_data_share": _no_data_share(site, options),
@@ -69,28 +75,44 @@ def as_json(said: dict[str, Any]) -> str:
 
 def as_text(said: dict[str, Any]) -> str:
     """The same for people."""
-    size, wave, plan = said["shape"], said["wavelength"], said["plan"]
-    windows = ", ".join(f"{low:g}-{high:g}" for low, high in said["bad_band_windows"])
+    size, wave, chunks = said["shape"], said["wavelength"], " x ".join(map(str, said["stored_chunks"]))
     west, south, east, north = said["bounds"]
-    lines = [
-        said["path"],
-        f"site      {said['site']}, {size[schema.Y]} x {size[schema.X]} pixels of {said['pixel'][0]:g} m, {said['crs']}",
-        f"bounds    {west:.2f} {south:.2f} {east:.2f} {north:.2f} (west south east north)",
-        f"bands     {size[schema.WAVELENGTH]} from {wave['first']:.1f} to {wave['last']:.1f} nm, {said['bands_kept']} kept; "
-        f"bad windows {windows} nm",
-        f"stored    {said['dtype']} in chunks of {' x '.join(map(str, said['stored_chunks']))}, "
-        f"{said['bytes']['stored'] / 1e6:.0f} MB for {said['bytes']['decoded'] / 1e6:.0f} MB"
-        + ("" if said["direct_reading"] else "; its filters are read through h5py, slowly"),
-        f"no data   {said['no_data']}, about {said['no_data_share']:.0%} of the pixels; scale {said['scale']:g}",
-        f"layers    {', '.join(said['layers']) or 'none'}",
-    ]
+    windows = ", ".join(f"{low:g}-{high:g}" for low, high in said["bad_band_windows"])
+    lines = {
+        "site": f"{said['site']}, {size[schema.Y]} x {size[schema.X]} pixels of {said['pixel'][0]:g} m",
+        "crs": said["crs"],
+        "bounds": f"{west:.2f} {south:.2f} {east:.2f} {north:.2f} (west south east north)",
+        "bands": f"{size[schema.WAVELENGTH]} from {wave['first']:.1f} to {wave['last']:.1f} nm; "
+        f"{said['bands_kept']} kept, bad windows {windows} nm",
+        "stored": f"{said['dtype']}, chunks of {chunks}, {_mb(said['bytes']['stored'])} for "
+        + _mb(said["bytes"]["decoded"])
+        + ("" if said["direct_reading"] else "; filters that h5py undoes, slowly"),
+        "no data": f"{said['no_data']}, about {said['no_data_share']:.0%} of the pixels; scale {said['scale']:g}",
+        "layers": ", ".join(said["layers"]) or "none",
+    }
+    plan = said["plan"]
     if "refused" in plan:
-        return "\n".join([*lines, f"plan      {plan['refused']}"])
-    again = "each chunk is decoded once" if plan["decodes"] == 1 else (
-        f"the sums of {plan['pass_rows']} rows fit at a time: each chunk is decoded {plan['decodes']} times; more --memory avoids it"
+        lines["plan"] = plan["refused"]
+    else:
+        lines["plan"] = (
+            f"{plan['threads']} threads, strips of {plan['strip_rows']} rows, about {_mb(plan['peak'])} of "
+            f"{_mb(plan['budget'])}; {_decodes(plan)}"
+        )
+    out = [said["path"]]
+    for name, text in lines.items():
+        out += textwrap.wrap(f"{name:<9} {text}", 80, subsequent_indent=" " * 10, break_long_words=False)
+    return "\n".join(out)
+
+
+def _decodes(plan: dict[str, Any]) -> str:
+    columns = f"{plan['columns']} column{'s' if plan['columns'] != 1 else ''} of chunks"
+    if plan["decodes"] == 1:
+        return f"{columns}, each chunk decoded once"
+    return (
+        f"{columns}, sums of {plan['pass_rows']} rows at a time, each chunk decoded {plan['decodes']} times "
+        f"(once with --memory {-(-plan['once'] // MB)}MB)"
     )
-    lines.append(
-        f"plan      {plan['threads']} threads, {plan['columns']} columns, strips of {plan['strip_rows']} rows; {again}; "
-        f"about {plan['peak'] / 1e6:.0f} MB of {plan['budget'] / 1e6:.0f} MB"
-    )
-    return "\n".join(lines)
+
+
+def _mb(size: int) -> str:
+    return f"{size / MB:.0f} MB"

@@ -16,6 +16,8 @@ from hsichunk.threads import one_blas_thread
 
 SAMPLE = 20_000
 SHARE = 0.125
+STARTS = 10  # of the search, fewer beyond 30 endmembers
+GOLDEN = (5**0.5 - 1) / 2
 GAIN = 1e-9  # a swap must raise the volume by more than this share; volumes closer than this are equal
 
 Floats = NDArray[np.float64]
@@ -34,8 +36,8 @@ def nfindr(
 
     About `sample` pixels (None: every one) are drawn by `seed` and place on the ground from a `share` of the 64 x 64
     pixel cells of the grid; of a tile with spatial chunks only the chunks under those cells are decoded (`share=1`
-    spreads the sample over all). Pixels with no-data are never candidates. At most `maxit` sweeps (default 3 k) swap
-    pixels until none raises the volume.
+    spreads the sample over all). Pixels with no-data are never candidates. From each of a few fixed starts at most
+    `maxit` sweeps (default 3 k) swap pixels until none raises the volume; the largest simplex counts.
 
     Returns reflectance (endmember, wavelength) float64 with `endmember` "EM1"... and `x`, `y` of each source pixel;
     attributes say what the search came to. The same for any chunking, threads or cluster. Raises HsiError for k < 2,
@@ -128,23 +130,24 @@ class Found:
 def search(scores: Floats, maxit: int) -> Found:
     """N-FINDR on scores (m, k - 1): the numbers of k pixels. Ties go to the lowest number.
 
-    It starts twice from ATGP on [1; scores]: with scores so large that the 1 decides on the last pick alone, which is
-    PySpTools' start where that is well defined, and with each component as wide as the others. The larger simplex counts.
+    The search climbs to a simplex that no single swap makes larger, not always to the same one: the largest of several
+    counts. All start from ATGP on [1; scores]: first with scores so large that the 1 decides on the last pick alone,
+    which is PySpTools' start where that is well defined, then with components weighted in fixed, different ways.
     """
-    # volume ratios do not change with the scale of a component, rounding does
-    even = _lift(scores / np.abs(scores).max(0))
-    starts = _lift(scores * (1e6 / np.abs(scores).max())), even
-    first, second = (_climb(even, atgp(start, even.shape[1]), maxit) for start in starts)
-    larger = _log_volume(even[second.pixels]) > _log_volume(even[first.pixels]) + GAIN
-    return second if larger else first
+    # volume ratios do not change with the weight of a component, rounding does
+    k, even = scores.shape[1] + 1, scores / np.abs(scores).max(0)
+    lifted = _lift(even)
+    weighted = [scores * (1e6 / np.abs(scores).max())]
+    for number in range(max(1, min(STARTS, STARTS * 30 // k) - 1)):
+        spread = (number * GOLDEN * np.arange(1, k) + 0.5) % 1  # evenly over 0..1; all in the middle for the first
+        weighted.append(even * 10.0 ** (2 * spread - 1))
+    found = [_climb(lifted, atgp(_lift(start), k), maxit) for start in weighted]
+    volumes = np.array([np.linalg.slogdet(lifted[each.pixels])[1] for each in found])
+    return found[int(np.argmax(volumes >= volumes.max() - GAIN))]
 
 
 def _lift(scores: Floats) -> Floats:
     return np.concatenate([np.ones((len(scores), 1)), scores], axis=1)
-
-
-def _log_volume(corners: Floats) -> float:
-    return float(np.linalg.slogdet(corners)[1])
 
 
 def _climb(lifted: Floats, pixels: NDArray[np.intp], maxit: int) -> Found:

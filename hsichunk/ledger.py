@@ -68,7 +68,8 @@ class Entry:
 class Ledger:
     """The state of a run in its folder: what was asked for, the endmembers, and the strips that are stored.
 
-    The folder `.hsichunk` holds all of it and the unfinished store; it goes when the run is finished, after run.json is there.
+    The folder `.hsichunk` holds all of it and the unfinished store; it goes when the run is finished, after run.json is
+    there.
     """
 
     def __init__(self, out: Path, fingerprint: dict[str, Any]) -> None:
@@ -86,25 +87,32 @@ class Ledger:
     def look(self, overwrite: bool) -> str:
         """What there is to do: "new", "resumed", or "done" when the folder already holds what is asked for.
 
-        Changes nothing. Raises HsiError where the folder cannot be written, and where it holds something else, naming what
-        differs, unless that may be overwritten.
+        Changes nothing. Raises HsiError where the folder cannot be written, and where it holds something else, naming
+        what differs, unless that may be overwritten.
         """
         if self.out.exists() and not self.out.is_dir():
             raise HsiError(f"{self.out}: is a file; choose another --out, a folder")
-        _try_writing(self.out)
+        state = self._compare(overwrite)
+        if state != "done":
+            _try_writing(self.out)
+        return state
+
+    def _compare(self, overwrite: bool) -> str:
         finished, state = read_json(self.out / RUN_JSON), read_json(self.folder / "state.json")
         found = finished.get("fingerprint") if isinstance(finished, dict) else state
         if found is None:
             held = [name for name in (*FILES, RUN_JSON) if (self.out / name).exists()]
             if held and not overwrite:
-                raise HsiError(f"{self.out}: holds {held[0]} of unknown origin; choose another --out or give --overwrite")
+                raise HsiError(
+                    f"{self.out}: holds {held[0]} of unknown origin; choose another --out or give --overwrite"
+                )
             return "new"
         if found != self.fingerprint:
             if overwrite:
                 return "new"
             raise HsiError(
-                f"{self.out}: made with other options ({differences(found, self.fingerprint)}); choose another --out or "
-                "give --overwrite"
+                f"{self.out}: made with other options ({differences(found, self.fingerprint)}); "
+                "choose another --out or give --overwrite"
             )
         if finished is None:
             return "resumed"
@@ -123,7 +131,9 @@ class Ledger:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise HsiError(f"{self.out}: another run is at work there; wait for it or choose another --out") from None
+                raise HsiError(
+                    f"{self.out}: another run is at work there; wait for it or choose another --out"
+                ) from None
             except OSError:
                 pass  # a file system without locks
             yield
@@ -148,13 +158,14 @@ class Ledger:
     def tidy(self) -> None:
         """Takes away the state, and what killed writers have left beside the results."""
         for path in (*self._leftovers(), self.folder):
-            _remove(path)
+            with contextlib.suppress(OSError):
+                _remove(path)
 
     def _leftovers(self) -> list[Path]:
         return [path for name in (*FILES, RUN_JSON) for path in self.out.glob(f".{name}.*part")]
 
     def entries(self) -> list[Entry]:
-        """Everything done so far, in order. Lines from one that cannot be read on are cut off: their strips are done again."""
+        """Everything done so far, in order. Lines from a damaged one on are cut off: their strips are done again."""
         try:
             content = self._entries.read_bytes()
         except OSError:
@@ -174,7 +185,9 @@ class Ledger:
 
     def add(self, entry: Entry) -> None:
         """Notes that data are stored. The caller has synced them."""
-        line = json.dumps({"tile": entry.tile, "window": entry.window, "bottom": entry.bottom, "tally": vars(entry.tally)})
+        line = json.dumps(
+            {"tile": entry.tile, "window": entry.window, "bottom": entry.bottom, "tally": vars(entry.tally)}
+        )
         with open(self._entries, "ab") as file:
             file.write(line.encode() + b"\n")
             file.flush()

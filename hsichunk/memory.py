@@ -25,8 +25,8 @@ def peak() -> int:
 def steady() -> None:
     """Has the C library map each block of a MiB and more on its own, and so give it back when it is freed.
 
-    glibc raises that limit to the largest block freed so far, up to 32 MiB, and from then on keeps such blocks, an arena a
-    thread: a tenth more at the peak of a band-chunked tile, and another at each run.
+    glibc raises that limit to the largest block freed so far, up to 32 MiB, and from then on keeps such blocks, an
+    arena a thread: a tenth more at the peak of a band-chunked tile, another tenth from one run to the next.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE)

@@ -72,7 +72,9 @@ class Options:
         for name in ("sam_threshold", "sid_threshold"):
             values = getattr(self, name)
             self._need(len(values) in (1, self.k), name, f"one number, or {self.k}: one for each of k endmembers")
-            most, expected = (1.0, "shares from 0 to 1 (relative)") if self.relative else (math.inf, "finite numbers from 0")
+            most, expected = (
+                (1.0, "shares from 0 to 1 (relative)") if self.relative else (math.inf, "finite numbers from 0")
+            )
             self._need(all(math.isfinite(v) and 0 <= v <= most for v in values), name, expected)
 
     def _need(self, good: bool, name: str, expected: str) -> None:
@@ -85,7 +87,7 @@ class Options:
         return plain
 
     def fingerprint(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """What the results depend on: version, options that matter, inputs. Runs with equal ones go on in one folder."""
+        """What the results depend on: version, options that matter, inputs. Runs with equal ones share a folder."""
         what = {name: value for name, value in self.as_dict().items() if name not in _HOW}
         return {"hsichunk": hsichunk.__version__, **what, "inputs": inputs}
 
@@ -119,7 +121,7 @@ def read_config(path: str | os.PathLike[str], given: Mapping[str, Any]) -> dict[
 
 
 def build(values: Mapping[str, Any]) -> Options:
-    """Options from plain values: sizes such as 2GB made bytes, "0.8,0.3" numbers. Raises OptionError, naming the option."""
+    """Options from plain values: sizes such as 2GB made bytes, "0.8,0.3" numbers. Raises OptionError, naming it."""
     for name, expected in (("tiles", "the path of at least one tile"), ("out", "a folder for the results: --out DIR")):
         if name not in values:
             raise OptionError(f"no {name} given; expected {expected}")

@@ -1,4 +1,4 @@
-"""What a run stores: the empty store of a site, strips as whole chunks of it, class maps from its scores, endmembers."""
+"""What a run stores: the empty store of a site, strips as whole chunks of it, class maps from its scores, spectra."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class StripWriter:
             self._write(edge)
 
     def _write(self, edge: int) -> None:
-        """Writes all rows above `edge`; notes the strips of which every row is stored, so that a resumed run begins at one."""
+        """Writes all rows above `edge`; notes the strips of which every row is stored, so that a run resumes at one."""
         top = self._written
         rows = slice(self._place.top + top, self._place.top + edge)
         cols = slice(self._place.left + self._window.left, self._place.left + self._window.right)
@@ -116,7 +116,7 @@ class StripWriter:
 
 
 def add_classes(store: Path, options: Options) -> None:
-    """Adds a class map for SAM and for SID to a store, from the scores in it; replaces those of an attempt that was killed."""
+    """Adds a class map for SAM and for SID to a store, from the scores in it; replaces those of a killed attempt."""
     for path in [*store.rglob("*.partial")]:  # zarr's own, of writes that were killed
         path.unlink()
     scores = zarr_store.open_store(store)

@@ -1,22 +1,22 @@
-"""How a job fits its memory: integer arithmetic from budget, stored chunks, endmembers and threads to the height of strips.
+"""How a job fits its memory: integer arithmetic from budget, stored chunks, endmembers and threads to the plan.
 
-Peak = the largest of three stages: the sample with the search for endmembers, the pass (what each thread works with, the sums
-of a large column, the strips of products on their way out), and the maps.
+Peak = the largest of three stages: the sample with the search for endmembers, the pass (what each thread works with,
+the sums of a large column, the strips of products on their way out), and the maps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hsichunk.column import BAND_SLAB, FINISH_SLAB, GROUP_BANDS, PIXEL_SLAB, SMALL_COLUMN
 from hsichunk.errors import HsiError
 
 MB = 1_000_000
-# interpreter, libraries and compiled kernels, measured on Python 3.11: 240 MB while the sample is read, 295 in the pass and
-# 340 once GDAL has started; a tenth on top for other versions
-SEARCHING, PROGRAM, MAPPING = 265 * MB, 325 * MB, 375 * MB
+# interpreter, libraries and compiled kernels, measured on Python 3.11: 235 MB while the sample is read, 295 in the pass
+# and 340 once GDAL has started; some 20 on top for other versions
+SEARCHING, PROGRAM, MAPPING = 255 * MB, 315 * MB, 360 * MB
 STRIP_ROWS = 250  # a quarter of a tile: whole stored chunks of results
 FEWEST_ROWS = 15
 FEWEST_SUMS = 25  # rows; fewer at a time would decode a tile more than 40 times
@@ -84,31 +84,43 @@ class Plan:
     """class maps and GeoTIFFs, the program included"""
     peak: int
     """projected peak resident memory of the whole process"""
+    once: int
+    """the smallest budget with which each chunk is decoded once"""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def make(budget: int, layouts: Sequence[Layout], p: int, threads: int, *, sample: int, cols: int = 0) -> Plan:
+def make(
+    budget: int,
+    layouts: Sequence[Layout],
+    p: int,
+    threads: int,
+    *,
+    sample: int,
+    image: tuple[int, int] | None = None,
+) -> Plan:
     """The plan for tiles of some layouts and `p` endmembers: the fewest decodes, then the highest strips.
 
-    About `sample` pixels are held for N-FINDR; `cols` is the width of the whole image, when it is wider than a tile. Raises
+    About `sample` pixels are held for N-FINDR; `image` is the size of the whole, when there are several tiles. Raises
     HsiError, with its numbers, when the budget cannot hold the smallest plan.
     """
-    plans = list(_candidates(budget, layouts, p, threads, sample, cols))
+    image = image or (max(layout.rows for layout in layouts), max(layout.cols for layout in layouts))
+    plans = list(_candidates(budget, layouts, p, threads, sample, image))
     fitting = [plan for plan in plans if plan.peak <= budget]
     if not fitting:
         raise HsiError(_refusal(min(plans, key=lambda plan: plan.peak)))
-    return min(fitting, key=lambda plan: (plan.decodes, -plan.strip_rows))
+    best = min(fitting, key=lambda plan: (plan.decodes, -plan.strip_rows))
+    unbounded = _candidates(1 << 62, layouts, p, threads, sample, image)
+    return replace(best, once=min(plan.peak for plan in unbounded))
 
 
 def _candidates(
-    budget: int, layouts: Sequence[Layout], p: int, threads: int, sample: int, cols: int
+    budget: int, layouts: Sequence[Layout], p: int, threads: int, sample: int, image: tuple[int, int]
 ) -> Iterator[Plan]:
     """For each height of strips the plan with the fewest decodes that fits, or else the smallest."""
-    cols = max(cols, *(layout.cols for layout in layouts))
     searching = SEARCHING + _sample(sample, p, threads, layouts)
-    mapping = MAPPING + _maps(p, threads, cols)
+    mapping = MAPPING + _maps(p, threads, *image)
     large = [layout for layout in layouts if not layout.small]
     for strip_rows in _halving(STRIP_ROWS, FEWEST_ROWS):
         works = [_workspace(layout, p, threads) for layout in layouts]
@@ -130,6 +142,7 @@ def _candidates(
                 sample=searching,
                 maps=mapping,
                 peak=max(passing, searching, mapping),
+                once=0,
             )
             if plan.peak <= budget:
                 break
@@ -142,9 +155,9 @@ def _refusal(least: Plan) -> str:
         parts.append(f"{least.sums / MB:.0f} sums of {least.pass_rows} rows")
     parts.append(f"{least.strips / MB:.0f} results on their way out")
     return (
-        f"--memory {least.budget // MB}MB cannot hold the smallest plan, {-(-least.peak // MB)} MB ({', '.join(parts)}; or "
-        f"{least.sample / MB:.0f} to find endmembers, or {least.maps / MB:.0f} to write maps); give at least --memory "
-        f"{-(-least.peak // MB)}MB, or fewer --threads, a smaller k or --sample"
+        f"--memory {least.budget / MB:.0f}MB cannot hold the smallest plan, {-(-least.peak // MB)} MB "
+        f"({', '.join(parts)}; or {least.sample / MB:.0f} to find endmembers, or {least.maps / MB:.0f} to write maps); "
+        f"give at least --memory {-(-least.peak // MB)}MB, or fewer --threads, a smaller k or --sample"
     )
 
 
@@ -236,15 +249,15 @@ def _root(number: int) -> int:
     return int(number**0.5) + 1
 
 
-def _maps(p: int, threads: int, cols: int) -> int:
-    """Blocks of scores in dask's hands, a few of them at once, and GDAL's cache."""
-    high, wide = zarr_chunk(1000, cols, p)
-    block = min(4 * p * high * wide, max(STORED_CHUNK, 4 * high * wide))
-    return 3 * threads * block + GDAL_CACHE
+def _maps(p: int, threads: int, rows: int, cols: int) -> int:
+    """Blocks of scores in dask's hands, a few of them at once, and GDAL's cache of a file, its copy and overviews."""
+    high, wide = zarr_chunk(rows, cols, p)
+    layers = max(1, min(p, STORED_CHUNK // (4 * high * wide)))
+    return 3 * threads * 4 * layers * high * wide + min(GDAL_CACHE, 3 * 4 * p * rows * cols)
 
 
 def zarr_chunk(rows: int, cols: int, p: int) -> tuple[int, int]:
-    """Rows and columns of a stored chunk of results: a quarter of a 1000 x 1000 tile, less where endmembers are many."""
+    """Rows and columns of a stored chunk of results: a quarter of a 1000 x 1000 tile, less for many endmembers."""
     high = 250
     while high > 50 and high * 1000 * 4 * p > ZARR_CHUNK:
         high //= 2

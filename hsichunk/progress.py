@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
 _NAMES = {"tile": "writing the tile", "sample": "reading the sample", "pass": "unmixing", "maps": "writing maps"}
+_TICK = 0.2  # seconds
 
 
 @contextmanager
-def shown() -> Iterator[Any]:
+def ticking(tell: Callable[[], None]) -> Iterator[None]:
+    """Calls `tell` five times a second from a thread of its own, for work that only counts how far it is."""
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(_TICK):
+            tell()
+
+    thread = threading.Thread(target=tick, name="hsichunk-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def shown() -> Iterator[Callable[[str, int, int], None]]:
     """A callback (stage, done, total) that draws one bar a stage."""
     if not sys.stderr.isatty():
         yield lambda stage, done, total: None
@@ -20,10 +39,10 @@ def shown() -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%  {task.fields[rate]}"),
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description:<18}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[rate]:>9}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -32,9 +51,9 @@ def shown() -> Iterator[Any]:
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(_NAMES.get(stage, stage), total=total, rate="")
-            speed = bars.tasks[tasks[stage]].speed
-            rate = f"{speed:,.0f} rows/s" if stage == "pass" and speed else ""
+                tasks[stage] = bars.add_task(_NAMES.get(stage, stage), total=total, completed=done, rate="")
+            speed = next(task.speed for task in bars.tasks if task.id == tasks[stage])
+            rate = f"{speed / 1e6:,.0f} MB/s" if stage == "pass" and speed else ""
             bars.update(tasks[stage], completed=done, total=total, rate=rate)
 
         yield show

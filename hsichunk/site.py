@@ -47,8 +47,9 @@ class Site:
 def open_site(paths: Sequence[str | os.PathLike[str]]) -> Site:
     """Reads the metadata of all tiles and lays them on one grid.
 
-    Where tiles overlap, the first by file name counts, whatever the order of `paths`. Raises HsiError, with both values, for
-    tiles of different CRS, pixel size, wavelengths, bad-band windows or scale, and for grids that do not align.
+    Where tiles overlap, the first by file name counts, whatever the order of `paths`. Raises HsiError, with both
+    values, for tiles of different CRS, pixel size, wavelengths, bad-band windows or scale, and for grids that do not
+    align.
     """
     if not paths:
         raise HsiError("no tile given; expected the path of at least one")
@@ -93,8 +94,8 @@ def _check_same(a: neon.NeonFile, b: neon.NeonFile) -> None:
     apart = np.abs(a.wavelength - b.wavelength)
     if (worst := int(apart.argmax()), apart[worst] > 1e-3)[1]:
         raise HsiError(
-            f"band {worst + 1} lies at {a.wavelength[worst]:.4f} nm in {a.path} and at {b.wavelength[worst]:.4f} nm in {b.path}; "
-            "run them separately"
+            f"band {worst + 1} lies at {a.wavelength[worst]:.4f} nm in {a.path} and at {b.wavelength[worst]:.4f} nm in "
+            f"{b.path}; run them separately"
         )
 
 

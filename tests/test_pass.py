@@ -1,4 +1,4 @@
-"""The pass: lazy, one decode of each stored chunk, and the same bits whatever the chunks, windows, threads and way taken."""
+"""The pass: lazy, one decode of each stored chunk, the same bits whatever the chunks, windows, threads and way taken."""
 
 from __future__ import annotations
 

@@ -366,7 +366,7 @@ def test_a_file_that_changes_after_opening_is_refused(
     if index == "read before":
         ours.read(*everything(SHAPE))
     change(path)
-    with pytest.raises(HsiError, match="changed since it was opened|cannot be opened"):
+    with pytest.raises(HsiError, match=r"changed since it was opened|cannot be opened"):
         ours.read(*everything(SHAPE))
     if index == "not yet read" and ours.direct:
         with pytest.raises(HsiError):

@@ -1,0 +1,106 @@
+"""A run under way: what was asked for, the tiles, the plan, the ledger, and what each stage took."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk import memory, plan
+from hsichunk.bands import select_bands
+from hsichunk.ledger import Ledger
+from hsichunk.options import Options
+from hsichunk.site import Site
+from hsichunk.stored import DECODED
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, how much of it is done and how much there is: tiles of the sample, bytes decoded in the pass,
+maps written. During the pass the calls come from a thread of their own."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+@dataclass
+class Job:
+    """A run under way."""
+
+    options: Options
+    site: Site
+    bands: NDArray[np.intp]
+    """positions of the kept bands"""
+    plan: plan.Plan
+    ledger: Ledger
+    progress: Progress
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    resumed: bool = False
+    """whether it goes on with an earlier attempt"""
+
+    @property
+    def wavelength(self) -> NDArray[np.float64]:
+        return self.site.wavelength[self.bands]
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Notes the seconds, chunks and bytes of a stage."""
+        began, (chunks, size) = time.perf_counter(), DECODED.now()
+        yield
+        memory.release()
+        after = DECODED.now()
+        self.stages[name] = {
+            "seconds": round(time.perf_counter() - began, 3),
+            "chunks_decoded": after[0] - chunks,
+            "bytes_decoded": after[1] - size,
+        }
+
+
+def kept_bands(site: Site, options: Options) -> NDArray[np.intp]:
+    """Positions of the bands that the options keep."""
+    windows = list(site.places[0].file.windows)
+    keep = None if options.keep is None else list(options.keep)
+    return select_bands(
+        site.wavelength, [*windows, *options.drop], options.drop_last, keep, options.every, options.lesson_bands
+    )
+
+
+def layouts(site: Site, bands: NDArray[np.intp]) -> list[plan.Layout]:
+    """The different layouts of a site's tiles, as the plan takes them."""
+    found = set()
+    for place in site.places:
+        stored = place.file.reflectance
+        rows, cols, _ = stored.shape
+        cy, cx, depth = stored.chunks
+        kept = len(np.unique(bands // depth))
+        found.add(plan.Layout(rows, cols, (cy, cx, depth), kept, len(bands), stored.dtype.itemsize))
+    return sorted(found, key=lambda layout: (layout.chunks, layout.rows, layout.cols))
+
+
+def make_plan(site: Site, bands: NDArray[np.intp], options: Options) -> plan.Plan:
+    """The plan of a run. Raises HsiError when its memory cannot hold one."""
+    sample = min(options.sample, site.rows * site.cols)
+    found = layouts(site, bands)
+    return plan.make(options.memory, found, options.k, options.threads, sample=sample, image=(site.rows, site.cols))
+
+
+def inputs_of(site: Site) -> list[dict[str, Any]]:
+    """Name, size and checksum of the metadata of each tile; the places of its chunks stand for what they hold."""
+    out = []
+    for place in site.places:
+        file, stored = place.file, place.file.reflectance
+        said = repr((file.site, stored.shape, stored.chunks, str(stored.dtype), file.scale, file.no_data, file.windows))
+        said += repr(asdict(file.grid)) + file.wavelength.tobytes().hex()
+        digest = hashlib.sha256(said.encode())
+        if stored.direct and stored.filters:
+            digest.update(stored.index.offset.tobytes() + stored.index.size.tobytes())
+        else:
+            digest.update(str(stored.stamp).encode())  # only the time of its last change tells other counts
+        out.append({"name": os.path.basename(file.path), "size": stored.stamp[0], "metadata": digest.hexdigest()})
+    return out

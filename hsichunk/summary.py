@@ -1,0 +1,50 @@
+"""run.json: what was done, with what, and what came of it."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import hsichunk
+from hsichunk import memory
+from hsichunk.column import ABUNDANCE_UNIT, Tally
+from hsichunk.solver import Solver
+
+if TYPE_CHECKING:
+    from hsichunk.job import Job
+
+PACKAGES = ("numpy", "numba", "h5py", "isal", "xarray", "dask", "zarr", "rioxarray", "rasterio")
+
+
+def summary(job: Job, solver: Solver, tally: Tally, seconds: float) -> dict[str, Any]:
+    """Plain values, ready for JSON. Of a resumed run seconds, stages and memory are those of the last attempt."""
+    grid = job.site.grid
+    unit = max(tally.valid, 1) * ABUNDANCE_UNIT
+    return {
+        "hsichunk": hsichunk.__version__,
+        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
+        "options": job.options.as_dict(),
+        "fingerprint": job.ledger.fingerprint,
+        "inputs": job.ledger.fingerprint["inputs"],
+        "site": {
+            "name": job.site.places[0].file.site,
+            "crs": f"EPSG:{grid.epsg}" if grid.epsg else grid.wkt,
+            "shape": [job.site.rows, job.site.cols],
+        },
+        "bands": {"kept": len(job.bands), "of": len(job.site.wavelength)},
+        "plan": job.plan.as_dict(),
+        "resumed": job.resumed,
+        "stages": job.stages,
+        "seconds": seconds,
+        "peak_memory": memory.peak(),
+        "pixels": {"valid": tally.valid, "masked": tally.masked, "solved": tally.solved},
+        "pass": {"chunks_decoded": tally.chunks, "bytes_decoded": tally.bytes},
+        "fcls": {
+            "pivots": tally.pivots,
+            "most_pivots": tally.most_pivots,
+            "fallbacks": tally.fallbacks,
+            "worst_kkt": tally.worst_kkt,
+        },
+        "mean_abundance": dict(zip(solver.names, (a / unit for a in tally.abundance), strict=True)),
+    }

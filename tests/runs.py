@@ -1,0 +1,77 @@
+"""Small runs for tests: tiles, options, what a folder holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import hsichunk as hsi
+from hsichunk import options
+from hsichunk.ledger import FILES, RUN_JSON
+from hsichunk.run import run
+
+SHAPE = (90, 70)
+BANDS = 40
+LAYOUTS = {"spatial": (16, 21, 9), "band": (90, 70, 1), "slab": (8, 70, 40)}
+
+
+def write(path: Path, **changed: Any) -> Path:
+    """A small tile, its wavelengths the same for every product and float size."""
+    grid = np.linspace(400.0, 2500.0, BANDS).astype(np.float32)
+    given: dict[str, Any] = {"shape": SHAPE, "wavelength": grid, "chunks": LAYOUTS["spatial"], "seed": 1, "k": 4}
+    hsi.synthetic.write_tile(path, **(given | changed))
+    return path
+
+
+def asked(tiles: Path | list[Path], out: Path, **changed: Any) -> options.Options:
+    paths = [str(tile) for tile in tiles] if isinstance(tiles, list) else [str(tiles)]
+    return options.build({"tiles": paths, "out": str(out), "threads": 2, **changed})
+
+
+def go(tiles: Path | list[Path], out: Path, **changed: Any) -> dict[str, Any]:
+    """Runs, and gives back run.json."""
+    report = run(asked(tiles, out, **changed))
+    assert json.loads((out / RUN_JSON).read_text()) == {k: v for k, v in report.items() if k != "finished"}
+    return report
+
+
+def products(out: Path) -> xr.Dataset:
+    """The store of a run, in memory."""
+    return xr.open_zarr(out / "products.zarr", decode_coords="all").load()
+
+
+def checksums(out: Path) -> dict[str, str]:
+    """Of every file that a finished run has left, run.json aside: it tells the time."""
+    return {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.name != RUN_JSON
+    }
+
+
+def assert_finished(out: Path) -> None:
+    """Nothing but results lies in the folder."""
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, RUN_JSON])
+    assert not list(out.rglob("*.part")) + list(out.rglob("*.partial"))
+
+
+def assert_same(one: xr.Dataset, two: xr.Dataset, names: Iterator[str] | list[str] | None = None) -> None:
+    """Equal bits, NaN and all."""
+    for name in names or sorted({*map(str, one.data_vars), *map(str, two.data_vars)}):
+        a, b = one[name].values, two[name].values
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a.view(np.uint8), b.view(np.uint8), err_msg=name)
+
+
+def endmembers(out: Path) -> xr.DataArray:
+    """endmembers.csv as endmembers."""
+    names = (out / "endmembers.csv").read_text().splitlines()[0].split(",")[1:]
+    table = np.genfromtxt(out / "endmembers.csv", delimiter=",", skip_header=3)
+    return xr.DataArray(table[:, 1:].T, {"endmember": names, "wavelength": table[:, 0]}, ("endmember", "wavelength"))
+
