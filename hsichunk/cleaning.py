@@ -55,6 +55,9 @@ def clean(
     coords = reflectance.coords.to_dataset().isel({schema.WAVELENGTH: kept}).coords
     data = _data(reflectance.variable, kept, scale, no_data)
     cube = xr.DataArray(data, coords, reflectance.dims, schema.REFLECTANCE)
+    if cube.chunks:  # a chunked tile has chunked widths, of other bands
+        chunked = {name: c for name, c in cube.coords.items() if c.chunks and schema.WAVELENGTH in c.dims}
+        cube = cube.assign_coords({n: c.chunk({schema.WAVELENGTH: cube.chunks[2]}) for n, c in chunked.items()})
     cube.attrs = {**schema.PRODUCT_ATTRS[schema.REFLECTANCE], "counts_per_unit": scale}
     cube.encoding = {"grid_mapping": schema.GRID_MAPPING} if schema.GRID_MAPPING in cube.coords else {}
     return cube
@@ -106,9 +109,12 @@ def _chosen(chunks: tuple[tuple[int, ...], ...], kept: NDArray[np.intp]) -> tupl
 
 def as_reflectance(data: Any, scale: float, no_data: float | None, dtype: Any = np.float32) -> Any:
     """Counts over scale, no-data NaN; the same arithmetic, bit for bit, for NumPy and dask arrays."""
-    exact = data.dtype.kind in "iu" and data.dtype.itemsize <= 2 and float(np.float32(scale)) == scale
-    # both operands exact in float32: one rounded division, the same number as by way of float64
-    values = data.astype(dtype) / dtype(scale) if exact else (data / scale).astype(dtype, copy=False)
+    small = data.dtype.kind in "iu" and data.dtype.itemsize <= 2
+    if (small or data.dtype == np.float32) and dtype is np.float32 and float(np.float32(scale)) == scale:
+        # both operands exact in float32: one rounded division gives the same number as one in float64, rounded again
+        values = data.astype(np.float32, copy=False) / np.float32(scale)
+    else:
+        values = (data / np.float64(scale)).astype(dtype, copy=False)
     if no_data is None:
         return values
     import dask.array as da

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from xarray.core import indexing
 
 from hsichunk import schema
 from hsichunk.backend import with_grid
@@ -26,7 +27,7 @@ def as_cube(
     origin: tuple[float, float] | None = None,
     pixel: float | tuple[float, float] = 1.0,
 ) -> xr.DataArray:
-    """Labels an array (rows, columns, bands) as a cube of reflectance; lazy for a dask array.
+    """Labels an array (rows, columns, bands) as a cube of reflectance; lazy for what is in dask or on disk.
 
     `array` is NumPy's, masked or not, dask's, or a DataArray with dimensions y, x and one of bands in any order, as
     rioxarray opens a GeoTIFF or an ENVI file: its y, x, spatial_ref and `_FillValue` are taken over where nothing else
@@ -77,13 +78,14 @@ def _unlabelled(array: xr.DataArray, no_data: float | None) -> tuple[Any, dict[s
     bands = [dim for dim in array.dims if dim not in (schema.Y, schema.X)]
     if array.ndim != 3 or len(bands) != 1:
         raise HsiError(f"as_cube got a DataArray with dimensions {array.dims}; expected y, x and one of bands")
-    ordered = array.transpose(schema.Y, schema.X, *bands)
-    if not isinstance(ordered.variable._data, np.ndarray) and not hasattr(ordered.variable._data, "dask"):
-        ordered = ordered.copy(data=ordered.variable.chunk("auto").data)  # a file's: stays on disk
+    variable = array.variable
+    if isinstance(variable._data, indexing.ExplicitlyIndexed) and not variable._in_memory:
+        variable = variable.chunk("auto")  # a file's: stays on disk
     coords = {
         name: array.coords[name].variable for name in (schema.Y, schema.X, schema.GRID_MAPPING) if name in array.coords
     }
-    return ordered.data, coords, array.attrs.get("_FillValue") if no_data is None else no_data
+    data = variable.transpose(schema.Y, schema.X, *bands).data
+    return data, coords, array.attrs.get("_FillValue") if no_data is None else no_data
 
 
 def _wavelength(wavelength: Sequence[float], bands: int) -> Any:
@@ -93,9 +95,9 @@ def _wavelength(wavelength: Sequence[float], bands: int) -> Any:
         raise HsiError(f"wavelength is {type(wavelength).__name__}; expected one number in nm a band") from None
     if nm.shape != (bands,) or not np.isfinite(nm).all() or (np.diff(nm) <= 0).any():
         raise HsiError(f"{nm.size} wavelengths for {bands} bands; expected one a band, finite and increasing")
-    if 0 < nm[0] < nm[-1] < 50:
+    if 0 < nm[-1] < 50:
         raise HsiError(
-            f"wavelengths run from {nm[0]:g} to {nm[-1]:g}, micrometres it seems; expected nm: give them times 1000"
+            f"wavelengths run from {nm[0]:g} to {nm[-1]:g}, as micrometres do; expected nm: multiply by 1000"
         )
     return nm
 

@@ -109,13 +109,20 @@ def follow(data: Any, origin_of: Callable[[Any], T | None]) -> tuple[T, Position
     (name,) = reading
     if any(not str(layer).startswith((*SELECTING, ORIGINAL)) and layer != name for layer in layers):
         return None
-    graph = dict(data.dask)
-    node: Any = graph.get(ORIGINAL + name)
+    node: Any = dict(layers[ORIGINAL + name]).get(ORIGINAL + name)
     node = getattr(node, "value", node)  # dask may wrap it
     origin = origin_of(node)
     if origin is None:
         return None
-    graph[ORIGINAL + name] = Positions(tuple(range(len(node.shape))), tuple(np.arange(n) for n in node.shape))
+    everything = Positions(tuple(range(len(node.shape))), tuple(np.arange(n) for n in node.shape))
+    if data.name == name and len(layers) == 2:  # nothing was selected: no need to follow thousands of blocks
+        window: Positions | None = everything
+    else:
+        window = _followed(data, {**data.dask, ORIGINAL + name: everything})
+    return None if window is None or window.shape != data.shape else (origin, window)
+
+
+def _followed(data: Any, graph: dict[Any, Any]) -> Positions | None:
     from dask.core import get
 
     keys = [(data.name, *place) for place in np.ndindex(data.numblocks)]
@@ -126,8 +133,7 @@ def follow(data: Any, origin_of: Callable[[Any], T | None]) -> tuple[T, Position
     blocks = np.empty(data.numblocks, dtype=object)
     for place, block in zip(np.ndindex(blocks.shape), found, strict=True):
         blocks[place] = block
-    window = _joined(blocks)
-    return None if window is None or window.shape != data.shape else (origin, window)
+    return _joined(blocks)
 
 
 def _joined(blocks: NDArray[Any]) -> Positions | None:

@@ -18,6 +18,7 @@ from hsichunk import schema, zarr_store
 from hsichunk.backend import with_grid
 from hsichunk.classification import classify, score_range
 from hsichunk.column import Products, Tally, Window
+from hsichunk.errors import HsiError
 from hsichunk.options import Options
 from hsichunk.site import Place, Site
 from hsichunk.solver import Solver
@@ -27,6 +28,7 @@ Note = Callable[[int, Tally], None]
 """Called with the row of the tile up to which everything is on the disk, and what came of the rows since the last."""
 
 DIGEST = "hsichunk_run"  # attribute of a store: which run it belongs to
+TIFF_SHARE = 2.4  # of a map's bytes on the disk while its GeoTIFF is made: as it is, compressed, overviews
 
 
 def template(site: Site, solver: Solver, digest: str) -> xr.Dataset:
@@ -58,7 +60,7 @@ def fits(store: Path, whole: xr.Dataset, chunks: tuple[int, int]) -> bool:
     import zarr
 
     try:
-        group = zarr.open_group(store, mode="r")
+        group = zarr.open_group(store, mode="r", use_consolidated=False)
         arrays = {str(name): group.get(str(name)) for name in whole.data_vars}
         return group.attrs.get(DIGEST) == whole.attrs[DIGEST] and all(
             isinstance(found, zarr.Array)
@@ -128,6 +130,19 @@ def add_classes(store: Path, options: Options) -> None:
         label = classify(distance, threshold, relative=options.relative, limits=limits)
         shutil.rmtree(store / str(label.name), ignore_errors=True)
         zarr_store.add(store, label)
+
+
+def write_map(data: xr.DataArray, path: Path) -> None:
+    """A map as GeoTIFF, where the disk has room: GDAL prints its own lines when it runs out."""
+    from hsichunk.geotiff import write_geotiff
+
+    need, free = TIFF_SHARE * data.nbytes, shutil.disk_usage(path.parent).free
+    if free < need:
+        raise HsiError(
+            f"No space left for {path}: it takes about {need / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; make room, "
+            "and the same command goes on"
+        )
+    write_geotiff(data, path)
 
 
 def write_endmembers(

@@ -172,7 +172,6 @@ def _write_maps(job: Job) -> None:
     import dask
 
     from hsichunk import outputs, zarr_store
-    from hsichunk.geotiff import write_geotiff
     from hsichunk.staging import sync, sync_one
 
     out, store = job.ledger.out, job.ledger.store
@@ -188,5 +187,5 @@ def _write_maps(job: Job) -> None:
         with job.stage("geotiff"):
             for number, name in enumerate(names):
                 job.progress("maps", number, len(names))
-                write_geotiff(stored[name], out / f"{name}.tif")
+                outputs.write_map(stored[name], out / f"{name}.tif")
             job.progress("maps", len(names), len(names))

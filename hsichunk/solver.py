@@ -63,6 +63,8 @@ class Solver:
     """(p,) squared lengths of the endmembers"""
     q_ln_q: Floats
     """(p,) sum of q ln q"""
+    guard: float = 0.0
+    """share of a spectrum's sum that SID adds to each of its values, in place of the floor"""
 
     @property
     def p(self) -> int:
@@ -93,12 +95,15 @@ class Solver:
         return sum(self.p if name in schema.PER_ENDMEMBER else 1 for name in self.products)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (self.names, self.products, self.scale, self.exact, self.left.tobytes(), self.right.tobytes())
+        return (self.names, self.products, self.scale, self.exact, self.left.tobytes(), self.right.tobytes(), self.guard)
 
 
-def prepare(endmembers: Floats, names: Sequence[str], products: Sequence[str], scale: float, *, exact: bool) -> Solver:
+def prepare(
+    endmembers: Floats, names: Sequence[str], products: Sequence[str], scale: float, *, exact: bool, guard: float = 0.0
+) -> Solver:
     """The solver of `endmembers` (p, L) in reflectance for pixels in counts of `scale` a unit.
 
+    A `guard` above 0 keeps SID's logarithms finite as PySpTools does, by adding it to every share, in place of the floor.
     Raises HsiError for endmembers that are not finite, beyond what counts can hold, or affinely dependent.
     """
     names = tuple(names)
@@ -112,7 +117,7 @@ def prepare(endmembers: Floats, names: Sequence[str], products: Sequence[str], s
     floor = max(1.0, float(np.rint(schema.SID_FLOOR * scale)))
     left, right, q_ln_q = values, np.empty((0, values.shape[1])), np.zeros(len(names))
     if schema.SID in products:
-        q, ln_q = _shares(np.maximum(values, floor), exact)
+        q, ln_q = _shares(values if guard else np.maximum(values, floor), exact, guard)
         left, right = np.concatenate([values, np.ones((1, values.shape[1])), ln_q]), q
         q_ln_q = (q * ln_q).sum(1)
     solver = Solver(
@@ -128,6 +133,7 @@ def prepare(endmembers: Floats, names: Sequence[str], products: Sequence[str], s
         mean_square=mean_square,
         squares=squares,
         q_ln_q=q_ln_q,
+        guard=guard,
     )
     if solver.with_abundance:
         _check_independent(solver)
@@ -207,9 +213,9 @@ def _shifted_floats(values: Floats) -> tuple[Floats, Floats, float]:
     return (gram + gram.T) / 2, apart @ mean, float(mean @ mean)
 
 
-def _shares(values: Floats, exact: bool) -> tuple[Floats, Floats]:
-    """q = e / sum(e) and ln q (p, L); rounded, each row of q still sums to exactly one."""
-    q = values / values.sum(1, keepdims=True)
+def _shares(values: Floats, exact: bool, guard: float) -> tuple[Floats, Floats]:
+    """q = e / sum(e) + guard and ln q (p, L); rounded, each row of q still sums to exactly one."""
+    q = values / values.sum(1, keepdims=True) + guard
     if not exact:
         return q, np.log(q)
     unit = 2.0**Q_BITS

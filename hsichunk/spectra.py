@@ -65,14 +65,18 @@ def _from_floats(values: NDArray[Any], solver: Solver) -> Products:
     p = solver.p
     x = np.multiply(values.T, solver.scale, dtype=np.float64, order="C")
     valid = np.isfinite(x).all(0)
-    x[:, ~valid] = solver.floor  # their results are NaN; until then they must not disturb
     total = np.zeros((solver.sums, len(values)))
     sums.add_dots(x, x, total[0])
     sums.add_products(solver.left[:p], x, total[1 : 1 + p])
     if solver.with_sid:
-        np.maximum(x, solver.floor, out=x)
+        if solver.guard:
+            sums.add_products(solver.left[p : p + 1], x, total[1 + p : 2 + p])
+            x += solver.guard * total[1 + p]
+        else:
+            np.maximum(x, solver.floor, out=x)
+            sums.add_products(solver.left[p : p + 1], x, total[1 + p : 2 + p])
         ln = np.log(x)
-        sums.add_products(solver.left[p:], x, total[1 + p : 2 + 2 * p])
+        sums.add_products(solver.left[p + 1 :], x, total[2 + p : 2 + 2 * p])
         sums.add_products(solver.right, ln, total[2 + 2 * p : 2 + 3 * p])
         sums.add_dots(x, ln, total[-1])
     return score_sums(solver, total, valid)[0]

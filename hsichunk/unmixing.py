@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -26,7 +26,16 @@ from hsichunk.threads import asked_for
 BLOCK_SIDE = 256  # pixels: about how wide and high a block of small columns is made
 
 
-def unmix(cube: xr.DataArray, endmembers: xr.DataArray, products: Iterable[str] = schema.PRODUCTS) -> xr.Dataset:
+GUARD = 2.2204460492503131e-16  # what PySpTools adds to the shares of a spectrum
+
+
+def unmix(
+    cube: xr.DataArray,
+    endmembers: xr.DataArray,
+    products: Iterable[str] = schema.PRODUCTS,
+    *,
+    scaling: Literal["minmax"] | None = None,
+) -> xr.Dataset:
     """Unmixes and scores every pixel of a cube in one pass: each stored chunk is decoded once for all products.
 
     `cube` (y, x, wavelength) reflectance, `endmembers` (endmember, wavelength) on the same wavelengths. `products` are
@@ -34,20 +43,25 @@ def unmix(cube: xr.DataArray, endmembers: xr.DataArray, products: Iterable[str] 
     reflectance), "sam" (spectral angle, rad), "sid" (spectral information divergence, nats; reflectance below 1e-4 is
     read as 1e-4) and "kkt" (violation of the optimality conditions by the abundances, relative).
 
+    `scaling="minmax"` first scales cube and endmembers to 0..1, each by its own range, as PySpTools' class maps do: one
+    more pass over the cube, and SID then adds PySpTools' 2.2e-16 to the shares in place of the floor.
+
     Returns a Dataset of float32: abundance, sam, sid (endmember, y, x), rmse, kkt (y, x); a pixel with no-data in any
     band is NaN in all of them. Lazy for a dask cube, computed for a NumPy one. Raises HsiError for wavelengths that
     differ and for endmembers that are equal or mixtures of each other.
     Sources: Heinz & Chang 2001 (FCLS), Kruse et al. 1993 (SAM), Chang 2000 (SID).
     """
     cube = _check_cube(cube)
-    spectra, names = _check_endmembers(endmembers, cube)
     wanted = _check_products(products)
+    if scaling is not None:
+        cube, endmembers = _scaled(cube, endmembers, scaling)
+    spectra, names = _check_endmembers(endmembers, cube)
     source = source_of(cube)
     window = None if source is None else _window(source[1], source[2])
     if source is not None and window is not None:
         arrays = _from_stored(source[0], window, prepare(spectra, names, wanted, source[0].scale, exact=True))
     else:
-        arrays = _from_values(cube, _solvers(cube, spectra, names, wanted))
+        arrays = _from_values(cube, _solvers(cube, spectra, names, wanted, GUARD if scaling else 0.0))
     return _label(arrays, cube, names)
 
 
@@ -56,14 +70,26 @@ def fcls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
     return unmix(cube, endmembers, (schema.ABUNDANCE, schema.RMSE))
 
 
-def sam(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.DataArray:
+def sam(
+    cube: xr.DataArray, endmembers: xr.DataArray, *, scaling: Literal["minmax"] | None = None
+) -> xr.DataArray:
     """Spectral angle to each endmember (endmember, y, x) in radians: `unmix` asked for it alone."""
-    return unmix(cube, endmembers, (schema.SAM,))[schema.SAM]
+    return unmix(cube, endmembers, (schema.SAM,), scaling=scaling)[schema.SAM]
 
 
-def sid(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.DataArray:
+def sid(
+    cube: xr.DataArray, endmembers: xr.DataArray, *, scaling: Literal["minmax"] | None = None
+) -> xr.DataArray:
     """Spectral information divergence from each endmember (endmember, y, x) in nats: `unmix` asked for it alone."""
-    return unmix(cube, endmembers, (schema.SID,))[schema.SID]
+    return unmix(cube, endmembers, (schema.SID,), scaling=scaling)[schema.SID]
+
+
+def _scaled(cube: xr.DataArray, endmembers: xr.DataArray, scaling: str) -> tuple[xr.DataArray, xr.DataArray]:
+    from hsichunk.scaling import minmax
+
+    if scaling != "minmax":
+        raise HsiError(f'scaling is {scaling!r}; expected "minmax" or None')
+    return minmax(cube), minmax(endmembers)
 
 
 def _check_cube(cube: xr.DataArray) -> xr.DataArray:
@@ -177,11 +203,11 @@ def _pick(products: Products, name: str) -> NDArray[np.float32]:
 
 
 def _solvers(
-    cube: xr.DataArray, spectra: NDArray[np.float64], names: tuple[str, ...], wanted: tuple[str, ...]
+    cube: xr.DataArray, spectra: NDArray[np.float64], names: tuple[str, ...], wanted: tuple[str, ...], guard: float
 ) -> tuple[Solver | None, Solver]:
     """The solver for values that are counts over a scale, where the cube says so, and the one for any floats."""
     scale = cube.attrs.get("counts_per_unit")
-    loose = prepare(spectra, names, wanted, float(scale or schema.NEON_SCALE), exact=False)
+    loose = prepare(spectra, names, wanted, float(scale or schema.NEON_SCALE), exact=False, guard=guard)
     if scale is None or loose.bands > MOST_BANDS:
         return None, loose
     return prepare(spectra, names, wanted, float(scale), exact=True), loose

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hsichunk import column, schema
+from hsichunk.kernels import bands as band_sums
 from hsichunk.kernels import score, sums
 from hsichunk.solver import LN_Q_BITS, MOST_BANDS, Q_BITS, Solver, prepare
 
@@ -21,11 +22,11 @@ SCALE = 10000.0
 LOWEST, HIGHEST = -32768, 32767
 
 
-def library(p: int, bands: int, seed: int = 0) -> Any:
+def library(p: int, bands: int, seed: int = 0, scale: float = SCALE) -> Any:
     """Endmembers at the edge of what counts can hold, with fractions of a count, one of them dark, one with zeros."""
     rng = np.random.default_rng(seed)
-    spectra = rng.uniform(0.0, HIGHEST, (p, bands)) / SCALE
-    spectra[0] = HIGHEST / SCALE
+    spectra = rng.uniform(0.0, HIGHEST, (p, bands)) / scale
+    spectra[0] = HIGHEST / scale
     spectra[1] *= 1e-3
     spectra[2, ::3] = 0.0
     return spectra
@@ -55,18 +56,22 @@ def by_spectra(solver: Solver, counts: Any) -> Any:
     return total
 
 
-def by_bands(solver: Solver, counts: Any, together: int) -> Any:
-    """The same through the band-major kernel, `together` bands at a time."""
-    n, bands = counts.shape
+def by_bands(solver: Solver, counts: Any, together: int, no_data: Any = None) -> Any:
+    """The same through the kernel for band chunks, `together` bands at a time."""
+    n, number = counts.shape
     total, valid = np.zeros((solver.sums, n)), np.ones(n, np.bool_)
     logs = sums.log_table(solver.floor) if solver.with_sid else np.empty(0, np.int32)
-    for start in range(0, bands, together):
-        at = slice(start, min(start + together, bands))
-        x, ln = np.empty((at.stop - start, n)), np.empty((at.stop - start, n))
-        stored = np.ascontiguousarray(counts[:, at].T)
-        low = sums.band_major(stored, 0, None, solver.floor, logs, x, ln, total[0], total[-1], valid)
-        column._add_products(solver, x, ln, low, at, total)
-    return total
+    x, ln = np.empty((2, band_sums.GROUP, band_sums.SLAB))
+    for first in range(0, number, together):
+        count = min(together, number - first)
+        weights = []
+        for part in (solver.left, solver.right):
+            padded = np.zeros((len(part), -(-count // band_sums.GROUP) * band_sums.GROUP))
+            padded[:, :count] = part[:, first : first + count]
+            weights.append(padded)
+        stored = np.ascontiguousarray(counts[:, first : first + count].T)
+        band_sums.add_bands(stored, count, 0, n, no_data, solver.floor, logs, *weights, total, valid, x, ln)
+    return (total, valid) if no_data is not None else total
 
 
 def exact_sums(solver: Solver, counts: Any) -> list[list[Fraction]]:
@@ -91,8 +96,10 @@ def _dot(a: Any, b: Any) -> Fraction:
     return sum((x * y for x, y in zip(a, b, strict=True)), Fraction(0))
 
 
-def test_sums_equal_rational_arithmetic_at_the_extremes() -> None:
-    solver, counts = solver_of(library(3, MOST_BANDS)), extremes(6, MOST_BANDS)
+@pytest.mark.parametrize("scale", [10000.0, 65535.0])
+def test_sums_equal_rational_arithmetic_at_the_extremes(scale: float) -> None:
+    solver, counts = solver_of(library(3, MOST_BANDS, scale=scale), scale=scale), extremes(6, MOST_BANDS)
+    assert solver.floor == round(scale / 10000)
     expected = exact_sums(solver, counts)
     for total in (by_spectra(solver, counts), by_bands(solver, counts, 1), by_bands(solver, counts, 16)):
         assert [[Fraction(v) for v in row] for row in total.tolist()] == expected
@@ -100,7 +107,16 @@ def test_sums_equal_rational_arithmetic_at_the_extremes() -> None:
 
 def test_no_sum_leaves_the_integers_that_float64_holds() -> None:
     """Whatever the counts: the sum of the largest possible terms stays below 2**53 units, with 512 bands."""
-    for spectra in (library(4, MOST_BANDS), np.full((1, MOST_BANDS), HIGHEST / SCALE), library(3, 7), library(3, 1)):
+    peaks = np.zeros((4, MOST_BANDS))
+    for row, bright in zip(peaks, (1, 5, 50, 150), strict=True):  # about 50 bright bands are worst for x ln q
+        row[:bright] = HIGHEST / SCALE
+    for spectra in (
+        library(4, MOST_BANDS),
+        peaks,
+        np.full((1, MOST_BANDS), HIGHEST / SCALE),
+        library(3, 7),
+        library(3, 1),
+    ):
         solver = solver_of(spectra, (schema.SAM, schema.SID))
         p, bands = solver.p, solver.bands
         most = 2**15
@@ -176,14 +192,11 @@ def test_no_data_is_marked_and_its_neighbours_are_left_alone(kernel: str) -> Non
     solver, counts = solver_of(library(3, 40)), np.abs(extremes(6, 40)).astype(np.int16)
     clean = by_spectra(solver, counts)
     counts[2, 17] = -9999
-    total, valid = np.zeros((solver.sums, 6)), np.ones(6, np.bool_)
     if kernel == "spectra":
+        total, valid = np.zeros((solver.sums, 6)), np.ones(6, np.bool_)
         column.add_spectra(solver, padded(counts), -9999, total, valid)
     else:
-        x, ln, bands = np.empty((40, 6)), np.empty((40, 6)), np.ascontiguousarray(counts.T)
-        logs, marker = sums.log_table(solver.floor), np.int16(-9999)
-        low = sums.band_major(bands, 0, marker, solver.floor, logs, x, ln, total[0], total[-1], valid)
-        column._add_products(solver, x, ln, low, slice(0, 40), total)
+        total, valid = by_bands(solver, counts, 16, np.int16(-9999))
     assert valid.tolist() == [True, True, False, True, True, True]
     assert total[:, valid].tobytes() == clean[:, valid].tobytes()
 

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pysptools_oracle as oracle
 import pytest
@@ -169,6 +170,19 @@ def test_the_sample_is_about_as_large_as_asked_for(folder: Path, seed: int, size
     sample = sampling.draw(wide(folder), size, 0.125, seed)
     assert abs(sample.drawn - size) < 5 * np.sqrt(size)
     assert len(sample.spectra) == sample.drawn == len(sample.y) == len(sample.x)
+    # from north to south, then from west to east
+    assert (np.diff(sample.y) <= 0).all()
+    assert (np.diff(sample.x)[np.diff(sample.y) == 0] > 0).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("offset", [0, 30, 60])
+def test_cells_are_added_until_they_hold_the_sample(seed: int, offset: int) -> None:
+    """Cells that the image's edge cuts hold few pixels: sixteen of 25 may be too few."""
+    down, across = np.arange(200) + offset, np.arange(190) - offset
+    rows, columns = sampling.choose(down, across, 30000, 0.125, seed)
+    assert abs(len(rows) - 30000) < 5 * np.sqrt(30000)
+    assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == len(rows)
 
 
 def test_few_pixels_are_all_taken(folder: Path) -> None:
@@ -178,9 +192,6 @@ def test_few_pixels_are_all_taken(folder: Path) -> None:
     assert len(sample.spectra) == int(np.isfinite(cube.values).all(-1).sum())
     assert np.isfinite(sample.spectra).all()
     assert sample.spectra.min() > -9999
-    # from north to south, then from west to east
-    assert (np.diff(sample.y) <= 0).all()
-    assert (np.diff(sample.x)[np.diff(sample.y) == 0] > 0).all()
 
 
 def test_only_chunks_under_the_chosen_cells_are_decoded(folder: Path) -> None:
@@ -231,6 +242,24 @@ def test_no_data_is_no_candidate(folder: Path, kind: str) -> None:
     found = hsi.nfindr(cube, 5, sample=None)
     assert found.values.min() > -0.01
     assert found.attrs["sample_pixels"] == int(np.isfinite(cube.values).all(-1).sum())
+
+
+@pytest.mark.parametrize("chunks", LAYOUTS[:2])
+def test_one_kept_band_without_data_is_enough(folder: Path, tmp_path: Path, chunks: tuple[int, int, int]) -> None:
+    """In a stored tile too; what a dropped band holds does not matter."""
+    path = tmp_path / "NEON_D02_SERC_DP3_368000_4306000_reflectance.h5"
+    path.write_bytes(tile_path(folder, chunks, bands=96).read_bytes())
+    found = hsi.nfindr(cube_of(folder, chunks), 4)
+    rows, columns = pixels_of(cube_of(folder), found)
+    with h5py.File(path, "r+") as file:
+        counts = file["SERC/Reflectance/Reflectance_Data"]
+        counts[50, 60] = 14000  # would be an endmember at once
+        counts[50, 60, 20] = -9999
+        counts[rows[0], columns[0], 95] = -9999  # among the last 10 bands
+    cube = hsi.clean(hsi.open_tile(path))
+    again = hsi.nfindr(cube, 4)
+    assert_array_equal(again.values, found.values)
+    assert again.attrs["sample_pixels"] == found.attrs["sample_pixels"] - 1
 
 
 @pytest.mark.parametrize("name", ["dlr", "samson"])
@@ -333,8 +362,6 @@ def test_what_cannot_be_done_is_refused_in_one_line(number: int) -> None:
 
 @pytest.mark.parametrize("chunks", LAYOUTS[:2])
 def test_a_tile_without_data_is_refused(folder: Path, tmp_path: Path, chunks: tuple[int, int, int]) -> None:
-    import h5py
-
     path = tmp_path / "NEON_D02_SERC_DP3_368000_4306000_reflectance.h5"
     path.write_bytes(tile_path(folder, chunks, bands=96).read_bytes())
     with h5py.File(path, "r+") as file:

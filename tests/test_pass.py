@@ -1,4 +1,4 @@
-"""The pass: lazy, one decode of each stored chunk, the same bits whatever the chunks, windows, threads and way taken."""
+"""The pass: lazy, one decode of each stored chunk, the same bits whatever the chunks, windows, threads and way."""
 
 from __future__ import annotations
 
@@ -129,6 +129,20 @@ def test_each_stored_chunk_is_decoded_once_for_all_products(
     computed = out.compute()
     assert DECODED.now()[0] - before == chunks_under(cube, rows, cols)
     assert_same_bits(computed, whole.isel(y=rows, x=cols))
+
+
+def test_blocks_of_a_window_share_no_stored_chunk(folder: Path) -> None:
+    """Blocks are cut between stored columns, wherever the window begins."""
+    path = tile_path(folder, (32, 63, 10), shape=(600, 560), bands=24)
+    cube = hsi.clean(hsi.open_tile(path))[17:590, 30:]
+    em = endmembers_of(np.random.default_rng(0).uniform(0.1, 0.6, (2, cube.shape[2])), cube.wavelength)
+    out = hsi.unmix(cube, em)
+    assert out.rmse.data.npartitions > 4
+    before = DECODED.now()[0]
+    computed = out.compute()
+    assert DECODED.now()[0] - before == chunks_under(cube, slice(17, 590), slice(30, 560))
+    inner = cube[200:300, 200:300].compute()
+    assert_same_bits(computed.isel(y=slice(200, 300), x=slice(200, 300)), hsi.unmix(inner, em))
 
 
 @pytest.mark.parametrize("chunks", LAYOUTS)

@@ -249,6 +249,7 @@ def test_the_real_crop(shared: Path, tmp_path: Path) -> None:
     path = next((shared / "neon_sjer").glob("*.h5"))
     with pytest.warns(HsiWarning, match="1340-1445"):
         report = go(path, tmp_path / "out", k=4)
+        bands = kept_bands(open_site([path]), asked(path, tmp_path))
     stored = products(tmp_path / "out")
     assert report["pixels"] == {"valid": 900, "masked": 0, "solved": 900}
     assert report["site"]["crs"] == "EPSG:32611"
@@ -261,7 +262,6 @@ def test_the_real_crop(shared: Path, tmp_path: Path) -> None:
     with h5py.File(path) as file:
         counts = file["SJER/Reflectance/Reflectance_Data"][:]
         info = np.ravel(file["SJER/Reflectance/Metadata/Coordinate_System/Map_Info"][()])[0].decode().split(",")
-    bands = kept_bands(open_site([path]), asked(path, tmp_path))
     assert (counts[:, :, bands] == 0).any(2).sum() == 8
     left, top = float(info[3]), float(info[4])
     with rasterio.open(tmp_path / "out" / "abundance.tif") as raster:

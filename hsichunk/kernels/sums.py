@@ -4,8 +4,8 @@ Every value made of counts is a multiple of a fixed power of two (see `hsichunk.
 and in the matrix products that follow, are exact in float64: the same in any order. That is what allows `reassoc`.
 Floats that are no counts are added in the order of bands (`ordered`).
 
-Shapes: n pixels of a slab that fits the second-level cache, L bands. Spatial chunks are worked on pixel-major
-(pixel, band), band chunks band-major (band, pixel): neither is ever transposed.
+Shapes: n pixels of a slab that fits the second-level cache, L bands. Counts of spatial chunks are worked on pixel-major
+(pixel, band), as they are stored; `hsichunk.kernels.bands` is for band chunks.
 """
 
 from __future__ import annotations
@@ -173,31 +173,4 @@ def pixel_major(rows: Any, no_data: Any, floor: float, logs: Any, x: Any, ln: An
             product += max(x[i, j], floor) * ln[i, j]
         xx[i] += squares
         xl[i] += product
-    return int(low)
-
-
-@exact
-def band_major(
-    bands: Any, start: int, no_data: Any, floor: float, logs: Any, x: Any, ln: Any, xx: Any, xl: Any, valid: Any
-) -> int:
-    """`pixel_major` for pixels start..start+n of counts `bands` (L, all pixels) int16, with x and ln (L, n)."""
-    count, n = x.shape
-    low = np.int16(HIGHEST)
-    for j in range(count):
-        # rows as arrays of their own: the compiler then sees that no index is negative and no two overlap by stride
-        band, values, logarithms = bands[j, start : start + n], x[j], ln[j]
-        for i in range(n):
-            low = min(low, band[i])
-        if no_data is not None:
-            for i in range(n):
-                valid[i] &= band[i] != no_data
-        for i in range(n):
-            values[i] = np.float64(band[i])
-        for i in range(n):
-            xx[i] += values[i] * values[i]
-        if logs.shape[0] > 0:
-            for i in range(n):
-                logarithms[i] = np.float64(logs[np.uint32(np.int32(band[i]) + 32768)]) * LN_UNIT
-            for i in range(n):
-                xl[i] += max(values[i], floor) * logarithms[i]
     return int(low)
