@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks.<name>` prints its ratios."""
+"""Benchmarks: `python -m benchmarks` prints all ratios in one table, `python -m benchmarks.fcls` its own."""

@@ -49,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for part in parts:
         say(part)
         rows += importlib.import_module(f"benchmarks.{PARTS[part]}").measure(setting, rows)
+    found["load_after"] = machine.load()
     print(table(rows))
+    print(f"\nload after: {', '.join(map(str, found['load_after']))}")
     if args.json:
         said = {"machine": found, "threads": args.threads, "repeat": repeat, "rows": [row.as_dict() for row in rows]}
         args.json.write_text(json.dumps(said, indent=1), encoding="utf-8")

@@ -33,7 +33,8 @@ def spend(command: Sequence[str], environment: Mapping[str, str] | None = None) 
     env = {**os.environ, **(environment or {})}
     done = subprocess.run(launcher, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}")
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {last}")
     said = json.loads(done.stdout)
     return Spent(said["seconds"], said["cpu"], said["peak"])
 

@@ -21,7 +21,7 @@ def describe() -> dict[str, Any]:
         "cores_usable": available(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.release()}",
-        "load": [round(value, 2) for value in os.getloadavg()],
+        "load": load(),
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
     }
@@ -37,6 +37,11 @@ def as_text(machine: dict[str, Any]) -> str:
             f"Python {machine['python']}, " + ", ".join(f"{name} {v}" for name, v in machine["versions"].items()),
         )
     )
+
+
+def load() -> list[float]:
+    """Processes that want to run, over one, five and fifteen minutes: above the cores, seconds mean little."""
+    return [round(value, 2) for value in os.getloadavg()]
 
 
 def _processor() -> str:

@@ -60,7 +60,8 @@ def _direct(path: Path, spectra: xr.DataArray, threads: int) -> Callable[[], obj
     import hsichunk as hsi
     from hsichunk import schema
     from hsichunk.cleaning import source_of
-    from hsichunk.column import Window, solve_window
+    from hsichunk.column import solve_window
+    from hsichunk.counts import Window
     from hsichunk.solver import prepare
 
     source = source_of(hsi.clean(hsi.open_tile(path)))

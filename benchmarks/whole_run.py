@@ -33,10 +33,14 @@ class Runs:
         return max(spent.peak for spent in self.spent)
 
     @property
+    def middle(self) -> int:
+        """Number of the run of median length, the upper one of two."""
+        return sorted(range(len(self.seconds)), key=lambda i: self.seconds[i])[len(self.seconds) // 2]
+
+    @property
     def report(self) -> dict[str, Any]:
-        """run.json of the run of median length."""
-        order = sorted(range(len(self.spent)), key=lambda i: self.spent[i].seconds)
-        return self.reports[order[len(order) // 2]]
+        """run.json of that run."""
+        return self.reports[self.middle]
 
 
 def runs(setting: Setting, tiles: Sequence[Path], floors: Sequence[Floor], repeat: int, *, warm: bool) -> Runs:
@@ -87,7 +91,7 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
                 found.seconds,
                 {"floor": found.floor},
                 found.peak,
-                {**stages(found), **decoded(found.report), "cpu_seconds": found.spent[-1].cpu},
+                {**stages(found), **decoded(found.report), "cpu_seconds": found.spent[found.middle].cpu},
                 _note(found, floor),
             ),
         ]
@@ -97,8 +101,7 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
 def stages(found: Runs) -> dict[str, float]:
     """Seconds of each stage of the median run; `rest` is what no stage counts: start-up, imports, exit."""
     seconds = {f"stage_{name}": float(stage["seconds"]) for name, stage in found.report["stages"].items()}
-    whole = sorted(found.seconds)[len(found.seconds) // 2]
-    return {**seconds, "stage_rest": whole - sum(seconds.values())}
+    return {**seconds, "stage_rest": found.seconds[found.middle] - sum(seconds.values())}
 
 
 def decoded(report: dict[str, Any]) -> dict[str, float]:

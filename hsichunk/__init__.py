@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# name -> module that holds it: imported when first used, so that the command line starts at once. No module bears the name of
-# a function: importing it would put the module in the function's place.
+# name -> module that holds it: imported when first used, so that the command line starts at once. No module bears the
+# name of a function: importing it would put the module in the function's place.
 _PUBLIC = {
     "open_tile": "backend",
     "as_cube": "cube",
@@ -27,7 +27,7 @@ _PUBLIC = {
 }
 _MODULES = ("plot", "synthetic")
 
-__all__ = [*_PUBLIC, *_MODULES]  # noqa: PLE0604
+__all__ = [*_PUBLIC, *_MODULES]
 
 if TYPE_CHECKING:
     from hsichunk import plot as plot
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from hsichunk.classification import classify as classify
     from hsichunk.cleaning import clean as clean
     from hsichunk.cube import as_cube as as_cube
+    from hsichunk.endmembers import nfindr as nfindr
     from hsichunk.errors import HsiError as HsiError
     from hsichunk.errors import HsiWarning as HsiWarning
     from hsichunk.geotiff import write_geotiff as write_geotiff
-    from hsichunk.endmembers import nfindr as nfindr
     from hsichunk.scaling import minmax as minmax
     from hsichunk.unmixing import fcls as fcls
     from hsichunk.unmixing import sam as sam

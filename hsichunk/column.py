@@ -1,17 +1,15 @@
 """The pass: from the stored chunks of a window to its products, each chunk decoded once, nothing transposed.
 
 A column is the smallest set of pixels whose stored chunks belong to no other pixels: 32 x 63 pixels where chunks are
-spatial, the whole tile where a chunk is a band. Small columns are worked one a thread, whole spectra at a time. Large ones
-are worked together by all threads: a group of chunks is inflated, its share added to running sums, and the next follows.
-The sums are exact (see `hsichunk.solver`), so both ways, and any number of threads, give equal bytes.
+spatial, the whole tile where a chunk is a band. Small columns are worked one a thread, whole spectra at a time. Large
+ones are worked together by all threads: a group of chunks is inflated, its share added to running sums, and the next
+follows. The sums are exact (see `hsichunk.solver`), so both ways, and any number of threads, give equal bytes.
 """
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
 from typing import Any
@@ -19,87 +17,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import schema
+from hsichunk.accumulate import add_bands, add_pixels, add_spectra
+from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError
-from hsichunk.kernels import bands, fcls, score, sums
+from hsichunk.kernels import sums
+from hsichunk.kernels.bands import TOGETHER
 from hsichunk.memory import release
+from hsichunk.scoring import Products, Tally, empty_products, score_sums, tally_of
 from hsichunk.solver import Solver
 from hsichunk.stored import StoredArray
-from hsichunk.threads import in_parallel, one_blas_thread
+from hsichunk.threads import in_parallel, one_blas_thread, scratch
 
-PIXEL_SLAB = 128  # pixels x 362 bands x 2 operands x 8 bytes: three quarters of a second-level cache
 BAND_SLAB = 2048  # pixels worked at once where operands are some 16 bands wide
 GROUP_BANDS = 16  # bands whose shares are added to running sums together, where a chunk has several
 FINISH_SLAB = 4096  # pixels solved and scored at once
 SMALL_COLUMN = 8 << 20  # decoded bytes up to which one thread works a column alone
-ABUNDANCE_UNIT = 2.0**30  # abundances are summed in this unit, in integers: the mean does not depend on the order
-
-_local = threading.local()
-
-
-@dataclass(frozen=True, eq=False)
-class Counts:
-    """Stored counts (y, x, band) with the bands that are kept, and how to read them."""
-
-    stored: StoredArray
-    bands: NDArray[np.intp]
-    """(L,) kept bands, ascending"""
-    scale: float
-    no_data: int
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (self.stored.__dask_tokenize__(), self.bands.tobytes(), self.scale, self.no_data)
-
-
-@dataclass(frozen=True)
-class Window:
-    """Rows top..bottom and columns left..right of a stored array, ends excluded."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.bottom - self.top, self.right - self.left
-
-
-@dataclass
-class Tally:
-    """What a pass over some pixels came to; adds up over windows in any order."""
-
-    valid: int = 0
-    masked: int = 0
-    solved: int = 0
-    pivots: int = 0
-    most_pivots: int = 0
-    fallbacks: int = 0
-    worst_kkt: float = 0.0
-    abundance: list[int] = field(default_factory=list)
-    """sum of the abundances of each endmember over valid pixels, in units of 2**-30"""
-    chunks: int = 0
-    bytes: int = 0
-
-    def add(self, other: Tally) -> None:
-        for name in ("valid", "masked", "solved", "pivots", "fallbacks", "chunks", "bytes"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.most_pivots = max(self.most_pivots, other.most_pivots)
-        self.worst_kkt = max(self.worst_kkt, other.worst_kkt)
-        longest = max(len(self.abundance), len(other.abundance))
-        ours, theirs = ([*t.abundance, *[0] * (longest - len(t.abundance))] for t in (self, other))
-        self.abundance = [a + b for a, b in zip(ours, theirs, strict=True)]
-
-
-Products = dict[str, NDArray[np.float32]]
-
-
-def empty_products(solver: Solver, shape: tuple[int, ...]) -> Products:
-    """Arrays for the products of pixels of some shape, not filled."""
-    return {
-        name: np.empty((solver.p, *shape) if name in schema.PER_ENDMEMBER else shape, np.float32)
-        for name in solver.products
-    }
 
 
 def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -> tuple[Products, Tally]:
@@ -124,7 +56,7 @@ def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -
 def stream_window(
     counts: Counts, solver: Solver, window: Window, threads: int, rows: int
 ) -> Iterator[tuple[Window, Products, Tally]]:
-    """The same part by part, each about `rows` high (whole columns at least), so that a window need not fit in memory."""
+    """The same part by part, each about `rows` high (whole columns at least): a window need not fit in memory."""
     groups = _band_chunks(counts)
     with one_blas_thread():
         if is_small(counts):
@@ -215,10 +147,12 @@ def _pixels(
     if flat.dtype == np.int16:
         return flat
     out = np.empty(flat.shape, np.int16)
-    kept = [slice(first, first + count) for first, count, _ in group.runs]  # other bands do not matter, whatever they hold
+    kept = [
+        slice(first, first + count) for first, count, _ in group.runs
+    ]  # other bands do not matter, whatever they hold
     if not all(sums.narrow(flat[:, span], counts.no_data, out[:, span], valid) for span in kept):
         raise HsiError(
-            f"{counts.stored.path}: counts from {flat.min()} to {flat.max()}; expected them within int16, -32768 to 32767"
+            f"{counts.stored.path}: counts from {flat.min()} to {flat.max()}; expected int16, -32768 to 32767"
         )
     return out
 
@@ -230,76 +164,18 @@ def _small_column(
     stored, part = counts.stored, _part(counts.stored, window, column)
     n = (part.rows.stop - part.rows.start) * stored.chunks[1]
     valid = np.ones(n, np.bool_)
-    rows = _scratch("rows", (n, len(counts.bands) + sums.LANES), np.int16)
+    rows = scratch("rows", (n, len(counts.bands) + sums.LANES), np.int16)
     with stored.opened() as handle:
         for group in groups:
             pixels = _pixels(counts, stored.chunk(handle, (*column, group.number)), part.rows, group, valid)
             for first, count, to in group.runs:
                 sums.place(pixels, first, count, to, rows)
-    total = _scratch("sums", (solver.sums, n), np.float64)
+    total = scratch("sums", (solver.sums, n), np.float64)
     total.fill(0)
     add_spectra(solver, rows, counts.no_data, total, valid)
     tally = _finish(solver, total, valid, out, part, stored.chunks[1])
     tally.chunks, tally.bytes = len(groups), len(groups) * stored.chunk_bytes
     return tally
-
-
-def add_spectra(
-    solver: Solver, rows: NDArray[np.int16], no_data: int | None, total: NDArray[np.float64], valid: NDArray[np.bool_]
-) -> None:
-    """Adds the sums of whole spectra `rows` (n, L + LANES) to `total` (rows of sums, n)."""
-    for start in range(0, len(valid), PIXEL_SLAB):
-        at = slice(start, min(start + PIXEL_SLAB, len(valid)))
-        _add_pixels(solver, rows[at], no_data, slice(0, solver.bands), total[:, at], valid[at])
-
-
-def _add_pixels(
-    solver: Solver,
-    rows: NDArray[np.int16],
-    no_data: int | None,
-    span: slice,
-    total: NDArray[np.float64],
-    valid: NDArray[np.bool_],
-) -> None:
-    """Adds the share of kept bands `span` of a slab of pixels to its sums."""
-    shape = (len(valid), span.stop - span.start)
-    x, ln = _scratch("x", shape, np.float64), _scratch("ln", shape, np.float64)
-    low = sums.pixel_major(rows, _marker(no_data), solver.floor, _logs(solver), x, ln, total[0], total[-1], valid)
-    _add_products(solver, x.T, ln.T, low, span, total)
-
-
-_NO_LOGS = np.empty(0, np.int32)
-_LOGS: dict[float, NDArray[np.int32]] = {}
-
-
-def _logs(solver: Solver) -> NDArray[np.int32]:
-    """The table of logarithms, empty without SID."""
-    if not solver.with_sid:
-        return _NO_LOGS
-    if solver.floor not in _LOGS:
-        _LOGS[solver.floor] = sums.log_table(solver.floor)
-    return _LOGS[solver.floor]
-
-
-def _marker(no_data: int | None) -> np.int16 | None:
-    """The count that means no data; None where no int16 count does."""
-    return None if no_data is None or not sums.LOWEST <= no_data <= sums.HIGHEST else np.int16(no_data)
-
-
-def _add_products(
-    solver: Solver, x: NDArray[np.float64], ln: NDArray[np.float64], low: int, span: slice, total: NDArray[np.float64]
-) -> None:
-    """Adds the matrix products of operands x, ln (bands, n) to the sums (rows, n)."""
-    p = solver.p
-    raw = len(solver.left)
-    if low >= solver.floor or not solver.with_sid:
-        total[1 : 1 + raw] += solver.left[:, span] @ x
-    else:  # FCLS and SAM take counts as they are, SID takes them floored
-        total[1 : 1 + p] += solver.left[:p, span] @ x
-        np.maximum(x, solver.floor, out=x)
-        total[1 + p : 1 + raw] += solver.left[p:, span] @ x
-    if solver.with_sid:
-        total[2 + 2 * p : 2 + 3 * p] += solver.right[:, span] @ ln
 
 
 def _large_column(
@@ -314,8 +190,11 @@ def _large_column(
     """All threads, one column: its sums, then its products strip by strip."""
     cy, width, _ = counts.stored.chunks
     top, left = column[0] * cy, column[1] * width
-    here = Window(max(window.top, top), min(window.bottom, top + cy), max(window.left, left), min(window.right, left + width))
+    here = Window(
+        max(window.top, top), min(window.bottom, top + cy), max(window.left, left), min(window.right, left + width)
+    )
     total, valid = _running_sums(counts, solver, column, slice(here.top - top, here.bottom - top), groups, threads)
+    release()
     decoded = Tally(chunks=len(groups), bytes=len(groups) * counts.stored.chunk_bytes)
     for part in _cut_rows(here, 1, rows):
         out = empty_products(solver, part.shape)
@@ -344,11 +223,10 @@ def _running_sums(
     n = (rows.stop - rows.start) * stored.chunks[1]
     valid, total = np.ones(n, np.bool_), np.zeros((solver.sums, n))
     single = stored.chunks[2] == 1
-    together = bands.TOGETHER if single else max(1, GROUP_BANDS // stored.chunks[2])
+    together = TOGETHER if single else max(1, GROUP_BANDS // stored.chunks[2])
     held: Any = np.zeros((together, n), np.int16) if single else [None] * together
     step = max(BAND_SLAB, -(-n // (2 * threads)))
     lots = [slice(start, min(start + step, n)) for start in range(0, n, step)]
-    add = _add_bands if single else _add_chunks
     for start in range(0, len(groups), together):
         batch = groups[start : start + together]
 
@@ -360,40 +238,22 @@ def _running_sums(
             held[position] = pixels[:, 0] if single else pixels
 
         def work(at: slice, batch: list[_BandChunk] = batch) -> None:
-            add(counts, solver, held, batch, at, total, valid)
+            if single:
+                span = slice(batch[0].start, batch[-1].stop)
+                add_bands(solver, held, span, counts.no_data, at, total, valid)
+            else:
+                _add_chunks(solver, held, batch, counts.no_data, at, total, valid)
 
         in_parallel(inflate, enumerate(batch), threads)
         in_parallel(work, lots, threads)
-    del held
-    release()
     return total, valid
 
 
-def _add_bands(
-    counts: Counts,
-    solver: Solver,
-    held: NDArray[np.int16],
-    batch: Sequence[_BandChunk],
-    at: slice,
-    total: NDArray[np.float64],
-    valid: NDArray[np.bool_],
-) -> None:
-    """One band a chunk: worked band-major, as it is stored."""
-    first, count = batch[0].start, len(batch)
-    padded = -(-count // bands.GROUP) * bands.GROUP
-    left, right = (np.zeros((len(w), padded)) for w in (solver.left, solver.right))
-    left[:, :count] = solver.left[:, first : first + count]
-    right[:, :count] = solver.right[:, first : first + count]
-    x, ln = (_scratch(name, (bands.GROUP, bands.SLAB), np.float64) for name in ("x", "ln"))
-    logs, marker = _logs(solver), _marker(counts.no_data)
-    bands.add_bands(held, count, at.start, at.stop, marker, solver.floor, logs, left, right, total, valid, x, ln)
-
-
 def _add_chunks(
-    counts: Counts,
     solver: Solver,
     held: Sequence[NDArray[np.int16]],
     batch: Sequence[_BandChunk],
+    no_data: int | None,
     at: slice,
     total: NDArray[np.float64],
     valid: NDArray[np.bool_],
@@ -402,11 +262,11 @@ def _add_chunks(
     span = slice(batch[0].start, batch[-1].stop)
     for start in range(at.start, at.stop, BAND_SLAB):
         slab = slice(start, min(start + BAND_SLAB, at.stop))
-        rows = _scratch("rows", (slab.stop - slab.start, span.stop - span.start + sums.LANES), np.int16)
+        rows = scratch("rows", (slab.stop - slab.start, span.stop - span.start + sums.LANES), np.int16)
         for pixels, group in zip(held, batch, strict=False):
             for first, count, to in group.runs:
                 sums.place(pixels[slab], first, count, to - span.start, rows)
-        _add_pixels(solver, rows, counts.no_data, span, total[:, slab], valid[slab])
+        add_pixels(solver, rows, no_data, span, total[:, slab], valid[slab])
 
 
 def _finish(
@@ -423,54 +283,3 @@ def _finish(
             shaped = values.reshape(*values.shape[:-1], -1, width)
             out[name][..., part.to_rows, part.to_cols] = shaped[..., part.cols]
     return tally
-
-
-def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_]) -> tuple[Products, Tally]:
-    """Products (p, n) or (n,) float32 of pixels with sums `total`, and the solver's own counts."""
-    p, n = solver.p, len(valid)
-    out = empty_products(solver, (n,))
-    tally = Tally()
-    if solver.with_abundance:
-        linear, abundance = _scratch("linear", (p, n), np.float64), _scratch("abundance", (p, n), np.float64)
-        kkt, stats = _scratch("kkt", (n,), np.float64), np.zeros(5, np.int64)
-        score.linear_terms(total, solver.shift, linear)
-        fcls.solve(solver.gram, linear, valid, _table(p), abundance, kkt, stats)
-        tally.solved, tally.pivots, tally.most_pivots, tally.fallbacks = (int(v) for v in stats[:4])
-        rmse = out.get(schema.RMSE)
-        if rmse is not None:
-            args = (solver.gram, solver.mean_square, solver.bands, solver.scale)
-            score.residual(total, linear, abundance, *args, valid, rmse)
-        # kept beside the asked-for products: the tally needs both
-        out[schema.ABUNDANCE] = abundance.astype(np.float32)
-        out[schema.KKT] = kkt.astype(np.float32)
-    if schema.SAM in out:
-        score.angles(total, solver.squares, valid, out[schema.SAM])
-    if schema.SID in out:
-        score.divergences(total, solver.q_ln_q, valid, out[schema.SID])
-    return out, tally
-
-
-def tally_of(tally: Tally, products: Products, valid: NDArray[np.bool_], pixels: int) -> None:
-    """Adds to a tally what the finished products of some pixels say."""
-    tally.valid = int(valid.sum())
-    tally.masked = pixels - tally.valid
-    if schema.ABUNDANCE in products:
-        chosen = products[schema.ABUNDANCE][:, valid]
-        tally.abundance = [int(v) for v in np.rint(chosen * ABUNDANCE_UNIT).astype(np.int64).sum(1)]
-        tally.worst_kkt = float(products[schema.KKT][valid].max(initial=0.0))
-
-
-def _table(p: int) -> fcls.Table:
-    tables: dict[int, fcls.Table] = _local.__dict__.setdefault("tables", {})
-    if p not in tables:
-        tables[p] = fcls.new_table(p)
-    return tables[p]
-
-
-def _scratch(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Working space of this thread, used again by the next call; its content is whatever was left."""
-    held: dict[str, NDArray[Any]] = _local.__dict__.setdefault("scratch", {})
-    size = math.prod(shape)
-    if name not in held or held[name].size < size or held[name].dtype != dtype:
-        held[name] = np.empty(size, dtype)
-    return held[name][:size].reshape(shape)

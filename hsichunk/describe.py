@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hsichunk import schema
-from hsichunk.column import Counts
+from hsichunk.counts import Counts
 from hsichunk.errors import HsiError
 from hsichunk.job import kept_bands, make_plan
 from hsichunk.options import Options

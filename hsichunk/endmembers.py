@@ -103,11 +103,10 @@ def components(spectra: NDArray[Any], count: int) -> Floats:
     Counts are centred on whole numbers: their moments are whole, exact whatever BLAS does. One float64 copy is made.
     """
     x = spectra.astype(np.float64)
-    x -= x[0].copy()  # so that equal spectra leave nothing at all, and rounding stays in proportion to what differs
     n = len(x)
     centre = x.sum(0) / n
     x -= np.rint(centre) if spectra.dtype.kind in "iu" else centre
-    rest = x.sum(0) / n
+    rest = x.sum(0) / n  # what rounding the centre left
     covariance = (x.T @ x) / n - np.outer(rest, rest)
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     rank = int((values > values[-1] * 1e-12).sum()) if values[-1] > 0 else 0

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsichunk.column import Tally
 from hsichunk.errors import HsiError
+from hsichunk.scoring import Tally
 from hsichunk.staging import sync_one
 
 STATE = ".hsichunk"

@@ -17,9 +17,10 @@ import hsichunk
 from hsichunk import schema, zarr_store
 from hsichunk.backend import with_grid
 from hsichunk.classification import classify, score_range
-from hsichunk.column import Products, Tally, Window
+from hsichunk.counts import Window
 from hsichunk.errors import HsiError
 from hsichunk.options import Options
+from hsichunk.scoring import Products, Tally
 from hsichunk.site import Place, Site
 from hsichunk.solver import Solver
 from hsichunk.staging import sync_one
@@ -28,6 +29,7 @@ Note = Callable[[int, Tally], None]
 """Called with the row of the tile up to which everything is on the disk, and what came of the rows since the last."""
 
 DIGEST = "hsichunk_run"  # attribute of a store: which run it belongs to
+TIFF_TILE = 512  # pixels: a GeoTIFF holds whole tiles
 TIFF_SHARE = 2.4  # of a map's bytes on the disk while its GeoTIFF is made: as it is, compressed, overviews
 
 
@@ -136,7 +138,10 @@ def write_map(data: xr.DataArray, path: Path) -> None:
     """A map as GeoTIFF, where the disk has room: GDAL prints its own lines when it runs out."""
     from hsichunk.geotiff import write_geotiff
 
-    need, free = TIFF_SHARE * data.nbytes, shutil.disk_usage(path.parent).free
+    rows, cols = (-(-data.sizes[dim] // TIFF_TILE) * TIFF_TILE for dim in (schema.Y, schema.X))
+    layers = data.size // (data.sizes[schema.Y] * data.sizes[schema.X])
+    need = TIFF_SHARE * rows * cols * layers * data.dtype.itemsize
+    free = shutil.disk_usage(path.parent).free
     if free < need:
         raise HsiError(
             f"No space left for {path}: it takes about {need / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; make room, "

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from hsichunk.column import BAND_SLAB, FINISH_SLAB, GROUP_BANDS, PIXEL_SLAB, SMALL_COLUMN
+from hsichunk.accumulate import PIXEL_SLAB
+from hsichunk.column import BAND_SLAB, FINISH_SLAB, GROUP_BANDS, SMALL_COLUMN
 from hsichunk.errors import HsiError
 
 MB = 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,12 +49,16 @@ def shown() -> Iterator[Callable[[str, int, int], None]]:
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
+        began: dict[str, tuple[float, int]] = {}
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(_NAMES.get(stage, stage), total=total, completed=done, rate="")
-            speed = next(task.speed for task in bars.tasks if task.id == tasks[stage])
-            rate = f"{speed / 1e6:,.0f} MB/s" if stage == "pass" and speed else ""
+                began[stage] = time.perf_counter(), done
+            since, first = began[stage]
+            rate = ""
+            if stage == "pass" and done > first:
+                rate = f"{(done - first) / (time.perf_counter() - since) / 1e6:,.0f} MB/s"
             bars.update(tasks[stage], completed=done, total=total, rate=rate)
 
         yield show

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,17 +55,17 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
         return {**ledger.read_json(book.out / ledger.RUN_JSON), "finished": True}
     job = Job(options, site, bands, make_plan(site, bands, options), book, progress)
     _warn_of_decodes(job.plan)
-    _import_early()
-    if state == "resumed":
+    with _importing():
+        if state == "resumed":
+            with book.locked():
+                if (kept := _kept(job)) is not None:
+                    return _work(job, *kept, began)
+            warnings.warn(f"{book.out}: what an earlier run left is damaged; starting anew", HsiWarning, stacklevel=2)
+        found = _find_endmembers(job)
+        solver = _solver(job, found)
         with book.locked():
-            if (kept := _kept(job)) is not None:
-                return _work(job, *kept, began)
-        warnings.warn(f"{book.out}: what an earlier run left is damaged; starting anew", HsiWarning, stacklevel=2)
-    found = _find_endmembers(job)
-    solver = _solver(job, found)
-    with book.locked():
-        _start(job, found, solver)
-        return _work(job, found, solver, began)
+            _start(job, found, solver)
+            return _work(job, found, solver, began)
 
 
 def _warn_of_decodes(made: plan.Plan) -> None:
@@ -77,15 +78,21 @@ def _warn_of_decodes(made: plan.Plan) -> None:
         )
 
 
-def _import_early() -> None:
+@contextlib.contextmanager
+def _importing() -> Iterator[None]:
     """Imports what writing needs while the first tiles are read: half of the start-up time is not waited for."""
 
     def work() -> None:
-        with contextlib.suppress(ImportError):  # said where it is needed
+        with contextlib.suppress(Exception):  # said where it is needed
             for name in _LATE:
                 importlib.import_module(name)
 
-    threading.Thread(target=work, name="hsichunk-imports").start()
+    thread = threading.Thread(target=work, name="hsichunk-imports")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()  # an interpreter that ends in the middle of an import says so at length
 
 
 def _find_endmembers(job: Job) -> Found:

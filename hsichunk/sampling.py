@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.cleaning import source_of
-from hsichunk.column import Counts
+from hsichunk.counts import Counts
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
 from hsichunk.threads import asked_for, in_parallel

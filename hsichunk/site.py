@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import neon
-from hsichunk.column import Counts, Window
+from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError
 from hsichunk.threads import available, in_parallel
 

@@ -8,11 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from hsichunk.column import Counts, Tally, Window, is_small, stream_window
+from hsichunk.column import is_small, stream_window
+from hsichunk.counts import Counts, Window
 from hsichunk.job import Job
 from hsichunk.ledger import Entry
 from hsichunk.outputs import StripWriter
 from hsichunk.progress import ticking
+from hsichunk.scoring import Tally
 from hsichunk.site import Place
 from hsichunk.solver import Solver
 from hsichunk.stored import DECODED
@@ -78,6 +80,7 @@ def run_pass(job: Job, solver: Solver) -> Tally:
     def tell() -> None:
         job.progress("pass", min(whole - left + DECODED.now()[1] - before, whole), whole)
 
+    tell()
     with ticking(tell):
         for stint in todo:
             if stint.left:

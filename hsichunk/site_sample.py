@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import sampling
-from hsichunk.column import Window
+from hsichunk.counts import Window
 from hsichunk.job import Job
 from hsichunk.site import Place
 

@@ -95,7 +95,8 @@ class Solver:
         return sum(self.p if name in schema.PER_ENDMEMBER else 1 for name in self.products)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (self.names, self.products, self.scale, self.exact, self.left.tobytes(), self.right.tobytes(), self.guard)
+        weights = self.left.tobytes(), self.right.tobytes()
+        return (self.names, self.products, self.scale, self.exact, self.guard, *weights)
 
 
 def prepare(
@@ -103,7 +104,7 @@ def prepare(
 ) -> Solver:
     """The solver of `endmembers` (p, L) in reflectance for pixels in counts of `scale` a unit.
 
-    A `guard` above 0 keeps SID's logarithms finite as PySpTools does, by adding it to every share, in place of the floor.
+    A `guard` above 0 keeps SID's logarithms finite as PySpTools does: added to every share, in place of the floor.
     Raises HsiError for endmembers that are not finite, beyond what counts can hold, or affinely dependent.
     """
     names = tuple(names)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.column import Products, add_spectra, empty_products, score_sums
+from hsichunk.accumulate import add_spectra
 from hsichunk.kernels import sums
+from hsichunk.scoring import Products, empty_products, score_sums
 from hsichunk.solver import Solver
 from hsichunk.threads import in_parallel, one_blas_thread
 
@@ -65,13 +66,16 @@ def _from_floats(values: NDArray[Any], solver: Solver) -> Products:
     p = solver.p
     x = np.multiply(values.T, solver.scale, dtype=np.float64, order="C")
     valid = np.isfinite(x).all(0)
+    x[:, ~valid] = 1.0  # what they come to is NaN anyway; infinity would warn on its way there
     total = np.zeros((solver.sums, len(values)))
     sums.add_dots(x, x, total[0])
     sums.add_products(solver.left[:p], x, total[1 : 1 + p])
     if solver.with_sid:
         if solver.guard:
             sums.add_products(solver.left[p : p + 1], x, total[1 + p : 2 + p])
-            x += solver.guard * total[1 + p]
+            added = solver.guard * np.where(total[1 + p] > 0, total[1 + p], 1.0)  # nothing but zeros: a flat spectrum
+            x += added
+            total[1 + p] += solver.bands * added
         else:
             np.maximum(x, solver.floor, out=x)
             sums.add_products(solver.left[p : p + 1], x, total[1 + p : 2 + p])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import hsichunk
 from hsichunk import memory
-from hsichunk.column import ABUNDANCE_UNIT, Tally
+from hsichunk.scoring import ABUNDANCE_UNIT, Tally
 from hsichunk.solver import Solver
 
 if TYPE_CHECKING:

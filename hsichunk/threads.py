@@ -1,14 +1,18 @@
-"""One pool of threads a process for inflating and summing, so that tasks times inner threads stay within what was asked for."""
+"""One pool of threads a process for inflating and summing: tasks times inner threads stay within what was asked for."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -98,3 +102,22 @@ def asked_for() -> int:
         with contextlib.suppress(ValueError):
             return int(get_worker().state.nthreads)
     return int(dask.config.get("num_workers", None) or available())
+
+
+_local = threading.local()
+
+
+def of_this_thread(name: str) -> dict[Any, Any]:
+    """A dictionary that this thread keeps under a name."""
+    kept: dict[Any, Any] = _local.__dict__.setdefault(name, {})
+    return kept
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Working space of this thread, used again by the next call; its content is whatever was left."""
+    held = of_this_thread("scratch")
+    size = math.prod(shape)
+    if name not in held or held[name].size < size or held[name].dtype != dtype:
+        held[name] = np.empty(size, dtype)
+    space: NDArray[Any] = held[name][:size].reshape(shape)
+    return space

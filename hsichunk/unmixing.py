@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.cleaning import source_of
-from hsichunk.column import Counts, Products, Window, solve_window
+from hsichunk.column import solve_window
+from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.scoring import Products
 from hsichunk.solver import MOST_BANDS, Solver, prepare
 from hsichunk.threads import asked_for
 
@@ -70,16 +72,12 @@ def fcls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
     return unmix(cube, endmembers, (schema.ABUNDANCE, schema.RMSE))
 
 
-def sam(
-    cube: xr.DataArray, endmembers: xr.DataArray, *, scaling: Literal["minmax"] | None = None
-) -> xr.DataArray:
+def sam(cube: xr.DataArray, endmembers: xr.DataArray, *, scaling: Literal["minmax"] | None = None) -> xr.DataArray:
     """Spectral angle to each endmember (endmember, y, x) in radians: `unmix` asked for it alone."""
     return unmix(cube, endmembers, (schema.SAM,), scaling=scaling)[schema.SAM]
 
 
-def sid(
-    cube: xr.DataArray, endmembers: xr.DataArray, *, scaling: Literal["minmax"] | None = None
-) -> xr.DataArray:
+def sid(cube: xr.DataArray, endmembers: xr.DataArray, *, scaling: Literal["minmax"] | None = None) -> xr.DataArray:
     """Spectral information divergence from each endmember (endmember, y, x) in nats: `unmix` asked for it alone."""
     return unmix(cube, endmembers, (schema.SID,), scaling=scaling)[schema.SID]
 

@@ -122,7 +122,7 @@ def test_a_geotiff_that_rioxarray_opens(shared: Path) -> None:
         stored, transform, crs, no_data = source.read(), source.transform, source.crs, source.nodata
     nm = np.linspace(417.0, 903.0, len(stored))
     wanted = np.where(stored == no_data, np.nan, stored / 1e4).astype("f4").transpose(1, 2, 0)
-    for options in ({}, {"chunks": True}):
+    for options in ({}, {"chunks": {"y": 5, "x": 9}}):
         opened = rioxarray.open_rasterio(path, **options)
         cube = hsi.as_cube(opened, nm, scale=1e4)
         assert cube.dims == ("y", "x", "wavelength")
@@ -132,6 +132,19 @@ def test_a_geotiff_that_rioxarray_opens(shared: Path) -> None:
         assert cube.encoding["grid_mapping"] == "spatial_ref"
         assert cube.chunks is not None  # a file's pixels stay in the file
         assert opened.dims == ("band", "y", "x")
+
+
+def test_no_data_of_a_geotiff_counts(tmp_path: Path) -> None:
+    values = counts((5, 6, 7)).astype("i2")
+    profile = {"driver": "GTiff", "width": 7, "height": 6, "count": 5, "dtype": "int16", "nodata": -9999}
+    with rasterio.open(tmp_path / "t.tif", "w", **profile, transform=rasterio.Affine(2, 0, 10, 0, -2, 20)) as target:
+        target.write(values)
+    opened = rioxarray.open_rasterio(tmp_path / "t.tif")
+    assert (values == -9999).any()
+    cube = hsi.as_cube(opened, NM)
+    assert_array_equal(cube, np.where(values == -9999, np.nan, values).astype("f4").transpose(1, 2, 0))
+    assert cube.x.values[0] == 11 and cube.y.values[0] == 19
+    assert not np.isnan(hsi.as_cube(opened, NM, no_data=12345)).any()
 
 
 def test_the_real_emit_crop(shared: Path) -> None:

@@ -288,6 +288,19 @@ def test_a_tile_that_was_computed_on(paths: dict[str, Path]) -> None:
     assert_array_equal(cube, np.where(tile.x.values[None, :, None] > 368010.0, expected(), np.nan))
 
 
+def test_pixels_picked_one_by_one(paths: dict[str, Path], no_compute: NoCompute) -> None:
+    """A resampling by nearest neighbours: no window, so the generic way, and lazy all the same."""
+    rng = np.random.default_rng(0)
+    rows, cols = rng.integers(0, 64, (5, 6)), rng.integers(0, 90, (5, 6))
+    tile = hsi.open_tile(paths["spatial"]).drop_vars(["y", "x"])
+    picked = tile.isel(y=xr.DataArray(rows, dims=("y", "x")), x=xr.DataArray(cols, dims=("y", "x")))
+    with Counter() as decoded, no_compute():
+        cube = hsi.clean(picked)
+    assert decoded.chunks == 0
+    assert cube.chunks is not None
+    assert_array_equal(cube, expected()[rows, cols])
+
+
 # ----------------------------------------------------------------------------- what is decoded
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hsichunk import column, schema
+from hsichunk import accumulate, schema, scoring
 from hsichunk.kernels import bands as band_sums
 from hsichunk.kernels import score, sums
 from hsichunk.solver import LN_Q_BITS, MOST_BANDS, Q_BITS, Solver, prepare
@@ -52,7 +52,7 @@ def padded(counts: Any) -> Any:
 
 def by_spectra(solver: Solver, counts: Any) -> Any:
     total = np.zeros((solver.sums, len(counts)))
-    column.add_spectra(solver, padded(counts), None, total, np.ones(len(counts), np.bool_))
+    accumulate.add_spectra(solver, padded(counts), None, total, np.ones(len(counts), np.bool_))
     return total
 
 
@@ -194,7 +194,7 @@ def test_no_data_is_marked_and_its_neighbours_are_left_alone(kernel: str) -> Non
     counts[2, 17] = -9999
     if kernel == "spectra":
         total, valid = np.zeros((solver.sums, 6)), np.ones(6, np.bool_)
-        column.add_spectra(solver, padded(counts), -9999, total, valid)
+        accumulate.add_spectra(solver, padded(counts), -9999, total, valid)
     else:
         total, valid = by_bands(solver, counts, 16, np.int16(-9999))
     assert valid.tolist() == [True, True, False, True, True, True]
@@ -257,6 +257,6 @@ def test_arccos_to_the_last_bits() -> None:
 def test_a_pixel_is_at_no_distance_from_itself(counts: list[int]) -> None:
     pixel = np.array([counts], np.int16)
     solver = solver_of(pixel / SCALE, (schema.SAM, schema.SID))
-    products, _ = column.score_sums(solver, by_spectra(solver, pixel), np.ones(1, np.bool_))
+    products, _ = scoring.score_sums(solver, by_spectra(solver, pixel), np.ones(1, np.bool_))
     assert products[schema.SAM].item() == 0.0
     assert products[schema.SID].item() < 1e-12

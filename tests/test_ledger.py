@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from hsichunk.column import Tally
 from hsichunk.errors import HsiError
 from hsichunk.ledger import FILES, LATER, Entry, Ledger, differences, read_json, write_json
+from hsichunk.scoring import Tally
 
 ASKED: dict[str, Any] = {"k": 4, "seed": 0, "inputs": [{"name": "a.h5", "size": 3, "metadata": "00"}]}
 TALLY = Tally(valid=3, masked=1, solved=3, worst_kkt=1e-16, abundance=[1 << 40, 7], chunks=5, bytes=1000)

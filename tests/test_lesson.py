@@ -29,7 +29,9 @@ def _samson(shared):
 
 
 @pytest.mark.parametrize("scene", [_neon, _samson])
-@pytest.mark.parametrize(("metric", "threshold"), [("sid", THRESHOLDS), ("sam", THRESHOLDS), ("sid", 0.3), ("sam", 0.3)])
+@pytest.mark.parametrize(
+    ("metric", "threshold"), [("sid", THRESHOLDS), ("sam", THRESHOLDS), ("sid", 0.3), ("sam", 0.3)]
+)
 @pytest.mark.parametrize("chunked", [False, True])
 def test_class_maps_equal_pysptools(shared, scene, metric, threshold, chunked):
     cube, em = scene(shared)

@@ -271,7 +271,10 @@ def test_what_was_computed_is_not(cubes: dict[str, xr.DataArray], name: str, kin
 
 
 def test_blocks_that_do_not_line_up_are_not(cubes: dict[str, xr.DataArray]) -> None:
-    assert source_of(one_block_of_many(cubes["many blocks"])) is None
+    crooked = one_block_of_many(cubes["many blocks"])
+    assert source_of(crooked) is None
+    assert source_of(crooked.chunk({"y": -1})) is None
+    assert source_of(crooked.isel(y=[1, 10, 2])) is None
 
 
 def test_two_cubes_in_one_graph_are_not(cubes: dict[str, xr.DataArray]) -> None:

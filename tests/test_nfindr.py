@@ -223,8 +223,8 @@ def test_pixels_are_drawn_by_their_place_alone() -> None:
     assert set(zip(rows[lower] - 100, columns[lower], strict=True)) == set(zip(half_rows, half_columns, strict=True))
 
 
-@pytest.mark.parametrize("size", [0.3, 0.7, 1.0, 2.5, 30.0])
-@pytest.mark.parametrize("origin", [368000.0, 4307000.0, 257123.4])
+@pytest.mark.parametrize("size", [0.3, 1 / 3, 0.7, 1.0, 2.5, 30.0])
+@pytest.mark.parametrize("origin", [368000.0, 4307000.0, 257123.4, 4112000.5])
 def test_places_count_up_by_one_and_do_not_depend_on_the_window(size: float, origin: float) -> None:
     centres = origin + (np.arange(1000) + 0.5) * size
     places = sampling.places(centres, descending=False)
@@ -284,6 +284,15 @@ def test_ties_go_to_the_first_pixel(folder: Path) -> None:
     xr.testing.assert_equal(hsi.nfindr(twice, 4), hsi.nfindr(cube, 4))
 
 
+def test_what_rounding_tells_apart_is_a_tie() -> None:
+    assert endmembers._first_largest(np.array([1.0, 2.0, 2.0 + 1e-12, 2.0 - 1e-12])) == 1
+    assert endmembers._first_largest(np.array([1.0, 2.0, 2.0 + 1e-6])) == 2
+    corner = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    again = corner * (1 + 1e-12)
+    found = endmembers.search(np.concatenate([corner, again, corner / 2]) - 0.25, 9)
+    assert sorted(found.pixels) == [0, 1, 2]
+
+
 def test_sweeps_are_counted_and_limited(shared: Path) -> None:
     cube = scene(shared, "samson").cube
     free, one = hsi.nfindr(cube, 6), hsi.nfindr(cube, 6, maxit=1)
@@ -327,7 +336,7 @@ def refusals() -> list[tuple[Any, dict[str, Any], str]]:
     few = gone.copy()
     few[0, :3] = counts[0, :3]
     two = np.where((np.arange(42) % 2).reshape(6, 7, 1).astype(bool), counts[0, 0], counts[1, 1]).astype(np.int16)
-    alike = np.full((6, 7, 5), 0.1234567)
+    alike = np.broadcast_to(rng.uniform(0, 1, 5), (61, 73, 5)).copy()
     return [
         (good, {"k": 1}, "k is 1"),
         (good, {"k": 0}, "k is 0"),

@@ -21,7 +21,7 @@ from numpy.testing import assert_array_equal
 from tiles import MAP_INFO, WKT, Counter, counts, replace, write
 
 import hsichunk as hsi
-from hsichunk import schema
+from hsichunk import neon, schema
 from hsichunk.backend import NeonBackendEntrypoint
 from hsichunk.errors import HsiError, HsiWarning
 
@@ -238,9 +238,9 @@ def test_the_grid_is_the_map_info(tmp_path: Path, info: str, left: float, top: f
 
 
 def test_the_transform_keeps_all_digits(tmp_path: Path) -> None:
-    info = "UTM, 1, 1, 300000.1, 4000000.3, 0.7000000001, 0.7, 18, North, WGS-84"
+    info = "UTM, 1, 1, 300000.12345678, 4000000.3, 0.7000000001, 0.7, 18, North, WGS-84"
     tile = hsi.open_tile(write(tmp_path / "t.h5", then=lambda f: replace(system(f), "Map_Info", info)))
-    assert tuple(tile.rio.transform())[:6] == (0.7000000001, 0.0, 300000.1, 0.0, -0.7, 4000000.3)
+    assert tuple(tile.rio.transform())[:6] == (0.7000000001, 0.0, 300000.12345678, 0.0, -0.7, 4000000.3)
 
 
 def group(file: h5py.File) -> h5py.Group:
@@ -864,6 +864,18 @@ def test_errors_do_not_leave_the_file_open(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:  # HDF5 refuses while it is open to read
         data_attrs(file)["Scale_Factor"] = 10000.0
     assert hsi.open_tile(path).reflectance.shape == (12, 14, 20)
+
+
+def test_a_file_that_changes_while_it_is_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "t.h5")
+
+    def slow(path: str, file: h5py.File) -> Any:
+        os.utime(path, ns=(7, os.stat(path).st_mtime_ns + 10**9))
+        return read_all(path, file)
+
+    read_all = neon._read
+    monkeypatch.setattr(neon, "_read", slow)
+    refused(path, "changed while it was being opened")
 
 
 @pytest.mark.parametrize("options", [{}, {"chunks": {}}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -22,7 +23,8 @@ from scenes import LAYOUTS, SHAPE, endmembers_of, tile_path
 import hsichunk as hsi
 from hsichunk import column, schema
 from hsichunk.cleaning import source_of
-from hsichunk.column import Counts, Window, solve_window
+from hsichunk.column import solve_window
+from hsichunk.counts import Counts, Window
 from hsichunk.solver import prepare
 from hsichunk.stored import DECODED, StoredArray
 
@@ -160,6 +162,27 @@ def test_dropped_bands_are_not_decoded(folder: Path, em: xr.DataArray, chunks: t
 def test_schedulers_give_the_same_bits(folder: Path, em: xr.DataArray, whole: xr.Dataset, scheduler: str) -> None:
     with dask.config.set(scheduler=scheduler):
         assert_same_bits(hsi.unmix(cube_of(folder), em, schema.ALL_PRODUCTS).compute(), whole)
+
+
+def test_the_graph_pickles_and_its_names_say_what_it_computes(
+    folder: Path, em: xr.DataArray, whole: xr.Dataset
+) -> None:
+    lazy = hsi.unmix(cube_of(folder), em, schema.ALL_PRODUCTS)
+    assert_same_bits(pickle.loads(pickle.dumps(lazy)).compute(), whole)
+    name = lazy.sam.data.name
+    assert hsi.unmix(cube_of(folder), em, schema.ALL_PRODUCTS).sam.data.name == name
+    memory = cube_of(folder).compute().chunk({"y": 45})
+    assert hsi.sam(memory, em).data.name == hsi.sam(memory, em).data.name
+    others = [
+        hsi.unmix(cube_of(folder), em, ("sam",)),
+        hsi.unmix(cube_of(folder), em[::-1], schema.ALL_PRODUCTS),
+        hsi.unmix(cube_of(folder), em.assign_coords(endmember=list("abcd")), schema.ALL_PRODUCTS),
+        hsi.unmix(cube_of(folder)[1:], em, schema.ALL_PRODUCTS),
+        hsi.unmix(cube_of(folder, LAYOUTS[1]), em, schema.ALL_PRODUCTS),
+        hsi.unmix(memory, em, schema.ALL_PRODUCTS),
+    ]
+    names = [name, *(other.sam.data.name for other in others)]
+    assert len(set(names)) == len(names)
 
 
 def counts_of(folder: Path, chunks: tuple[int, int, int]) -> Counts:

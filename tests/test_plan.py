@@ -35,7 +35,9 @@ def make(budget: int, site: list[Layout], job: tuple[int, int, int]) -> Plan:
 
 
 @given(sites, jobs, st.integers(10**8, 10**11))
-def test_a_plan_keeps_its_budget_or_names_one_that_is_enough(site: list[Layout], job: tuple[int, int, int], budget: int) -> None:
+def test_a_plan_keeps_its_budget_or_names_one_that_is_enough(
+    site: list[Layout], job: tuple[int, int, int], budget: int
+) -> None:
     try:
         made = make(budget, site, job)
     except HsiError as error:

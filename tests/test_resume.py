@@ -1,8 +1,9 @@
-"""Killed at any moment, a run goes on to the same bytes; what is done is not done again, what is doubtful not trusted."""
+"""Killed at any moment, a run goes on to the same bytes; what is done is not done again, what is doubtful is."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -20,12 +21,20 @@ from runs import asked, assert_finished, checksums, go, write
 
 from hsichunk import geotiff, ledger, outputs, plan, staging, summary, zarr_store
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.ledger import Ledger
+from hsichunk.ledger import Entry, Ledger
 from hsichunk.run import run
 from hsichunk.stored import StoredArray
 
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}
 BITS = 12  # rows of a stored chunk of results
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_sync() -> Iterator[None]:
+    """What is written need not outlast the machine: a killed process loses nothing that it has written."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(os, "fsync", lambda file: None)
+        yield
 
 
 class Stop(BaseException):
@@ -209,6 +218,43 @@ def json_of(out: Path) -> dict[str, Any]:
     return said
 
 
+@pytest.mark.parametrize("whole", ["spatial"], indirect=True)
+def test_a_strip_is_noted_once_it_is_on_the_disk(
+    small: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("no /proc here, which names the file of a descriptor")
+    synced: dict[str, int] = {}
+    clock = iter(range(1, 1 << 30))
+
+    def fsync(file: int) -> None:
+        synced[os.readlink(f"/proc/self/fd/{file if isinstance(file, int) else file.fileno()}")] = next(clock)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    add, write_block = Ledger.add, zarr_store.write_block
+    written: list[tuple[int, int, str]] = []
+
+    def block(group: Any, blocks: Any, rows: slice, cols: slice, **named: Any) -> None:
+        written.extend((next(clock), rows.stop, name) for name in blocks)
+        write_block(group, blocks, rows, cols, **named)
+
+    def note(self: Ledger, entry: Entry) -> None:
+        arrays = zarr.open_group(self.store, mode="r")
+        for when, stop, name in written:
+            top = "0/" * (arrays[name].ndim - 2)
+            chunk = f"{self.store}/{name}/c/{top}{(stop - 1) // BITS}/0"
+            assert synced[chunk] > when
+        assert max(stop for _, stop, _ in written) >= entry.bottom
+        before = next(clock)
+        add(self, entry)
+        assert synced[str(self.folder / "ledger.jsonl")] > before
+
+    monkeypatch.setattr(zarr_store, "write_block", block)
+    monkeypatch.setattr(Ledger, "add", note)
+    run(asked(small[0], tmp_path / "out"))
+    assert written
+
+
 @pytest.fixture
 def half(small: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
     """A folder with some strips done."""
@@ -328,7 +374,9 @@ def little_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 300 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)], capture_output=True, text=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)], capture_output=True, text=True
+    )
     if made.returncode:
         pytest.skip(f"a small file system cannot be mounted here: {made.stderr.strip()}")
     yield folder
@@ -337,7 +385,7 @@ def little_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("whole", ["spatial"], indirect=True)
 def test_a_full_disk_ends_in_one_line_and_goes_on_once_there_is_room(
-    little_disk: Path, small: tuple[Path, dict[str, Any]]
+    little_disk: Path, small: tuple[Path, dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = little_disk / "out"
     sizes = iter(range(300, 100_000, 300))
@@ -352,6 +400,7 @@ def test_a_full_disk_ends_in_one_line_and_goes_on_once_there_is_room(
         else:
             break
     assert len(failures) >= 2
+    assert capfd.readouterr().err == ""
     for text in failures:
         assert "No space left" in text
         assert "\n" not in text

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,14 @@ from hsichunk.job import kept_bands, make_plan
 from hsichunk.run import run
 from hsichunk.site import open_site
 from hsichunk.stored import StoredArray
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_sync() -> Iterator[None]:
+    """What is written need not outlast the machine: a killed process loses nothing that it has written."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(os, "fsync", lambda file: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +199,9 @@ def test_sums_that_do_not_fit_are_decoded_again_for_the_same_bits(
     if rows is not None:
         decodes = -(-chunks[0] // rows)
         split(monkeypatch, pass_rows=rows, decodes=decodes, strip_rows=7)
-        with pytest.warns(HsiWarning, match=rf"sums of {rows} rows at a time: .* up to {decodes} times; --memory \d+MB"):
+        with pytest.warns(
+            HsiWarning, match=rf"sums of {rows} rows at a time: .* up to {decodes} times; --memory \d+MB"
+        ):
             report = go(tile, tmp_path / "out")
     else:
         report = go(tile, tmp_path / "out")

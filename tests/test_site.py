@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import write
 
-from hsichunk.column import Window
+from hsichunk.counts import Window
 from hsichunk.errors import HsiError
 from hsichunk.site import Site, _outside, open_site
-from runs import write
 
 SMALL: dict[str, Any] = {"shape": (8, 8), "chunks": (4, 4, 20), "no_data": "none"}
 

@@ -283,6 +283,18 @@ def test_scaled_cubes_work_in_floats(shared: Path, chunked: bool) -> None:
     )
 
 
+def test_a_pixel_that_scaling_turns_to_zeros_is_defined() -> None:
+    """The darkest in every band: PySpTools loses the whole map to it. Its spectrum is flat, its angle a right one."""
+    values = np.random.default_rng(0).uniform(0.1, 0.5, (2, 3, 20))
+    values[0, 1], values[1, 1, 4] = 0.05, -np.inf
+    cube = hsi.as_cube(values, np.arange(20) + 400.0)
+    out = hsi.unmix(cube, endmembers_of(values[0, [0, 2]], cube.wavelength), ("sam", "sid"), scaling="minmax")
+    e = hsi.minmax(endmembers_of(values[0, [0, 2]], cube.wavelength)).values
+    assert_array_equal(out.sam[:, 0, 1], np.float32(np.pi / 2))
+    assert_allclose(out.sid[:, 0, 1], [oracle.distance_sid(np.ones(20), one) for one in e], rtol=1e-6)
+    assert out.sid.isnull().sum() == out.sam.isnull().sum() == 2
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["dlr", "emit"])
 def test_a_pixel_that_is_not_finite_is_no_data_and_changes_no_other(shared: Path, name: str, value: float) -> None:

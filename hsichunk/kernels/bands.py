@@ -1,7 +1,7 @@
 """Band chunks to sums: counts of a few bands, every pixel of a tile, worked as they are stored.
 
-The work of `hsichunk.kernels.sums.pixel_major` and of the matrix products after it in one pass over slabs of pixels that
-fit the first-level cache. A general matrix product with eight bands spends its time on everything but multiplying.
+The work of `hsichunk.kernels.sums.pixel_major` and of the matrix products after it in one pass over slabs of pixels
+that fit the first-level cache. A general matrix product with eight bands spends its time on everything but multiplying.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ def _add_row(weights: Any, x: Any, out: Any) -> None:
 
 @exact
 def _add_three(weights: Any, first: int, x: Any, out0: Any, out1: Any, out2: Any) -> None:
-    """Three rows out (n,) += weights (3, 8) @ x (8, >= n), four bands from `first` on: each operand loaded serves three rows.
+    """Three rows out (n,) += weights (3, 8) @ x (8, >= n), four bands from `first` on.
 
-    Three by four is what the registers hold; measured at half the time of one row by eight.
+    Each operand loaded serves three rows. Three by four is what the registers hold: measured at half the time of one row
+    by eight.
     """
     n = out0.shape[0]
     a0, a1, a2, a3 = weights[0, first], weights[0, first + 1], weights[0, first + 2], weights[0, first + 3]
@@ -63,8 +64,8 @@ def _add_rows(weights: Any, x: Any, total: Any, row: int, rows: int, begin: int,
 
 @exact
 def _add_group(
-    bands: Any, first: int, count: int, begin: int, end: int, no_data: Any, floor: float, logs: Any, left: Any, right: Any,
-    total: Any, valid: Any, x: Any, ln: Any,
+    bands: Any, first: int, count: int, begin: int, end: int, no_data: Any, floor: float, logs: Any,
+    left: Any, right: Any, total: Any, valid: Any, x: Any, ln: Any,
 ) -> None:  # fmt: skip
     """`add_bands` for up to eight bands, first..first+count, and the pixels of one slab."""
     n = end - begin
@@ -117,9 +118,9 @@ def add_bands(
 ) -> None:  # fmt: skip
     """Adds what the first `count` of `bands` (any, N) int16 give pixels start..stop to their sums.
 
-    `left` (2p + 1 or p, m) and `right` (p, m) are the solver's weights for these bands, m the next multiple of eight and zero
-    beyond `count`; `total` (sums, N) has the rows of `hsichunk.kernels.score`; `valid` (N,) is cleared where a count is
-    `no_data` (int16 or None); x and ln (8, SLAB) are working space. Without SID, `logs` is empty.
+    `left` (2p + 1 or p, m) and `right` (p, m) are the solver's weights for these bands, m the next multiple of eight,
+    zero beyond `count`; `total` (sums, N) has the rows of `hsichunk.kernels.score`; `valid` (N,) is cleared where a count
+    is `no_data` (int16 or None); x and ln (8, SLAB) are working space. Without SID, `logs` is empty.
     """
     for begin in range(start, stop, SLAB):
         end = min(begin + SLAB, stop)

@@ -1,0 +1,94 @@
+"""From the sums of pixels to their products, and what a pass over them came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.kernels import fcls, score
+from hsichunk.solver import Solver
+from hsichunk.threads import of_this_thread, scratch
+
+ABUNDANCE_UNIT = 2.0**30  # abundances are summed in this unit, in integers: the mean does not depend on the order
+
+
+@dataclass
+class Tally:
+    """What a pass over some pixels came to; adds up over windows in any order."""
+
+    valid: int = 0
+    masked: int = 0
+    solved: int = 0
+    pivots: int = 0
+    most_pivots: int = 0
+    fallbacks: int = 0
+    worst_kkt: float = 0.0
+    abundance: list[int] = field(default_factory=list)
+    """sum of the abundances of each endmember over valid pixels, in units of 2**-30"""
+    chunks: int = 0
+    bytes: int = 0
+
+    def add(self, other: Tally) -> None:
+        for name in ("valid", "masked", "solved", "pivots", "fallbacks", "chunks", "bytes"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.most_pivots = max(self.most_pivots, other.most_pivots)
+        self.worst_kkt = max(self.worst_kkt, other.worst_kkt)
+        longest = max(len(self.abundance), len(other.abundance))
+        ours, theirs = ([*t.abundance, *[0] * (longest - len(t.abundance))] for t in (self, other))
+        self.abundance = [a + b for a, b in zip(ours, theirs, strict=True)]
+
+
+Products = dict[str, NDArray[np.float32]]
+
+
+def empty_products(solver: Solver, shape: tuple[int, ...]) -> Products:
+    """Arrays for the products of pixels of some shape, not filled."""
+    return {
+        name: np.empty((solver.p, *shape) if name in schema.PER_ENDMEMBER else shape, np.float32)
+        for name in solver.products
+    }
+
+
+def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_]) -> tuple[Products, Tally]:
+    """Products (p, n) or (n,) float32 of pixels with sums `total`, and the solver's own counts."""
+    p, n = solver.p, len(valid)
+    out = empty_products(solver, (n,))
+    tally = Tally()
+    if solver.with_abundance:
+        linear, abundance = scratch("linear", (p, n), np.float64), scratch("abundance", (p, n), np.float64)
+        kkt, stats = scratch("kkt", (n,), np.float64), np.zeros(5, np.int64)
+        score.linear_terms(total, solver.shift, linear)
+        fcls.solve(solver.gram, linear, valid, _table(p), abundance, kkt, stats)
+        tally.solved, tally.pivots, tally.most_pivots, tally.fallbacks = (int(v) for v in stats[:4])
+        rmse = out.get(schema.RMSE)
+        if rmse is not None:
+            args = (solver.gram, solver.mean_square, solver.bands, solver.scale)
+            score.residual(total, linear, abundance, *args, valid, rmse)
+        # kept beside the asked-for products: the tally needs both
+        out[schema.ABUNDANCE] = abundance.astype(np.float32)
+        out[schema.KKT] = kkt.astype(np.float32)
+    if schema.SAM in out:
+        score.angles(total, solver.squares, valid, out[schema.SAM])
+    if schema.SID in out:
+        score.divergences(total, solver.q_ln_q, valid, out[schema.SID])
+    return out, tally
+
+
+def tally_of(tally: Tally, products: Products, valid: NDArray[np.bool_], pixels: int) -> None:
+    """Adds to a tally what the finished products of some pixels say."""
+    tally.valid = int(valid.sum())
+    tally.masked = pixels - tally.valid
+    if schema.ABUNDANCE in products:
+        chosen = products[schema.ABUNDANCE][:, valid]
+        tally.abundance = [int(v) for v in np.rint(chosen * ABUNDANCE_UNIT).astype(np.int64).sum(1)]
+        tally.worst_kkt = float(products[schema.KKT][valid].max(initial=0.0))
+
+
+def _table(p: int) -> fcls.Table:
+    tables: dict[int, fcls.Table] = of_this_thread("tables")
+    if p not in tables:
+        tables[p] = fcls.new_table(p)
+    return tables[p]
