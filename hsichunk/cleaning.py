@@ -169,14 +169,14 @@ def _blocks(cube: Cube) -> tuple[tuple[int, ...], ...]:
     """Sizes of blocks that share no stored chunk: whole spectra where that is cheap, else some bands of one column."""
     positions = (cube.rows, cube.cols, cube.counts.bands)
     runs = [_runs(at, size) for at, size in zip(positions, cube.counts.stored.chunks, strict=True)]
-    high, wide, deep = (max(r, default=1) for r in runs)
+    high, wide, deep = (max(1, *r) for r in runs)
     spectra = high * wide * len(cube.counts.bands) * 4
     if spectra > BLOCK_BYTES:
         return runs[0], runs[1], _merged(runs[2], max(deep, BAND_BLOCK_BYTES // (high * wide * 4)))
     # about square: as many columns of chunks across as down, in pixels
     side = math.isqrt(BLOCK_BYTES // (len(cube.counts.bands) * 4))
     across = _merged(runs[1], max(wide, side // wide * wide))
-    down = BLOCK_BYTES // (max(across, default=1) * len(cube.counts.bands) * 4)
+    down = BLOCK_BYTES // (max(1, *across) * len(cube.counts.bands) * 4)
     return _merged(runs[0], max(high, down)), across, (len(cube.counts.bands),)
 
 

@@ -8,7 +8,7 @@ follows. The sums are exact (see `hsichunk.solver`), so both ways, and any numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.accumulate import add_bands, add_pixels, add_spectra
+from hsichunk.accumulate import add_bands, add_spectra
 from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
-from hsichunk.kernels.bands import TOGETHER
+from hsichunk.kernels.stored_sums import TOGETHER
 from hsichunk.memory import release
 from hsichunk.scoring import Products, Tally, empty_products, score_sums, tally_of
 from hsichunk.solver import Solver
 from hsichunk.stored import StoredArray
 from hsichunk.threads import in_parallel, one_blas_thread, scratch
 
-BAND_SLAB = 2048  # pixels worked at once where operands are some 16 bands wide
+FEWEST_PIXELS = 2048  # of a large column that are one job
 GROUP_BANDS = 16  # bands whose shares are added to running sums together, where a chunk has several
 FINISH_SLAB = 4096  # pixels solved and scored at once
 SMALL_COLUMN = 8 << 20  # decoded bytes up to which one thread works a column alone
@@ -160,19 +160,16 @@ def _pixels(
 def _small_column(
     counts: Counts, solver: Solver, window: Window, groups: list[_BandChunk], out: Products, column: tuple[int, int]
 ) -> Tally:
-    """One thread, one column: all its chunks inflated into rows of whole spectra, then sums slab by slab."""
+    """One thread, one column: chunk after chunk inflated and added to sums that stay in the cache."""
     stored, part = counts.stored, _part(counts.stored, window, column)
     n = (part.rows.stop - part.rows.start) * stored.chunks[1]
     valid = np.ones(n, np.bool_)
-    rows = scratch("rows", (n, len(counts.bands) + sums.LANES), np.int16)
+    total = scratch("sums", (solver.sums, n), np.float64)
+    total.fill(0)
     with stored.opened() as handle:
         for group in groups:
             pixels = _pixels(counts, stored.chunk(handle, (*column, group.number)), part.rows, group, valid)
-            for first, count, to in group.runs:
-                sums.place(pixels, first, count, to, rows)
-    total = scratch("sums", (solver.sums, n), np.float64)
-    total.fill(0)
-    add_spectra(solver, rows, counts.no_data, total, valid)
+            add_spectra(solver, pixels, group.runs, counts.no_data, slice(0, n), total, valid)
     tally = _finish(solver, total, valid, out, part, stored.chunks[1])
     tally.chunks, tally.bytes = len(groups), len(groups) * stored.chunk_bytes
     return tally
@@ -225,7 +222,7 @@ def _running_sums(
     single = stored.chunks[2] == 1
     together = TOGETHER if single else max(1, GROUP_BANDS // stored.chunks[2])
     held: Any = np.zeros((together, n), np.int16) if single else [None] * together
-    step = max(BAND_SLAB, -(-n // (2 * threads)))
+    step = max(FEWEST_PIXELS, -(-n // (2 * threads)))
     lots = [slice(start, min(start + step, n)) for start in range(0, n, step)]
     for start in range(0, len(groups), together):
         batch = groups[start : start + together]
@@ -239,34 +236,15 @@ def _running_sums(
 
         def work(at: slice, batch: list[_BandChunk] = batch) -> None:
             if single:
-                span = slice(batch[0].start, batch[-1].stop)
-                add_bands(solver, held, span, counts.no_data, at, total, valid)
-            else:
-                _add_chunks(solver, held, batch, counts.no_data, at, total, valid)
+                kept = slice(batch[0].start, batch[-1].stop)
+                add_bands(solver, held, kept, counts.no_data, at, total, valid)
+                return
+            for pixels, group in zip(held, batch, strict=False):
+                add_spectra(solver, pixels, group.runs, counts.no_data, at, total, valid)
 
         in_parallel(inflate, enumerate(batch), threads)
         in_parallel(work, lots, threads)
     return total, valid
-
-
-def _add_chunks(
-    solver: Solver,
-    held: Sequence[NDArray[np.int16]],
-    batch: Sequence[_BandChunk],
-    no_data: int | None,
-    at: slice,
-    total: NDArray[np.float64],
-    valid: NDArray[np.bool_],
-) -> None:
-    """Several bands a chunk: worked pixel-major, as they are stored."""
-    span = slice(batch[0].start, batch[-1].stop)
-    for start in range(at.start, at.stop, BAND_SLAB):
-        slab = slice(start, min(start + BAND_SLAB, at.stop))
-        rows = scratch("rows", (slab.stop - slab.start, span.stop - span.start + sums.LANES), np.int16)
-        for pixels, group in zip(held, batch, strict=False):
-            for first, count, to in group.runs:
-                sums.place(pixels[slab], first, count, to - span.start, rows)
-        add_pixels(solver, rows, no_data, span, total[:, slab], valid[slab])
 
 
 def _finish(

@@ -47,13 +47,13 @@ def _solve(values: NDArray[Any], exact: Solver | None, loose: Solver) -> Product
     if exact is None:
         return _from_floats(values, loose)
     n = len(values)
-    rows = np.empty((n, values.shape[1] + sums.LANES), np.int16)
+    rows = np.empty(values.shape, np.int16)
     valid, counted = np.ones(n, np.bool_), np.ones(n, np.bool_)
     others = sums.recover(values, exact.scale, rows, valid, counted)
     if others == n:
         return _from_floats(values, loose)
     total = np.zeros((exact.sums, n))
-    add_spectra(exact, rows, None, total, valid)
+    add_spectra(exact, rows, [(0, exact.bands, 0)], None, slice(0, n), total, valid)
     products = score_sums(exact, total, valid)[0]
     if others:
         for name, part in _from_floats(values[~counted], loose).items():

@@ -288,6 +288,12 @@ def test_a_tile_that_was_computed_on(paths: dict[str, Path]) -> None:
     assert_array_equal(cube, np.where(tile.x.values[None, :, None] > 368010.0, expected(), np.nan))
 
 
+def test_a_tile_without_pixels(paths: dict[str, Path]) -> None:
+    tile = hsi.open_tile(paths["spatial"])
+    for window in ({"y": slice(5, 5)}, {"x": slice(0)}, {"y": slice(0), "x": slice(0)}):
+        assert hsi.clean(tile.isel(window)).values.shape == (*tile.isel(window).reflectance.shape[:2], len(KEPT))
+
+
 def test_pixels_picked_one_by_one(paths: dict[str, Path], no_compute: NoCompute) -> None:
     """A resampling by nearest neighbours: no window, so the generic way, and lazy all the same."""
     rng = np.random.default_rng(0)

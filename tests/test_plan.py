@@ -155,3 +155,13 @@ def test_stored_chunks_do_not_depend_on_memory_and_stay_handy(rows: int, cols: i
     assert 1 <= high <= min(rows, 250)
     assert 1 <= wide <= min(cols, 1000)
     assert high * wide * 4 * p <= plan.ZARR_CHUNK or high <= 62
+
+
+def test_geotiffs_of_many_endmembers_and_of_many_tiles_take_more() -> None:
+    def maps(p: int, image: tuple[int, int]) -> int:
+        return plan.make(10**11, [SPATIAL], p, 2, sample=20_000, image=image).maps - plan.MAPPING
+
+    # (endmembers, side): what writing took, measured in MB
+    for (p, side), took in {(4, 1000): 52, (12, 1000): 143, (30, 500): 107, (30, 1000): 221, (4, 3000): 152}.items():
+        assert took * MB <= maps(p, (side, side)) <= 2 * took * MB
+    assert maps(4, (3000, 3000)) == maps(4, (30_000, 30_000))  # whatever the number of tiles
