@@ -26,7 +26,7 @@ from hsichunk.memory import release
 from hsichunk.scoring import Products, Tally, empty_products, score_sums, tally_of
 from hsichunk.solver import Solver
 from hsichunk.stored import StoredArray
-from hsichunk.threads import in_parallel, one_blas_thread, scratch
+from hsichunk.threads import in_parallel, scratch
 
 FEWEST_PIXELS = 2048  # of a large column that are one job
 GROUP_BANDS = 16  # bands whose shares are added to running sums together, where a chunk has several
@@ -58,17 +58,16 @@ def stream_window(
 ) -> Iterator[tuple[Window, Products, Tally]]:
     """The same part by part, each about `rows` high (whole columns at least): a window need not fit in memory."""
     groups = _band_chunks(counts)
-    with one_blas_thread():
-        if is_small(counts):
-            for part in _cut_rows(window, counts.stored.chunks[0], rows):
-                out, tally = empty_products(solver, part.shape), Tally()
-                work = partial(_small_column, counts, solver, part, groups, out)
-                for share in in_parallel(work, _columns(counts.stored, part), threads):
-                    tally.add(share)
-                yield part, out, tally
-        else:
-            for column in _columns(counts.stored, window):
-                yield from _large_column(counts, solver, window, column, groups, threads, rows)
+    if not is_small(counts):
+        for column in _columns(counts.stored, window):
+            yield from _large_column(counts, solver, window, column, groups, threads, rows)
+        return
+    for part in _cut_rows(window, counts.stored.chunks[0], rows):
+        out, tally = empty_products(solver, part.shape), Tally()
+        work = partial(_small_column, counts, solver, part, groups, out)
+        for share in in_parallel(work, _columns(counts.stored, part), threads):
+            tally.add(share)
+        yield part, out, tally
 
 
 def is_small(counts: Counts) -> bool:

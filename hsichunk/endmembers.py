@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from hsichunk import schema
 from hsichunk.errors import HsiError
 from hsichunk.sampling import Sample, draw
-from hsichunk.threads import one_blas_thread
 
 SAMPLE = 20_000
 SHARE = 0.125
@@ -78,7 +78,8 @@ def from_sample(sample: Sample, k: int, maxit: int) -> xr.DataArray:
     """The endmembers of a sample, named and placed."""
     if len(sample.spectra) < k:
         raise HsiError(f"{len(sample.spectra)} valid pixels of {sample.drawn} drawn; expected at least k = {k}")
-    with one_blas_thread():
+    # one thread: what BLAS adds up in another order would be another rounding
+    with threadpool_limits(1, user_api="blas"):
         found = search(components(sample.spectra, k - 1), maxit)
     values = sample.spectra[found.pixels].astype(np.float64) / sample.scale
     coords = {

@@ -177,12 +177,13 @@ def _work(job: Job, found: Found, solver: Solver, began: float) -> dict[str, Any
 def _write_maps(job: Job) -> None:
     """Class maps from the stored scores, the store to its name, and a GeoTIFF of each map."""
     import dask
+    import dask.threaded
 
     from hsichunk import outputs, zarr_store
     from hsichunk.staging import sync, sync_one
 
     out, store = job.ledger.out, job.ledger.store
-    with dask.config.set(scheduler="threads", num_workers=job.options.threads):
+    with dask.config.set(scheduler=dask.threaded.get, num_workers=job.options.threads):
         with job.stage("classes"):
             if store.exists():
                 outputs.add_classes(store, job.options)

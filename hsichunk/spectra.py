@@ -11,7 +11,7 @@ from hsichunk.accumulate import add_spectra
 from hsichunk.kernels import sums
 from hsichunk.scoring import Products, empty_products, score_sums
 from hsichunk.solver import Solver
-from hsichunk.threads import in_parallel, one_blas_thread
+from hsichunk.threads import in_parallel
 
 SLAB = 512  # pixels worked at once: 362 bands of two float64 operands are 3 MB
 
@@ -37,8 +37,7 @@ def solve_spectra(block: NDArray[Any], solvers: tuple[Solver | None, Solver], th
             if name in out:
                 out[name][..., y : y + low, x : x + narrow] = values.reshape(*values.shape[:-1], *part.shape[:2])
 
-    with one_blas_thread():
-        in_parallel(work, corners, threads)
+    in_parallel(work, corners, threads)
     return out
 
 

@@ -7,7 +7,7 @@ import functools
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -49,40 +49,6 @@ def in_parallel(work: Callable[[T], R], jobs: Iterable[T], threads: int) -> list
             with contextlib.suppress(BaseException):
                 future.result()
         raise
-
-
-class _OneBlasThread:
-    """Holds BLAS to one thread while at least one task is inside; the last one out restores it.
-
-    Our products are slab-sized: a BLAS that starts threads for each of them fights with the tasks.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._limiter: Any = None
-        self._controller: Any = None
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if self._inside == 0:
-                if self._controller is None:
-                    from threadpoolctl import ThreadpoolController
-
-                    self._controller = ThreadpoolController()
-                self._limiter = self._controller.limit(limits=1, user_api="blas")
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._limiter.restore_original_limits()
-
-
-one_blas_thread = _OneBlasThread()
 
 
 def asked_for() -> int:
