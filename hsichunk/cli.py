@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -249,8 +251,6 @@ def _do(work: Callable[[], None], debug: bool) -> None:
             _end(str(error), 2, debug)
         except HsiError as error:
             _end(str(error), 1, debug)
-        except KeyboardInterrupt:
-            _end("stopped; the same command goes on where it was", 130, debug)
         except MemoryError:
             _end("out of memory; give a smaller --memory", 1, debug)
         except OSError as error:
@@ -271,8 +271,18 @@ def _end(message: str, status: int, debug: bool) -> None:
     raise typer.Exit(status)
 
 
+def _stop(*_: Any) -> None:
+    """Ends at once, as a kill would: what is stored is safe, and unwinding an interrupted import can lock up."""
+    lines = "hsichunk: stopped; the same command goes on where it was\n"
+    if sys.stderr.isatty():
+        lines = f"\n\x1b[?25h{lines}"  # below the bars, and with the cursor that they hide
+    os.write(2, lines.encode())
+    os._exit(130)
+
+
 def main() -> None:
     """Entry point of the command `hsichunk`."""
+    signal.signal(signal.SIGINT, _stop)
     app(prog_name="hsichunk")
 
 

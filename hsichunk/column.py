@@ -54,13 +54,16 @@ def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -
 
 
 def stream_window(
-    counts: Counts, solver: Solver, window: Window, threads: int, rows: int
+    counts: Counts, solver: Solver, window: Window, threads: int, rows: int, together: int = TOGETHER
 ) -> Iterator[tuple[Window, Products, Tally]]:
-    """The same part by part, each about `rows` high (whole columns at least): a window need not fit in memory."""
+    """The same part by part, each about `rows` high (whole columns at least): a window need not fit in memory.
+
+    `together` is how many band chunks of a large column are held at a time.
+    """
     groups = _band_chunks(counts)
     if not is_small(counts):
         for column in _columns(counts.stored, window):
-            yield from _large_column(counts, solver, window, column, groups, threads, rows)
+            yield from _large_column(counts, solver, window, column, groups, threads, rows, together)
         return
     for part in _cut_rows(window, counts.stored.chunks[0], rows):
         out, tally = empty_products(solver, part.shape), Tally()
@@ -182,6 +185,7 @@ def _large_column(
     groups: list[_BandChunk],
     threads: int,
     rows: int,
+    together: int,
 ) -> Iterator[tuple[Window, Products, Tally]]:
     """All threads, one column: its sums, then its products strip by strip."""
     cy, width, _ = counts.stored.chunks
@@ -189,7 +193,8 @@ def _large_column(
     here = Window(
         max(window.top, top), min(window.bottom, top + cy), max(window.left, left), min(window.right, left + width)
     )
-    total, valid = _running_sums(counts, solver, column, slice(here.top - top, here.bottom - top), groups, threads)
+    summed = slice(here.top - top, here.bottom - top)
+    total, valid = _running_sums(counts, solver, column, summed, groups, threads, together)
     release()
     decoded = Tally(chunks=len(groups), bytes=len(groups) * counts.stored.chunk_bytes)
     for part in _cut_rows(here, 1, rows):
@@ -212,15 +217,21 @@ def _large_column(
 
 
 def _running_sums(
-    counts: Counts, solver: Solver, column: tuple[int, int], rows: slice, groups: list[_BandChunk], threads: int
+    counts: Counts,
+    solver: Solver,
+    column: tuple[int, int],
+    rows: slice,
+    groups: list[_BandChunk],
+    threads: int,
+    together: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Sums of some rows of a large column: group after group of chunks inflated, its share added, the next."""
     stored = counts.stored
     n = (rows.stop - rows.start) * stored.chunks[1]
     valid, total = np.ones(n, np.bool_), np.zeros((solver.sums, n))
     single = stored.chunks[2] == 1
-    together = TOGETHER if single else max(1, GROUP_BANDS // stored.chunks[2])
-    held: Any = np.zeros((together, n), np.int16) if single else [None] * together
+    together = together if single else max(1, GROUP_BANDS // stored.chunks[2])
+    held: Any = np.empty((together, n), np.int16) if single else [None] * together
     step = max(FEWEST_PIXELS, -(-n // (2 * threads)))
     lots = [slice(start, min(start + step, n)) for start in range(0, n, step)]
     for start in range(0, len(groups), together):

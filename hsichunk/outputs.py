@@ -144,8 +144,8 @@ def write_map(data: xr.DataArray, path: Path) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < need:
         raise HsiError(
-            f"No space left for {path}: it takes about {need / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; make room, "
-            "and the same command goes on"
+            f"No space left for {path}: it takes about {need / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; make room "
+            "and run the same command again"
         )
     write_geotiff(data, path)
 

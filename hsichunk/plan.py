@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any
 
 from hsichunk.column import FINISH_SLAB, GROUP_BANDS, SMALL_COLUMN
@@ -20,6 +21,7 @@ MB = 1_000_000
 SEARCHING, PROGRAM, MAPPING = 255 * MB, 315 * MB, 360 * MB
 STRIP_ROWS = 250  # a quarter of a tile: whole stored chunks of results
 FEWEST_ROWS = 15
+FEWER_TOGETHER = 16  # band chunks held at a time where memory is short
 FEWEST_SUMS = 25  # rows; fewer at a time would decode a tile more than 40 times
 GDAL_CACHE = 64 << 20
 ZARR_CHUNK = 8 << 20
@@ -68,6 +70,8 @@ class Plan:
     threads: int
     strip_rows: int
     """rows of products computed at a time"""
+    together: int
+    """band chunks held and added to the sums of a large column at a time"""
     pass_rows: int
     """rows of a large column whose sums are held at once; fewer than it has means that its chunks are decoded again"""
     decodes: int
@@ -101,7 +105,7 @@ def make(
     sample: int,
     image: tuple[int, int] | None = None,
 ) -> Plan:
-    """The plan for tiles of some layouts and `p` endmembers: the fewest decodes, then the highest strips.
+    """The plan for tiles of some layouts and `p` endmembers: the fewest decodes, then the most held at a time.
 
     About `sample` pixels are held for N-FINDR; `image` is the size of the whole, when there are several tiles. Raises
     HsiError, with its numbers, when the budget cannot hold the smallest plan.
@@ -111,7 +115,7 @@ def make(
     fitting = [plan for plan in plans if plan.peak <= budget]
     if not fitting:
         raise HsiError(_refusal(min(plans, key=lambda plan: plan.peak)))
-    best = min(fitting, key=lambda plan: (plan.decodes, -plan.strip_rows))
+    best = min(fitting, key=lambda plan: (plan.decodes, -plan.together, -plan.strip_rows))
     unbounded = _candidates(1 << 62, layouts, p, threads, sample, image)
     return replace(best, once=min(plan.peak for plan in unbounded))
 
@@ -119,30 +123,28 @@ def make(
 def _candidates(
     budget: int, layouts: Sequence[Layout], p: int, threads: int, sample: int, image: tuple[int, int]
 ) -> Iterator[Plan]:
-    """For each height of strips the plan with the fewest decodes that fits, or else the smallest."""
+    """For each number of chunks and height of strips the fewest decodes that fit, or else the smallest plan."""
     searching = SEARCHING + _sample(sample, p, threads, layouts)
     mapping = MAPPING + _maps(p, threads, *image)
     large = [layout for layout in layouts if not layout.small]
-    for strip_rows in _halving(STRIP_ROWS, FEWEST_ROWS):
-        works = [_workspace(layout, p, threads) for layout in layouts]
-        strips = [_strips(layout, p, strip_rows) for layout in layouts]
+    for together, strip_rows in product((TOGETHER, FEWER_TOGETHER), _halving(STRIP_ROWS, FEWEST_ROWS)):
         for decodes, pass_rows in _splits(large):
-            sums = [0 if layout.small else _sums(layout, p, pass_rows) for layout in layouts]
-            passing = max(PROGRAM + sum(parts) for parts in zip(works, strips, sums, strict=True))
+            held = [_held(layout, p, threads, strip_rows, pass_rows) for layout in layouts]
             plan = Plan(
                 budget=budget,
                 threads=threads,
                 strip_rows=strip_rows,
+                together=together,
                 pass_rows=pass_rows,
                 decodes=decodes,
                 columns=max(layout.columns for layout in layouts),
                 program=PROGRAM,
-                workspace=max(works),
-                sums=max(sums),
-                strips=max(strips),
+                workspace=max(max(one.summing, one.finishing) for one in held),
+                sums=max(one.sums for one in held),
+                strips=max(one.strips for one in held),
                 sample=searching,
                 maps=mapping,
-                peak=max(passing, searching, mapping),
+                peak=max(PROGRAM + max(one.peak for one in held), searching, mapping),
                 once=0,
             )
             if plan.peak <= budget:
@@ -192,28 +194,55 @@ def sums_rows(p: int, with_sid: bool = True) -> int:
     return 3 * p + 3 if with_sid else p + 1
 
 
-def _sums(layout: Layout, p: int, rows: int) -> int:
-    return min(rows, layout.high) * layout.chunks[1] * (8 * sums_rows(p) + 1)
+@dataclass(frozen=True)
+class _Held:
+    """What the pass over one layout holds."""
+
+    small: bool
+    summing: int
+    """while chunks become sums"""
+    finishing: int
+    """while sums become products"""
+    sums: int
+    waiting: int
+    """rows of products that wait for the next pass over the tile, to fill a stored chunk with them"""
+    strips: int
+
+    @property
+    def peak(self) -> int:
+        if self.small:  # some threads do the one, some the other
+            return max(self.summing, self.finishing) + self.strips
+        return self.sums + max(self.summing + self.waiting, self.finishing + self.strips)
 
 
-def _workspace(layout: Layout, p: int, threads: int) -> int:
-    """What the threads hold while they turn chunks into sums, or sums into products."""
+def _held(layout: Layout, p: int, threads: int, strip_rows: int, pass_rows: int) -> _Held:
     cy, cx, depth = layout.chunks
     narrowed = 0 if layout.item == 2 else cy * cx * depth * 2
     inflating = 2 * layout.chunk + narrowed  # as stored and as decoded
     tables = threads * fcls_table(p)
+    side = zarr_chunk(layout.rows, layout.cols, p)[0]
     if layout.small:
         n = cy * cx
-        return tables + threads * (inflating + n * 8 * sums_rows(p) + _finishing(n, p))
+        work = tables + threads * (inflating + n * (8 * sums_rows(p) + _finishing(p)))
+        strip = min(layout.rows, max(1, strip_rows // layout.high) * layout.high)
+        return _Held(True, work, work, 0, 0, _strips(layout, p, strip, side))
     together = TOGETHER if depth == 1 else max(1, GROUP_BANDS // depth)
-    held = together * (layout.chunk if layout.item == 2 else narrowed)
-    finishing = _finishing(max(FINISH_SLAB, cx), p)
-    return tables + held + max(min(threads, together) * inflating, threads * finishing)
+    group = together * (layout.chunk if layout.item == 2 else narrowed)
+    slab = max(FINISH_SLAB, cx)
+    rows = min(pass_rows, layout.high)
+    return _Held(
+        small=False,
+        summing=group + min(threads, together) * inflating,
+        finishing=tables + threads * slab * (8 * sums_rows(p) + _finishing(p)),
+        sums=rows * cx * (8 * sums_rows(p) + 1),
+        waiting=0 if rows == layout.rows else 4 * layout.cols * min(side, layout.rows) * (3 * p + 1),
+        strips=_strips(layout, p, min(layout.rows, strip_rows), side),
+    )
 
 
-def _finishing(n: int, p: int) -> int:
-    """Linear terms, abundances, products and what becomes of them, of n pixels."""
-    return n * (48 * p + 64)
+def _finishing(p: int) -> int:
+    """Linear terms, abundances, products and what becomes of them, of one pixel."""
+    return 48 * p + 64
 
 
 def fcls_table(p: int) -> int:
@@ -222,13 +251,10 @@ def fcls_table(p: int) -> int:
     return 8 * (supports * (p + 4) * (p + 2) + 4 * p * 264 + 4 * p * p)
 
 
-def _strips(layout: Layout, p: int, strip_rows: int) -> int:
+def _strips(layout: Layout, p: int, strip: int, side: int) -> int:
     """A strip as computed, what waits for a stored chunk to fill, and one product on its way through compression."""
-    side = zarr_chunk(layout.rows, layout.cols, p)[0]
-    unit = layout.high if layout.small else 1
-    strip = min(layout.rows, max(1, strip_rows // unit) * unit)
     held = min(layout.rows, strip + side)
-    return 4 * layout.cols * (held * (3 * p + 1) + 3 * p * held)
+    return 4 * layout.cols * held * (3 * p + 1 + 3 * p)
 
 
 def _sample(pixels: int, p: int, threads: int, layouts: Sequence[Layout]) -> int:
@@ -247,7 +273,7 @@ def _root(number: int) -> int:
 
 
 def _maps(p: int, threads: int, rows: int, cols: int) -> int:
-    """Blocks of scores in dask's hands, and what GDAL holds to make a cloud-optimised GeoTIFF: its cache and many tiles.
+    """Blocks of scores in dask's hands, and what GDAL holds to make a cloud-optimised GeoTIFF: its cache, many tiles.
 
     Measured for p from 4 to 254 with GDAL 3.10: 50 MB to 310; of a small image four times its size.
     """

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import endmembers, ledger, memory, plan, schema, site_sample
+from hsichunk.column import is_small
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.job import Job, Progress, inputs_of, kept_bands, make_plan, silent
 from hsichunk.ledger import Ledger
@@ -54,7 +55,7 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
         book.tidy()
         return {**ledger.read_json(book.out / ledger.RUN_JSON), "finished": True}
     job = Job(options, site, bands, make_plan(site, bands, options), book, progress)
-    _warn_of_decodes(job.plan)
+    _warn_of_decodes(job)
     with _importing():
         if state == "resumed":
             with book.locked():
@@ -68,7 +69,17 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
             return _work(job, found, solver, began)
 
 
-def _warn_of_decodes(made: plan.Plan) -> None:
+def _warn_of_decodes(job: Job) -> None:
+    """Says where the promise of one decode is not kept, and why."""
+    made = job.plan
+    for place in job.site.places:
+        if len(place.owned) > 1 and not is_small(place.counts(job.bands)):
+            warnings.warn(
+                f"{place.file.path}: tiles before it by name cover parts of it; its chunks are decoded up to "
+                f"{len(place.owned)} times",
+                HsiWarning,
+                stacklevel=3,
+            )
     if made.decodes > 1:
         warnings.warn(
             f"{made.budget / plan.MB:.0f} MB hold the sums of {made.pass_rows} rows at a time: stored chunks are "
@@ -87,12 +98,13 @@ def _importing() -> Iterator[None]:
             for name in _LATE:
                 importlib.import_module(name)
 
-    thread = threading.Thread(target=work, name="hsichunk-imports")
+    thread = threading.Thread(target=work, name="hsichunk-imports", daemon=True)
     thread.start()
     try:
         yield
-    finally:
+    except Exception:
         thread.join()  # an interpreter that ends in the middle of an import says so at length
+        raise
 
 
 def _find_endmembers(job: Job) -> Found:

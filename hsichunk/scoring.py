@@ -82,9 +82,9 @@ def tally_of(tally: Tally, products: Products, valid: NDArray[np.bool_], pixels:
     tally.valid = int(valid.sum())
     tally.masked = pixels - tally.valid
     if schema.ABUNDANCE in products:
-        chosen = products[schema.ABUNDANCE][:, valid]
-        tally.abundance = [int(v) for v in np.rint(chosen * ABUNDANCE_UNIT).astype(np.int64).sum(1)]
-        tally.worst_kkt = float(products[schema.KKT][valid].max(initial=0.0))
+        abundance, whole = products[schema.ABUNDANCE], np.zeros(len(products[schema.ABUNDANCE]), np.int64)
+        tally.worst_kkt = float(score.add_up(abundance, products[schema.KKT], valid, ABUNDANCE_UNIT, whole))
+        tally.abundance = whole.tolist()
 
 
 def _table(p: int) -> fcls.Table:

@@ -95,7 +95,8 @@ def _do(job: Job, solver: Solver, stint: Stint, tally: Tally) -> None:
 
     writer = StripWriter(job.ledger.store, stint.place, stint.window, stint.start, note)
     for part in stint.parts(stint.start, job.plan.pass_rows):
-        for strip in stream_window(stint.counts, solver, part, job.options.threads, job.plan.strip_rows):
+        plan, threads = job.plan, job.options.threads
+        for strip in stream_window(stint.counts, solver, part, threads, plan.strip_rows, plan.together):
             writer.add(*strip)
             tally.add(strip[2])
 

@@ -285,6 +285,15 @@ def test_other_options_are_refused_while_unfinished(half: Path, small: tuple[Pat
 
 
 @pytest.mark.parametrize("whole", ["spatial"], indirect=True)
+def test_another_version_does_not_go_on(
+    half: Path, small: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hsichunk.__version__", "99.0")
+    with pytest.raises(HsiError, match=r'hsichunk was ".*", is "99\.0"'):
+        run(asked(small[0], half))
+
+
+@pytest.mark.parametrize("whole", ["spatial"], indirect=True)
 def test_a_tile_that_changed_is_refused(half: Path, small: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = write(tmp_path / "other" / "tile.h5", chunks=CHUNKS["spatial"], seed=9)

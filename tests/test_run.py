@@ -357,6 +357,17 @@ def test_gaps_are_no_data(scene: tuple[Path, dict[str, Any]], tmp_path: Path) ->
     np.testing.assert_array_equal(np.isfinite(stored.rmse.values)[:50, :40], valid[:50, :40])
 
 
+@pytest.mark.usefixtures("only_large_columns")
+def test_overlaps_that_cost_decodes_are_said(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"shape": (30, 30), "chunks": (30, 30, 1), "no_data": "none"}
+    write(tmp_path / "a.h5", **small, origin=(368000.0, 4307000.0))
+    write(tmp_path / "b.h5", **small, origin=(368020.0, 4306990.0))
+    with pytest.warns(HsiWarning, match=r"b\.h5: .* its chunks are decoded up to 2 times"):
+        report = go([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "out")
+    assert report["pass"]["chunks_decoded"] == 3 * report["bands"]["kept"]
+    assert report["pixels"]["valid"] == 2 * 900 - 200
+
+
 def test_where_tiles_overlap_the_first_by_name_is_taken(tmp_path: Path) -> None:
     small: dict[str, Any] = {"shape": (30, 30), "chunks": (8, 8, 9), "no_data": "none"}
     write(tmp_path / "b.h5", **small, seed=1, origin=(368000.0, 4307000.0))

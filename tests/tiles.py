@@ -62,6 +62,22 @@ def write(
     return path
 
 
+def group(file: h5py.File) -> h5py.Group:
+    return file["SERC/Reflectance"]
+
+
+def system(file: h5py.File) -> h5py.Group:
+    return file["SERC/Reflectance/Metadata/Coordinate_System"]
+
+
+def spectral(file: h5py.File) -> h5py.Group:
+    return file["SERC/Reflectance/Metadata/Spectral_Data"]
+
+
+def data_attrs(file: h5py.File) -> Any:
+    return file["SERC/Reflectance/Reflectance_Data"].attrs
+
+
 def replace(owner: Any, name: str, value: Any) -> None:
     """Another value for a member of a group."""
     del owner[name]

@@ -115,3 +115,23 @@ def divergences(sums: Any, q_ln_q: Any, valid: Any, sid: Any) -> None:
         for j in range(n):
             value = (sums[3 * p + 2, j] - sums[p + 2 + i, j]) / sums[p + 1, j] - sums[2 * p + 2 + i, j] + q_ln_q[i]
             sid[i, j] = max(value, 0.0) if valid[j] else np.nan
+
+
+@njit(nogil=True, cache=True)
+def add_up(abundance: Any, kkt: Any, valid: Any, unit: float, sums: Any) -> float:
+    """Adds the abundances (p, n) float32 of valid pixels to `sums` (p,) int64, in whole units: exact in any order.
+
+    Returns the largest violation among them.
+    """
+    p, n = abundance.shape
+    for i in range(p):
+        total = np.int64(0)
+        for j in range(n):
+            if valid[j]:
+                total += np.int64(np.rint(np.float64(abundance[i, j]) * unit))
+        sums[i] += total
+    worst = 0.0
+    for j in range(n):
+        if valid[j]:
+            worst = max(worst, kkt[j])
+    return worst

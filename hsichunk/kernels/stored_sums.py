@@ -22,8 +22,9 @@ import numpy as np
 from hsichunk.kernels.sums import HIGHEST, LN_UNIT, LOWEST, exact
 
 GROUP = 8  # bands multiplied together: as many operands as stay in registers
-SLAB = 256  # pixels: two operands of eight bands are 32 kB
-TOGETHER = 16  # band chunks held and added in one visit of the sums
+SLAB = 256  # pixels of spectra: two operands of eight bands are 32 kB
+BAND_SLAB = 1024  # pixels of bands: longer runs of sums that lie megabytes apart
+TOGETHER = 40  # band chunks held and added in one visit of the sums, where memory allows
 NEVER = 1 << 40  # a count that is none, for `no_data`
 
 
@@ -75,13 +76,29 @@ def _add_rows(weights: Any, r: int, last: int, b: int, x: Any, total: Any, to: i
 
 
 @exact
+def _add_squares(x: Any, out: Any) -> None:
+    """out (n,) += sum of squares over eight bands of x (8, >= n)."""
+    n = out.shape[0]
+    x0, x1, x2, x3 = x[0, :n], x[1, :n], x[2, :n], x[3, :n]
+    x4, x5, x6, x7 = x[4, :n], x[5, :n], x[6, :n], x[7, :n]
+    for i in range(n):
+        low = (x0[i] * x0[i] + x1[i] * x1[i]) + (x2[i] * x2[i] + x3[i] * x3[i])
+        high = (x4[i] * x4[i] + x5[i] * x5[i]) + (x6[i] * x6[i] + x7[i] * x7[i])
+        out[i] += low + high
+
+
+@exact
 def _add_dot(x: Any, y: Any, out: Any) -> None:
     """out (n,) += sum over eight bands of x y (8, >= n)."""
     n = out.shape[0]
-    for k in range(GROUP):
-        one, other = x[k, :n], y[k, :n]
-        for i in range(n):
-            out[i] += one[i] * other[i]
+    x0, x1, x2, x3 = x[0, :n], x[1, :n], x[2, :n], x[3, :n]
+    x4, x5, x6, x7 = x[4, :n], x[5, :n], x[6, :n], x[7, :n]
+    y0, y1, y2, y3 = y[0, :n], y[1, :n], y[2, :n], y[3, :n]
+    y4, y5, y6, y7 = y[4, :n], y[5, :n], y[6, :n], y[7, :n]
+    for i in range(n):
+        low = (x0[i] * y0[i] + x1[i] * y1[i]) + (x2[i] * y2[i] + x3[i] * y3[i])
+        high = (x4[i] * y4[i] + x5[i] * y5[i]) + (x6[i] * y6[i] + x7[i] * y7[i])
+        out[i] += low + high
 
 
 @exact
@@ -93,14 +110,14 @@ def _add_group(
     Floors x where it must.
     """
     raw, p = left.shape[0], right.shape[0]
-    _add_dot(x, x, total[0, begin:end])
+    _add_squares(x, total[0, begin:end])
     if p == 0 or low >= floor:
         _add_rows(left, 0, raw, b, x, total, 1, begin, end)
     else:  # FCLS and SAM take counts as they are, SID takes them floored
         _add_rows(left, 0, p, b, x, total, 1, begin, end)
         for k in range(few):  # the weights beyond are the next bands': zeros must stay
-            values = x[k]
-            for i in range(SLAB):
+            values = x[k, : end - begin]
+            for i in range(end - begin):
                 values[i] = max(values[i], floor)
         _add_rows(left, p, raw, b, x, total, 1 + p, begin, end)
     if p > 0:
@@ -114,9 +131,9 @@ def add_bands(
     left: Any, right: Any, total: Any, valid: Any,
 ) -> None:  # fmt: skip
     """Adds the first `count` of `bands` (any, N) int16, kept bands to.., to the sums of pixels start..stop."""
-    x, ln = np.zeros((GROUP, SLAB)), np.zeros((GROUP, SLAB))
-    for begin in range(start, stop, SLAB):
-        end = min(begin + SLAB, stop)
+    x, ln = np.zeros((GROUP, BAND_SLAB)), np.zeros((GROUP, BAND_SLAB))
+    for begin in range(start, stop, BAND_SLAB):
+        end = min(begin + BAND_SLAB, stop)
         n = end - begin
         for b in range(0, count, GROUP):  # the sums of the slab stay in the cache meanwhile
             low = np.int16(HIGHEST)
