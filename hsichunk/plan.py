@@ -21,7 +21,7 @@ MB = 1_000_000
 SEARCHING, PROGRAM, MAPPING = 255 * MB, 315 * MB, 360 * MB
 STRIP_ROWS = 250  # a quarter of a tile: whole stored chunks of results
 FEWEST_ROWS = 15
-FEWER_TOGETHER = 16  # band chunks held at a time where memory is short
+HELD_TOGETHER = (TOGETHER, 16, 8)  # band chunks held at a time, the fewer the slower
 FEWEST_SUMS = 25  # rows; fewer at a time would decode a tile more than 40 times
 GDAL_CACHE = 64 << 20
 ZARR_CHUNK = 8 << 20
@@ -127,9 +127,9 @@ def _candidates(
     searching = SEARCHING + _sample(sample, p, threads, layouts)
     mapping = MAPPING + _maps(p, threads, *image)
     large = [layout for layout in layouts if not layout.small]
-    for together, strip_rows in product((TOGETHER, FEWER_TOGETHER), _halving(STRIP_ROWS, FEWEST_ROWS)):
+    for together, strip_rows in product(HELD_TOGETHER, _halving(STRIP_ROWS, FEWEST_ROWS)):
         for decodes, pass_rows in _splits(large):
-            held = [_held(layout, p, threads, strip_rows, pass_rows) for layout in layouts]
+            held = [_held(layout, p, threads, strip_rows, together, pass_rows) for layout in layouts]
             plan = Plan(
                 budget=budget,
                 threads=threads,
@@ -215,7 +215,7 @@ class _Held:
         return self.sums + max(self.summing + self.waiting, self.finishing + self.strips)
 
 
-def _held(layout: Layout, p: int, threads: int, strip_rows: int, pass_rows: int) -> _Held:
+def _held(layout: Layout, p: int, threads: int, strip_rows: int, together: int, pass_rows: int) -> _Held:
     cy, cx, depth = layout.chunks
     narrowed = 0 if layout.item == 2 else cy * cx * depth * 2
     inflating = 2 * layout.chunk + narrowed  # as stored and as decoded
@@ -226,10 +226,13 @@ def _held(layout: Layout, p: int, threads: int, strip_rows: int, pass_rows: int)
         work = tables + threads * (inflating + n * (8 * sums_rows(p) + _finishing(p)))
         strip = min(layout.rows, max(1, strip_rows // layout.high) * layout.high)
         return _Held(True, work, work, 0, 0, _strips(layout, p, strip, side))
-    together = TOGETHER if depth == 1 else max(1, GROUP_BANDS // depth)
-    group = together * (layout.chunk if layout.item == 2 else narrowed)
-    slab = max(FINISH_SLAB, cx)
     rows = min(pass_rows, layout.high)
+    if depth == 1:
+        group = 2 * together * rows * cx  # of bands the rows in hand are kept, of thicker chunks the whole
+    else:
+        together = max(1, GROUP_BANDS // depth)
+        group = together * (layout.chunk if layout.item == 2 else narrowed)
+    slab = max(FINISH_SLAB, cx)
     return _Held(
         small=False,
         summing=group + min(threads, together) * inflating,

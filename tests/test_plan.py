@@ -116,10 +116,11 @@ def test_sums_that_do_not_fit_mean_more_decodes_and_say_so() -> None:
     assert plan.make(tight.once - 1, [BANDS], p, 2, sample=20_000).decodes > 1
 
 
-def test_the_fewest_decodes_come_before_high_strips() -> None:
+def test_the_fewest_decodes_come_before_all_that_is_held_at_a_time() -> None:
     once = plan.make(10**10, [BANDS], 4, 2, sample=20_000)
     tight = plan.make(once.once, [BANDS], 4, 2, sample=20_000)
     assert (tight.decodes, once.decodes) == (1, 1)
+    assert tight.together < once.together
     assert tight.strip_rows < once.strip_rows
 
 
