@@ -58,7 +58,7 @@ def clean(
     if cube.chunks:  # a chunked tile has chunked widths, of other bands
         chunked = {name: c for name, c in cube.coords.items() if c.chunks and schema.WAVELENGTH in c.dims}
         cube = cube.assign_coords({n: c.chunk({schema.WAVELENGTH: cube.chunks[2]}) for n, c in chunked.items()})
-    cube.attrs = {**schema.PRODUCT_ATTRS[schema.REFLECTANCE], "counts_per_unit": scale}
+    cube.attrs = {**schema.PRODUCT_ATTRS[schema.REFLECTANCE], schema.COUNTS_PER_UNIT: scale}
     cube.encoding = {"grid_mapping": schema.GRID_MAPPING} if schema.GRID_MAPPING in cube.coords else {}
     return cube
 

@@ -63,7 +63,7 @@ def as_cube(
         coords[schema.FWHM] = (schema.WAVELENGTH, width, schema.FWHM_ATTRS)
     attrs = dict(schema.PRODUCT_ATTRS[schema.REFLECTANCE])
     if array.dtype.kind in "iu":
-        attrs["counts_per_unit"] = float(scale)
+        attrs[schema.COUNTS_PER_UNIT] = float(scale)
     values = _values(array, float(scale), no_data)
     cube = xr.DataArray(values, coords, (schema.Y, schema.X, schema.WAVELENGTH), schema.REFLECTANCE, attrs)
     if place is not None:

@@ -131,7 +131,7 @@ def _spectra(
     data = cube.transpose(schema.Y, schema.X, schema.WAVELENGTH).data
     values = _from_dask(data, rows, cols) if hasattr(data, "dask") else np.asarray(data)[rows, cols]
     valid = np.isfinite(values).all(1)
-    scale = cube.attrs.get("counts_per_unit")
+    scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
     if scale is not None:
         counts_of, counted = np.empty(values.shape, np.int16), np.ones(len(values), np.bool_)
         sums.recover(sums.as_floats(values), float(scale), counts_of, valid.copy(), counted)

@@ -11,7 +11,7 @@ from hsichunk import schema
 from hsichunk.errors import HsiError
 
 # What says how counts become reflectance is no longer true of scaled values.
-_OF_COUNTS = (schema.SCALE, schema.NO_DATA, "counts_per_unit", "standard_name")
+_OF_COUNTS = (schema.SCALE, schema.NO_DATA, schema.COUNTS_PER_UNIT, "standard_name")
 
 
 def minmax(spectra: xr.DataArray) -> xr.DataArray:

@@ -25,6 +25,7 @@ SID_CLASS: Final = "sid_class"
 # attributes of a stored reflectance variable
 SCALE: Final = "scale_factor_stored"  # counts per unit reflectance; not CF's scale_factor, which xarray would apply
 NO_DATA: Final = "data_ignore_value"
+COUNTS_PER_UNIT: Final = "counts_per_unit"  # of a cube: its values are whole counts over this
 WINDOWS: Final = "bad_band_windows"  # flat [low, high, low, high, ...] in nm
 
 # products of the one pass, in the order they are stored

@@ -204,7 +204,7 @@ def _solvers(
     cube: xr.DataArray, spectra: NDArray[np.float64], names: tuple[str, ...], wanted: tuple[str, ...], guard: float
 ) -> tuple[Solver | None, Solver]:
     """The solver for values that are counts over a scale, where the cube says so, and the one for any floats."""
-    scale = cube.attrs.get("counts_per_unit")
+    scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
     loose = prepare(spectra, names, wanted, float(scale or schema.NEON_SCALE), exact=False, guard=guard)
     if scale is None or loose.bands > MOST_BANDS:
         return None, loose

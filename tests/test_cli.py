@@ -413,7 +413,7 @@ def test_a_corrupt_chunk_is_named_and_nothing_looks_whole(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".hsichunk"]  # the sample did not touch it
 
 
-@pytest.mark.parametrize("what", ["text", "cut in half", "a byte short", "all no-data"])
+@pytest.mark.parametrize("what", ["cut in half", "all no-data"])
 def test_bad_input_ends_in_one_line_in_a_process_too(what: str, tmp_path: Path) -> None:
     make, message, _ = BAD_INPUT[what]
     make(tmp_path / "tile.h5")
@@ -606,7 +606,6 @@ def test_demo_runs_and_draws(tmp_path: Path) -> None:
         assert min(picture.shape[:2]) > 300
         assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 20
     assert len(np.unique(products(tmp_path / "demo" / "results").sam_class)) > 3
-    assert call("demo", "--out", tmp_path / "demo", "--size", 64).exit_code == 0  # again, over the first
 
 
 def test_demo_refuses_sizes_out_of_range() -> None:

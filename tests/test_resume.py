@@ -255,14 +255,22 @@ def test_a_strip_is_noted_once_it_is_on_the_disk(
     assert written
 
 
-@pytest.fixture
-def half(small: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
-    """A folder with some strips done."""
+@pytest.fixture(scope="module")
+def begun(whole: tuple[str, Path, dict[str, Any]]) -> Path:
+    """A folder with some strips done, to copy."""
+    out = whole[1].parent / "begun"
     with pytest.MonkeyPatch.context() as monkeypatch:
+        shrink(monkeypatch, whole[0])
         stop_at(monkeypatch, Ledger, "add", 3, after=True)
         with pytest.raises(Stop):
-            run(asked(small[0], tmp_path / "out"))
-    return tmp_path / "out"
+            run(asked(whole[1], out))
+    return out
+
+
+@pytest.fixture
+def half(begun: Path, small: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """A folder with some strips done."""
+    return Path(shutil.copytree(begun, tmp_path / "out"))
 
 
 def test_threads_and_memory_may_change(half: Path, small: tuple[Path, dict[str, Any]]) -> None:

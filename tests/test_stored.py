@@ -70,7 +70,7 @@ def some_unfiltered(file: h5py.File) -> None:
 
 def external(file: h5py.File) -> None:
     raw = Path(file.filename).with_suffix(".raw")
-    file.create_dataset("a", data=counts(SHAPE), external=[(raw.name, 0, h5py.h5f.UNLIMITED)])
+    file.create_dataset("a", data=counts(SHAPE), external=[(str(raw), 0, h5py.h5f.UNLIMITED)])
 
 
 def virtual(file: h5py.File) -> None:
