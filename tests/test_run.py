@@ -453,16 +453,16 @@ print(subprocess.run([sys.executable, "-c", {code!r}], capture_output=True, text
     assert memory.peak() > 50e6
 
 
-def test_peak_memory_stays_within_the_budget(tmp_path: Path, done: tuple[Path, dict[str, Any]]) -> None:
-    del done  # it has compiled the kernels, which takes memory of its own
+def test_peak_memory_stays_within_the_budget(tmp_path: Path) -> None:
     tile = write(tmp_path / "tile.h5", shape=(400, 400), wavelength=np.linspace(400, 2500, 120), chunks=(400, 400, 1))
-    said = subprocess.run(
-        [sys.executable, "-m", "hsichunk.cli", "run", str(tile), "--out", str(tmp_path / "out"), "--memory", "450MB"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert said.stderr == ""
+    for out in ("compiled", "out"):  # the first run of all compiles kernels, which takes memory of its own
+        said = subprocess.run(
+            [sys.executable, "-m", "hsichunk.cli", "run", str(tile), "--out", str(tmp_path / out), "--memory", "450MB"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert said.stderr == ""
     report = json.loads((tmp_path / "out" / "run.json").read_text())
     assert report["plan"]["sums"] > 0
     assert report["peak_memory"] <= report["plan"]["peak"] <= 450e6
