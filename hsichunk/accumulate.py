@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.kernels import stored_sums, sums
-from hsichunk.solver import Solver
+from hsichunk.solver import Floats, Solver
 
 Runs = Iterable[tuple[int, int, int]]
 """(first band in the chunk, bands, first kept band) of each run of kept bands"""
@@ -24,12 +24,9 @@ def add_spectra(
     valid: NDArray[np.bool_],
 ) -> None:
     """Adds runs of bands of `pixels` (N, bands) to sums `total` (sums, N) of pixels `at`; pixel-major, as stored."""
-    logs, (left, right) = _logs(solver), solver.padded
-    never = stored_sums.NEVER if no_data is None else no_data
-    pixels = _readonly(pixels)
+    pixels, weights = _readonly(pixels), _weights(solver, no_data)
     for first, count, to in runs:
-        given = (at.start, at.stop, first, count, to, never, solver.floor, logs, left, right, total, valid)
-        stored_sums.add_spectra(pixels, *given)
+        stored_sums.add_spectra(pixels, at.start, at.stop, first, count, to, *weights, total, valid)
 
 
 def add_bands(
@@ -42,22 +39,14 @@ def add_bands(
     valid: NDArray[np.bool_],
 ) -> None:
     """Adds kept bands `kept`, held one a row (bands, N), to the sums of pixels `at`; band-major, as stored."""
-    logs, (left, right) = _logs(solver), solver.padded
-    never = stored_sums.NEVER if no_data is None else no_data
-    given = (
-        kept.stop - kept.start,
-        kept.start,
-        at.start,
-        at.stop,
-        never,
-        solver.floor,
-        logs,
-        left,
-        right,
-        total,
-        valid,
-    )
-    stored_sums.add_bands(_readonly(bands), *given)
+    count = kept.stop - kept.start
+    weights = _weights(solver, no_data)
+    stored_sums.add_bands(_readonly(bands), count, kept.start, at.start, at.stop, *weights, total, valid)
+
+
+def _weights(solver: Solver, no_data: int | None) -> tuple[int, float, NDArray[np.int32], Floats, Floats]:
+    """What both kernels take of a solver: the count that is no data, the floor, the logarithms and the weights."""
+    return (stored_sums.NEVER if no_data is None else no_data, solver.floor, _logs(solver), *solver.padded)
 
 
 def _readonly(counts: NDArray[np.int16]) -> NDArray[np.int16]:

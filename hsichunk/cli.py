@@ -158,7 +158,7 @@ def _processors() -> int:
 
 
 def _one_blas_thread() -> None:
-    """Our matrix products are slab-sized and run on our own threads: BLAS pools would only take memory."""
+    """Only the search for endmembers uses BLAS, on one thread: its pools would only take memory."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 

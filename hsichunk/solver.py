@@ -96,11 +96,6 @@ class Solver:
         """Rows of sums a pixel needs."""
         return 3 * self.p + 3 if self.with_sid else self.p + 1
 
-    @property
-    def layers(self) -> int:
-        """float32 maps that all products make up."""
-        return sum(self.p if name in schema.PER_ENDMEMBER else 1 for name in self.products)
-
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         weights = self.left.tobytes(), self.right.tobytes()
         return (self.names, self.products, self.scale, self.exact, self.guard, *weights)

@@ -1,11 +1,8 @@
-"""Counts to the operands of the per-pixel sums: x and ln x as float64, with the two sums that are no matrix product.
+"""What sums are made of: the table of logarithms, counts from other types and from reflectance, and sums of floats.
 
-Every value made of counts is a multiple of a fixed power of two (see `hsichunk.solver`), so all sums over bands, here
-and in the matrix products that follow, are exact in float64: the same in any order. That is what allows `reassoc`.
-Floats that are no counts are added in the order of bands (`ordered`).
-
-Shapes: n pixels of a slab that fits the second-level cache, L bands. Counts of spatial chunks are worked on pixel-major
-(pixel, band), as they are stored; `hsichunk.kernels.bands` is for band chunks.
+Every value made of counts is a multiple of a fixed power of two (see `hsichunk.solver`), so all sums over bands are
+exact in float64: the same in any order. That is what allows `reassoc` in `exact`. Floats that are no counts are added in the
+order of bands (`ordered`). Stored counts become sums in `hsichunk.kernels.stored_sums`.
 """
 
 from __future__ import annotations
