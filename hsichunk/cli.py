@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -283,7 +284,21 @@ def _stop(*_: Any) -> None:
 def main() -> None:
     """Entry point of the command `hsichunk`."""
     signal.signal(signal.SIGINT, _stop)
-    app(prog_name="hsichunk")
+    try:
+        app(prog_name="hsichunk")
+    except SystemExit as end:
+        _leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+
+
+def _leave(status: int) -> None:
+    """Ends without taking the interpreter apart, which takes a quarter of a second and saves nothing."""
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # nobody reads
+        status = status or 1
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk import schema
 from hsichunk.accumulate import add_bands, add_spectra
 from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError
@@ -24,7 +25,7 @@ from hsichunk.kernels import sums
 from hsichunk.kernels.stored_sums import TOGETHER
 from hsichunk.memory import release
 from hsichunk.scoring import Products, Tally, empty_products, score_sums, tally_of
-from hsichunk.solver import Solver
+from hsichunk.solver import Solver, prepare
 from hsichunk.stored import StoredArray
 from hsichunk.threads import in_parallel, scratch
 
@@ -76,6 +77,15 @@ def stream_window(
 def is_small(counts: Counts) -> bool:
     """Whether a column is little enough for one thread to work it alone, whole spectra at a time."""
     return len(_band_chunks(counts)) * counts.stored.chunk_bytes <= SMALL_COLUMN
+
+
+def load_kernels() -> None:
+    """Has the compiled kernels of the pass in memory before they are needed: a quarter of a second of Python."""
+    solver = prepare(np.eye(2) + 0.5, ["a", "b"], schema.PRODUCTS, 10_000.0, exact=True)
+    total, valid, counts = np.zeros((solver.sums, 2)), np.ones(2, np.bool_), np.full((2, 2), 5000, np.int16)
+    add_bands(solver, counts, slice(0, 2), -9999, slice(0, 2), total, valid)
+    add_spectra(solver, counts, ((0, 2, 0),), -9999, slice(0, 2), total, valid)
+    score_sums(solver, total, valid)
 
 
 def _columns(stored: StoredArray, window: Window) -> list[tuple[int, int]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -83,18 +84,42 @@ def _gdal() -> Iterator[None]:
     """GDAL with a small cache, whose errors are those of writing."""
     import rasterio
     from rasterio._err import CPLE_BaseError
-    from rasterio.env import get_gdal_config, set_gdal_config
 
-    with rasterio.Env(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # as asked for
-        before = get_gdal_config("GDAL_CACHEMAX")
-        set_gdal_config("GDAL_CACHEMAX", _CACHE_BYTES)
+    with rasterio.Env(), _SMALL_CACHE:
         try:
             yield
         except CPLE_BaseError as error:
             raise OSError(errno.EIO, str(error)) from error
-        finally:
-            set_gdal_config("GDAL_CACHEMAX", before)  # one for the process, which Env leaves as it is
+
+
+class _SmallCache:
+    """GDAL's cache is one for the process: small from the first file that is being written to the last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._undo = ExitStack()
+
+    def __enter__(self) -> None:
+        import rasterio
+        from rasterio.env import get_gdal_config, set_gdal_config
+
+        with self._lock:
+            if not self._users:
+                self._undo.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # as asked for
+                self._undo.callback(set_gdal_config, "GDAL_CACHEMAX", get_gdal_config("GDAL_CACHEMAX"))
+                set_gdal_config("GDAL_CACHEMAX", _CACHE_BYTES)
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._undo.close()
+
+
+_SMALL_CACHE: Final = _SmallCache()
 
 
 def _write_source(data: xr.DataArray, source: Path) -> None:
@@ -134,25 +159,30 @@ class _Windows:
 
 def _store(data: xr.DataArray, windows: _Windows) -> None:
     """Put each block of data in its place; each task runs once if dask works in this process."""
-    import dask.array as da
-    import dask.base
-    import dask.local
-    import dask.threaded
-
-    if data.chunks is None and not data.variable._in_memory:
-        data = data.chunk({Y: data.encoding.get("preferred_chunks", {}).get(Y, _STRIP_ROWS)})
     if data.chunks is not None:
+        import dask.array as da
+        import dask.base
+        import dask.local
+        import dask.threaded
+
         run = dask.base.get_scheduler(collections=[data.data])  # type: ignore[no-untyped-call]
         if run in (dask.threaded.get, dask.local.get_sync):
             da.store(data.data, cast(Any, windows), lock=True)
             return
-    # processes and clusters hand back one row of blocks at a time
-    rows = data.chunksizes.get(Y) or [_STRIP_ROWS] * -(-data.sizes[Y] // _STRIP_ROWS)
-    start = 0
-    for stop in np.minimum(np.cumsum(rows), data.sizes[Y]).tolist():
-        strip = data.isel({Y: slice(start, stop)}).values
-        windows[slice(0, data.shape[0]), slice(start, stop), slice(0, data.shape[2])] = strip
-        start = stop
+    # processes and clusters hand back one row of blocks at a time; what is read when indexed, a block
+    stored = data.encoding.get("preferred_chunks", {})
+    rows = data.chunksizes.get(Y) or _even(data.sizes[Y], stored.get(Y, _STRIP_ROWS))
+    cols = (data.sizes[X],) if X in data.chunksizes else _even(data.sizes[X], stored.get(X, data.sizes[X]))
+    bottom = np.cumsum(rows).tolist()
+    right = np.cumsum(cols).tolist()
+    for top, end in zip([0, *bottom], bottom, strict=False):
+        for left, stop in zip([0, *right], right, strict=False):
+            block = data.isel({Y: slice(top, end), X: slice(left, stop)}).values
+            windows[slice(0, data.shape[0]), slice(top, end), slice(left, stop)] = block
+
+
+def _even(size: int, side: int) -> list[int]:
+    return [min(side, size - start) for start in range(0, size, side)]
 
 
 def _copy_to_cog(data: xr.DataArray, source: Path, cog: Path) -> None:

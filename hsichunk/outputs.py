@@ -16,33 +16,35 @@ from numpy.typing import NDArray
 import hsichunk
 from hsichunk import schema, zarr_store
 from hsichunk.backend import with_grid
-from hsichunk.classification import classify, score_range
+from hsichunk.classification import classify, label_nearest, score_range
 from hsichunk.counts import Window
 from hsichunk.errors import HsiError
+from hsichunk.job import Job
 from hsichunk.options import Options
 from hsichunk.scoring import Products, Tally
-from hsichunk.site import Place, Site
+from hsichunk.site import Place
 from hsichunk.solver import Solver
 from hsichunk.staging import sync_one
+from hsichunk.threads import in_parallel
 
 Note = Callable[[int, Tally], None]
 """Called with the row of the tile up to which everything is on the disk, and what came of the rows since the last."""
 
+CLASS_OF = {schema.SAM: schema.SAM_CLASS, schema.SID: schema.SID_CLASS}
 DIGEST = "hsichunk_run"  # attribute of a store: which run it belongs to
 TIFF_TILE = 512  # pixels: a GeoTIFF holds whole tiles
 TIFF_SHARE = 2.4  # of a map's bytes on the disk while its GeoTIFF is made: as it is, compressed, overviews
 
 
-def template(site: Site, solver: Solver, digest: str) -> xr.Dataset:
-    """The products of a whole site, labelled, without their values."""
-    import dask.array as da
-
+def template(job: Job, solver: Solver) -> xr.Dataset:
+    """The products of a whole site, labelled, without their values; class maps, too, where the pass makes them."""
+    site = job.site
     variables: dict[str, Any] = {}
     for name in solver.products:
         stacked = name in schema.PER_ENDMEMBER
         dims = (schema.ENDMEMBER, schema.Y, schema.X) if stacked else (schema.Y, schema.X)
         shape = (*((solver.p,) if stacked else ()), site.rows, site.cols)
-        variables[name] = (dims, da.empty(shape, chunks=-1, dtype=np.float32), schema.PRODUCT_ATTRS[name])
+        variables[name] = (dims, np.broadcast_to(np.float32(np.nan), shape), schema.PRODUCT_ATTRS[name])
     coords = {
         schema.ENDMEMBER: (schema.ENDMEMBER, list(solver.names), {"long_name": "endmember"}),
         schema.Y: (schema.Y, site.grid.y(site.rows), schema.Y_ATTRS),
@@ -52,9 +54,21 @@ def template(site: Site, solver: Solver, digest: str) -> xr.Dataset:
         "title": f"hsichunk products, {site.places[0].file.site}",
         "source": f"hsichunk {hsichunk.__version__}",
         "Conventions": "CF-1.11",
-        DIGEST: digest,
+        DIGEST: job.ledger.digest,
     }
-    return with_grid(xr.Dataset(variables, coords, attrs), site.grid)
+    whole = with_grid(xr.Dataset(variables, coords, attrs), site.grid)
+    if not job.options.relative:
+        for name, threshold in thresholds(job.options).items():
+            label = classify(whole[name][:, :1, :1], threshold)
+            values = np.broadcast_to(np.uint8(schema.CLASS_NO_DATA), (site.rows, site.cols))
+            whole[label.name] = (label.dims, values, label.attrs)
+    return whole
+
+
+def thresholds(options: Options) -> dict[str, float | list[float]]:
+    """The thresholds of each score that gets a class map: one number, or one a class."""
+    given = {schema.SAM: options.sam_threshold, schema.SID: options.sid_threshold}
+    return {name: each[0] if len(each) == 1 else list(each) for name, each in given.items()}
 
 
 def fits(store: Path, whole: xr.Dataset, chunks: tuple[int, int]) -> bool:
@@ -78,10 +92,14 @@ def fits(store: Path, whole: xr.Dataset, chunks: tuple[int, int]) -> bool:
 class StripWriter:
     """Collects the strips of one window of a tile until they fill rows of stored chunks, then writes those."""
 
-    def __init__(self, store: Path, place: Place, window: Window, start: int, note: Note) -> None:
+    def __init__(self, job: Job, place: Place, window: Window, start: int, note: Note) -> None:
         import zarr
 
-        self._group = zarr.open_group(store, mode="r+")
+        self._group = zarr.open_group(job.ledger.store, mode="r+")
+        self._limits: dict[str, NDArray[np.float32]] = {}
+        if not job.options.relative:
+            for name, threshold in thresholds(job.options).items():
+                self._limits[name] = np.broadcast_to(np.array(threshold, np.float32), job.options.k)
         self._place, self._window, self._note = place, window, note
         array: Any = self._group[schema.RMSE]
         self._side = array.chunks[0]
@@ -107,7 +125,10 @@ class StripWriter:
                 values[name][..., max(top - part.top, 0) : edge - part.top, :] for part, values, _ in self._waiting
             ]
             block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-2)
-            zarr_store.write_block(self._group, {name: block}, rows, cols, durable=True, whole=False)
+            blocks: dict[str, NDArray[Any]] = {name: block}
+            if name in self._limits:
+                blocks[CLASS_OF[name]] = label_nearest(np.moveaxis(block, 0, -1), self._limits[name], closed=True)
+            zarr_store.write_block(self._group, blocks, rows, cols, durable=True, whole=False)
         self._written = edge
         stored = Tally()
         bottom = None
@@ -119,35 +140,52 @@ class StripWriter:
             self._note(bottom, stored)
 
 
-def add_classes(store: Path, options: Options) -> None:
-    """Adds a class map for SAM and for SID to a store, from the scores in it; replaces those of a killed attempt."""
-    for path in [*store.rglob("*.partial")]:  # zarr's own, of writes that were killed
+def tidy(store: Path) -> None:
+    """Removes zarr's own files of writes that were killed."""
+    for path in [*store.rglob("*.partial")]:
         path.unlink()
+
+
+def add_classes(store: Path, options: Options) -> None:
+    """Adds class maps relative to the range of the scores in a store; replaces those of a killed attempt."""
+    import dask
+    import dask.threaded
+
     scores = zarr_store.open_store(store)
-    for name, thresholds in ((schema.SAM, options.sam_threshold), (schema.SID, options.sid_threshold)):
-        threshold = thresholds[0] if len(thresholds) == 1 else list(thresholds)
-        distance = scores[name]
-        # the range first, then the labels: both stream, and nothing is held between them
-        limits = score_range(distance).compute() if options.relative else None
-        label = classify(distance, threshold, relative=options.relative, limits=limits)
-        shutil.rmtree(store / str(label.name), ignore_errors=True)
-        zarr_store.add(store, label)
+    with dask.config.set(scheduler=dask.threaded.get, num_workers=options.threads):
+        for name, threshold in thresholds(options).items():
+            distance = scores[name]
+            # the range first, then the labels: both stream, and nothing is held between them
+            label = classify(distance, threshold, relative=True, limits=score_range(distance).compute())
+            shutil.rmtree(store / str(label.name), ignore_errors=True)
+            zarr_store.add(store, label)
 
 
-def write_map(data: xr.DataArray, path: Path) -> None:
-    """A map as GeoTIFF, where the disk has room: GDAL prints its own lines when it runs out."""
+def write_maps(maps: dict[Path, xr.DataArray], job: Job) -> None:
+    """Maps as GeoTIFFs, where the disk has room for all: GDAL prints its own lines when it runs out."""
     from hsichunk.geotiff import write_geotiff
 
-    rows, cols = (-(-data.sizes[dim] // TIFF_TILE) * TIFF_TILE for dim in (schema.Y, schema.X))
-    layers = data.size // (data.sizes[schema.Y] * data.sizes[schema.X])
-    need = TIFF_SHARE * rows * cols * layers * data.dtype.itemsize
-    free = shutil.disk_usage(path.parent).free
+    need = TIFF_SHARE * sum(_tiled_bytes(data) for data in maps.values())
+    first = next(iter(maps))
+    free = shutil.disk_usage(first.parent).free
     if free < need:
         raise HsiError(
-            f"No space left for {path}: it takes about {need / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; make room "
-            "and run the same command again"
+            f"No space left for {first} and the other maps: they take about {need / 1e6:.1f} MB and "
+            f"{free / 1e6:.1f} MB are free; make room and run the same command again"
         )
-    write_geotiff(data, path)
+    written: list[Path] = []
+
+    def write(path: Path) -> None:
+        job.progress("maps", len(written), len(maps))
+        written.append(write_geotiff(maps[path], path))
+
+    in_parallel(write, maps, min(2, job.options.threads))
+    job.progress("maps", len(maps), len(maps))
+
+
+def _tiled_bytes(data: xr.DataArray) -> int:
+    rows, cols = (-(-data.sizes[dim] // TIFF_TILE) * TIFF_TILE for dim in (schema.Y, schema.X))
+    return rows * cols * data.size // (data.sizes[schema.Y] * data.sizes[schema.X]) * data.dtype.itemsize
 
 
 def write_endmembers(

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import endmembers, ledger, memory, plan, schema, site_sample
-from hsichunk.column import is_small
+from hsichunk import ledger, memory, plan, schema, simplex, site_sample
+from hsichunk.column import is_small, load_kernels
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.job import Job, Progress, inputs_of, kept_bands, make_plan, silent
 from hsichunk.ledger import Ledger
@@ -25,7 +25,7 @@ from hsichunk.options import Options
 from hsichunk.site import open_site
 from hsichunk.solver import Solver, prepare
 
-_LATE = ("xarray", "dask.array", "zarr", "pyproj", "rioxarray", "hsichunk.zarr_store", "hsichunk.geotiff")
+_LATE = ("dask.array", "hsichunk.outputs", "zarr", "pyproj", "hsichunk.geotiff", "rioxarray")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
     memory.steady()
     site = open_site(options.tiles)
     bands = kept_bands(site, options)
-    endmembers.check_k(options.k, len(bands))
+    simplex.check_k(options.k, len(bands))
     book = Ledger(Path(options.out), options.fingerprint(inputs_of(site)))
     state = book.look(options.overwrite)
     if state == "done":
@@ -97,6 +97,7 @@ def _importing() -> Iterator[None]:
         with contextlib.suppress(Exception):  # said where it is needed
             for name in _LATE:
                 importlib.import_module(name)
+            load_kernels()
 
     thread = threading.Thread(target=work, name="hsichunk-imports", daemon=True)
     thread.start()
@@ -120,10 +121,10 @@ def _find_endmembers(job: Job) -> Found:
             f"expected at least k = {k}"
         )
     with job.stage("endmembers"):
-        em = endmembers.from_sample(sample, k, 3 * k if maxit is None else maxit)
-    job.stages["endmembers"] |= {name: em.attrs[name] for name in ("sample_pixels", "sweeps", "swaps")}
-    places = zip(em.endmember.values.tolist(), em.x.values.tolist(), em.y.values.tolist(), strict=True)
-    return Found(em.values, tuple(places))
+        picked = simplex.pick(sample, k, maxit)
+    job.stages["endmembers"] |= {name: getattr(picked, name) for name in ("sample_pixels", "sweeps", "swaps")}
+    places = zip(picked.names, picked.x.tolist(), picked.y.tolist(), strict=True)
+    return Found(picked.spectra, tuple(places))
 
 
 def _solver(job: Job, found: Found) -> Solver:
@@ -138,7 +139,7 @@ def _start(job: Job, found: Found, solver: Solver) -> None:
     job.ledger.clear()
     content = {"reflectance": found.spectra.tolist(), "places": found.places, "stages": job.stages}
     ledger.write_json(job.ledger.folder / "endmembers.json", content)
-    whole = outputs.template(job.site, solver, job.ledger.digest)
+    whole = outputs.template(job, solver)
     zarr_store.create(whole, job.ledger.store, plan.zarr_chunk(job.site.rows, job.site.cols, solver.p))
     job.ledger.start()
 
@@ -159,7 +160,7 @@ def _kept(job: Job) -> tuple[Found, Solver] | None:
         return None
     solver = _solver(job, found)
     chunks = plan.zarr_chunk(job.site.rows, job.site.cols, solver.p)
-    whole = outputs.template(job.site, solver, job.ledger.digest)
+    whole = outputs.template(job, solver)
     if job.ledger.store.exists():
         good = outputs.fits(job.ledger.store, whole, chunks)
     else:  # it has got its name already
@@ -187,25 +188,20 @@ def _work(job: Job, found: Found, solver: Solver, began: float) -> dict[str, Any
 
 
 def _write_maps(job: Job) -> None:
-    """Class maps from the stored scores, the store to its name, and a GeoTIFF of each map."""
-    import dask
-    import dask.threaded
-
+    """Class maps that need the range of all scores, the store to its name, and a GeoTIFF of each map."""
     from hsichunk import outputs, zarr_store
     from hsichunk.staging import sync, sync_one
 
     out, store = job.ledger.out, job.ledger.store
-    with dask.config.set(scheduler=dask.threaded.get, num_workers=job.options.threads):
-        with job.stage("classes"):
-            if store.exists():
+    with job.stage("classes"):
+        if store.exists():
+            outputs.tidy(store)
+            if job.options.relative:
                 outputs.add_classes(store, job.options)
                 sync(store)
-                os.replace(store, out / ledger.STORE)
-                sync_one(out)
-        stored = zarr_store.open_store(out / ledger.STORE)
-        names = (schema.ABUNDANCE, schema.RMSE, schema.SAM_CLASS, schema.SID_CLASS)
-        with job.stage("geotiff"):
-            for number, name in enumerate(names):
-                job.progress("maps", number, len(names))
-                outputs.write_map(stored[name], out / f"{name}.tif")
-            job.progress("maps", len(names), len(names))
+            os.replace(store, out / ledger.STORE)
+            sync_one(out)
+    stored = zarr_store.open_store(out / ledger.STORE, dask=False)
+    names = (schema.ABUNDANCE, schema.RMSE, schema.SAM_CLASS, schema.SID_CLASS)
+    with job.stage("geotiff"):
+        outputs.write_maps({out / f"{name}.tif": stored[name] for name in names}, job)

@@ -10,15 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import schema
-from hsichunk.cleaning import source_of
 from hsichunk.counts import Counts
 from hsichunk.errors import HsiError
-from hsichunk.kernels import sums
-from hsichunk.threads import asked_for, in_parallel
+from hsichunk.threads import in_parallel
 
 CELL = 64
 FEWEST_CELLS = 16
@@ -36,23 +32,6 @@ class Sample:
     x: NDArray[np.float64]
     drawn: int
     """pixels drawn, valid or not"""
-
-
-def draw(cube: xr.DataArray, size: int | None, share: float, seed: int) -> Sample:
-    """About `size` pixels of a cube (None: all), from a `share` of its cells; those with no-data are left out."""
-    y, x = cube[schema.Y], cube[schema.X]
-    # plain arrays have row numbers, which grow downwards
-    northing = y.attrs.get("standard_name") == schema.Y_ATTRS["standard_name"]
-    down, across = places(y.values, descending=northing), places(x.values, descending=False)
-    rows, cols = choose(down, across, size, share, seed)
-    spectra, scale, valid = _spectra(cube, rows, cols)
-    return Sample(
-        spectra[valid],
-        scale,
-        y.values[rows[valid]].astype(np.float64),
-        x.values[cols[valid]].astype(np.float64),
-        len(rows),
-    )
 
 
 def places(coordinate: NDArray[Any], *, descending: bool) -> NDArray[np.int64]:
@@ -117,52 +96,6 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: NDArray[np.uint64] = z ^ (z >> np.uint64(31))
     return mixed
-
-
-def _spectra(
-    cube: xr.DataArray, rows: NDArray[np.intp], cols: NDArray[np.intp]
-) -> tuple[NDArray[Any], float, NDArray[np.bool_]]:
-    """Spectra of some pixels (m, L), counts per unit of them, and which hold data in every band."""
-    source = source_of(cube)
-    if source is not None:
-        counts, y, x = source
-        values = gather(counts, y[rows], x[cols], asked_for())
-        return values, counts.scale, ~(values == counts.no_data).any(1)
-    data = cube.transpose(schema.Y, schema.X, schema.WAVELENGTH).data
-    values = _from_dask(data, rows, cols) if hasattr(data, "dask") else np.asarray(data)[rows, cols]
-    valid = np.isfinite(values).all(1)
-    scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
-    if scale is not None:
-        counts_of, counted = np.empty(values.shape, np.int16), np.ones(len(values), np.bool_)
-        sums.recover(sums.as_floats(values), float(scale), counts_of, valid.copy(), counted)
-        if counted[valid].all():
-            return counts_of, float(scale), valid
-    return values, 1.0, valid
-
-
-def _from_dask(data: Any, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
-    """Chosen pixels of a dask array, block by block: each block is computed once and only its pixels are kept."""
-    from dask.base import compute
-    from dask.delayed import delayed
-
-    edges = [np.concatenate([[0], np.cumsum(c)]) for c in data.chunks]
-    block_row = np.searchsorted(edges[0], rows, side="right") - 1
-    block_col = np.searchsorted(edges[1], cols, side="right") - 1
-    blocks = data.to_delayed()
-    out = np.empty((len(rows), data.shape[2]), data.dtype)
-    to, picked = [], []
-    for i, j in sorted(set(zip(block_row.tolist(), block_col.tolist(), strict=True))):
-        here = np.flatnonzero((block_row == i) & (block_col == j))
-        for b in range(data.numblocks[2]):
-            picked.append(delayed(_take)(blocks[i, j, b], rows[here] - edges[0][i], cols[here] - edges[1][j]))
-            to.append((here, slice(edges[2][b], edges[2][b + 1])))
-    for (here, bands), values in zip(to, compute(*picked), strict=True):  # type: ignore[no-untyped-call]
-        out[here, bands] = values
-    return out
-
-
-def _take(block: NDArray[Any], rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
-    return block[rows, cols]
 
 
 def gather(counts: Counts, rows: NDArray[np.intp], cols: NDArray[np.intp], threads: int) -> NDArray[Any]:

@@ -93,7 +93,7 @@ def _do(job: Job, solver: Solver, stint: Stint, tally: Tally) -> None:
     def note(bottom: int, share: Tally) -> None:
         job.ledger.add(Entry(stint.tile, stint.number, bottom, share))
 
-    writer = StripWriter(job.ledger.store, stint.place, stint.window, stint.start, note)
+    writer = StripWriter(job, stint.place, stint.window, stint.start, note)
     for part in stint.parts(stint.start, job.plan.pass_rows):
         plan, threads = job.plan, job.options.threads
         for strip in stream_window(stint.counts, solver, part, threads, plan.strip_rows, plan.together):

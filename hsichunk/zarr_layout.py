@@ -88,6 +88,26 @@ def encoding(dataset: xr.Dataset, grid: Mapping[str, int]) -> dict[Any, dict[str
     return entries
 
 
+def as_created(variable: xr.DataArray, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What zarr needs to create the array that `to_zarr` would write with an entry of `encoding`, without values."""
+    from xarray.backends.zarr import FillValueCoder
+
+    attrs = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in variable.attrs.items()}
+    if "grid_mapping" in entry:
+        attrs["grid_mapping"] = entry["grid_mapping"]
+    if "_FillValue" in entry:
+        attrs["_FillValue"] = FillValueCoder.encode(entry["_FillValue"], variable.dtype)
+    return {
+        "shape": variable.shape,
+        "dtype": variable.dtype,
+        "chunks": entry["chunks"],
+        "compressors": entry["compressors"],
+        "fill_value": entry.get("fill_value", 0),
+        "dimension_names": [str(dim) for dim in variable.dims],
+        "attributes": attrs,
+    }
+
+
 def _chunk_shape(variable: xr.DataArray, grid: Mapping[str, int]) -> tuple[int, ...]:
     if not is_map(variable):
         return variable.shape  # spectra and the like

@@ -16,7 +16,7 @@ import xarray as xr
 from hsichunk.errors import HsiError
 from hsichunk.schema import ALL_PRODUCTS, ENDMEMBER, GRID_MAPPING, SAM_CLASS, SID_CLASS, X, Y
 from hsichunk.staging import staging, sync, sync_one
-from hsichunk.zarr_layout import aligned, chunk_grid, encoding, is_map, restored, storable
+from hsichunk.zarr_layout import aligned, as_created, chunk_grid, encoding, is_map, restored, storable
 
 if TYPE_CHECKING:
     import zarr
@@ -52,28 +52,20 @@ def create(template: xr.Dataset, path: str | Path, chunks: tuple[int, int], *, o
     chunks: (rows, columns) of a stored chunk; `write_block` fills whole ones. The maps of template are never computed.
     Raises HsiError if path exists (unless overwrite) or cannot be written.
     """
-    import dask.array as da
     import zarr
 
     path = Path(path)
     _refuse_existing(path, overwrite)
     grid = {dim: min(side, template.sizes[dim]) for dim, side in zip((Y, X), chunks, strict=True)}
-    maps = {
-        name: (v.dims, da.empty(v.shape, dtype=v.dtype, chunks=-1), v.attrs)
-        for name, v in template.data_vars.items()
-        if is_map(v)
-    }
-    empty = storable(template.assign(maps))
+    described = storable(template)
     with staging(path) as folder:
         new = folder / path.name
-        empty.to_zarr(
-            new,
-            zarr_format=3,
-            consolidated=False,
-            encoding=encoding(empty, grid),
-            compute=False,
-            safe_chunks=False,  # nothing is computed, so blocks and chunks need not agree
-        )
+        labels = described.drop_vars([name for name, v in described.data_vars.items() if is_map(v)])
+        labels.to_zarr(new, zarr_format=3, consolidated=False, encoding=encoding(labels, grid))
+        group = zarr.open_group(new, mode="r+")
+        for name, entry in encoding(described, grid).items():
+            if name in described.data_vars and name not in labels:
+                group.create_array(name, **as_created(described[name], entry))
         _publish(new, path)
     return zarr.open_group(path, mode="r+")
 
@@ -126,17 +118,19 @@ def add(path: str | Path, variable: xr.DataArray) -> None:
         raise HsiError(f"writing {variable.name} to {path} failed: {error}") from error
 
 
-def open_store(path: str | Path) -> xr.Dataset:
+def open_store(path: str | Path, *, dask: bool = True) -> xr.Dataset:
     """Open a store of this module, lazy: dask blocks as stored over y and x, all endmembers in one.
+
+    dask=False: read when indexed, with no tasks.
 
     Raises HsiError if path is no Zarr store.
     """
     try:
-        dataset = xr.open_zarr(path, consolidated=False, decode_coords="all", chunks={})
+        dataset = xr.open_zarr(path, consolidated=False, decode_coords="all", chunks={} if dask else None)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise HsiError(f"{path} is no Zarr store that can be read ({reason}); give the folder of one") from error
-    if ENDMEMBER in dataset.dims:
+    if dask and ENDMEMBER in dataset.dims:
         dataset = dataset.chunk({ENDMEMBER: -1})
     maps = {name: dataset[name] for name in sorted(dataset.data_vars, key=_place)}  # folders are listed in any order
     return restored(dataset.drop_vars(maps).assign(maps))

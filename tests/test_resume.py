@@ -100,9 +100,6 @@ STEPS = [
     (zarr_store, "write_block", 6),
     (Ledger, "add", 1),
     (Ledger, "add", 4),
-    (zarr_store, "add", 1),
-    (zarr_store, "add", 2),
-    (staging, "sync", 1),  # of the store, before it gets its name
     (geotiff, "write_geotiff", 2),
     (outputs, "write_endmembers", 1),
     (summary, "summary", 1),
@@ -126,6 +123,27 @@ def test_a_run_stopped_at_any_step_goes_on(
     report = go(small[0], out)
     assert report["finished"] == (name in ("finish", "tidy"))
     assert_equal(out, report, small)
+
+
+@pytest.mark.parametrize("whole", ["spatial"], indirect=True)
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [(zarr_store, "add", 1), (zarr_store, "add", 2), (staging, "sync", 1)],
+    ids=["first map", "second map", "before the store gets its name"],
+)
+def test_relative_class_maps_come_after_the_pass(
+    owner: Any, name: str, call: int, small: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    done, out = tmp_path / "done", tmp_path / "out"
+    asking: dict[str, Any] = {"relative": True, "sam_threshold": (0.3,)}
+    go(small[0], done, **asking)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        stop_at(monkeypatch, owner, name, call, after=call % 2 == 0)
+        with pytest.raises(Stop):
+            run(asked(small[0], out, **asking))
+    go(small[0], out, **asking)
+    assert_finished(out)
+    assert checksums(out) == checksums(done)
 
 
 def decoded(monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, ...]]:

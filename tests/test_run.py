@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import rasterio
 import rioxarray
-import xarray as xr
 from runs import (
     BANDS,
     LAYOUTS,
@@ -406,16 +405,16 @@ def test_a_plan_that_cannot_be_is_refused_before_any_work(
 
 
 def test_dependent_endmembers_leave_nothing(tile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hsichunk import endmembers as nfindr
+    from hsichunk import simplex
 
-    found = nfindr.from_sample
+    found = simplex.pick
 
-    def twice(*given: Any, **named: Any) -> xr.DataArray:
-        em = found(*given, **named)
-        em.values[1] = em.values[0]
-        return em
+    def twice(*given: Any, **named: Any) -> simplex.Picked:
+        picked = found(*given, **named)
+        picked.spectra[1] = picked.spectra[0]
+        return picked
 
-    monkeypatch.setattr(nfindr, "from_sample", twice)
+    monkeypatch.setattr(simplex, "pick", twice)
     with pytest.raises(HsiError, match="EM1, EM2"):
         run(asked(tile, tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []
