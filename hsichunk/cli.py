@@ -23,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-WORK, SEARCH, CLASSES, BANDS = "How it runs", "Endmembers", "Classes", "Bands"
+WORK, SEARCH, CLASSES, BANDS, INPUT = "How it runs", "Endmembers", "Classes", "Bands", "Tiles and pixels"
 
 
 def _option(*names: str, metavar: str | None, text: str, panel: str | None = None) -> Any:
@@ -80,6 +80,52 @@ Memory = Annotated[
     _option(metavar="SIZE", text="Most memory that the whole process may hold, as 512MB (2GB).", panel=WORK),
 ]
 Threads = Annotated[int | None, _option(metavar="N", text="Threads (all processors).", panel=WORK)]
+Endmembers = Annotated[
+    str | None,
+    _option(metavar="FILE", text="Use these (CSV, as endmembers.csv of a run) instead of finding k.", panel=SEARCH),
+]
+PerTile = Annotated[
+    bool, _option("--per-tile", metavar=None, text="Endmembers of each tile from its own pixels.", panel=SEARCH)
+]
+Mask = Annotated[
+    list[str] | None,
+    _option(
+        metavar="WHAT",
+        text="Pixels to leave out, may be given again: weather, shadow, water, ndvi=0.2:1 (the range to keep), "
+        "brightness=0.02:0.8, or a raster or polygon file.",
+        panel=INPUT,
+    ),
+]
+OnError = Annotated[
+    str | None,
+    _option(
+        metavar="WHAT",
+        text="On a bad tile: stop (the default), skip it, or mask: leave out the pixels of a bad chunk, too.",
+        panel=INPUT,
+    ),
+]
+CommonBands = Annotated[
+    str | None,
+    _option(
+        "--bands",
+        metavar="WHAT",
+        text="Tiles of other wavelengths: same (the default) refuses them, common interpolates to the first tile's.",
+        panel=INPUT,
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    _option(metavar="ADDRESS", text="Work on a dask cluster, as tcp://host:8786.", panel=WORK),
+]
+Cluster = Annotated[
+    str | None,
+    _option(metavar="local", text="Work in processes, each with --threads and --memory.", panel=WORK),
+]
+Workers = Annotated[int | None, _option(metavar="N", text="Processes of a local cluster (2).", panel=WORK)]
+Profile = Annotated[str | None, _option(metavar="FILE", text="Save dask's performance report (HTML).", panel=WORK)]
+DryRun = Annotated[
+    bool, _option("--dry-run", metavar=None, text="Say what would be done, and in what memory; do nothing.", panel=WORK)
+]
 Debug = Annotated[bool, _option("--debug", metavar=None, text="Show the traceback of an error.", panel=WORK)]
 
 
@@ -115,8 +161,18 @@ def run(
     relative: Relative = False,
     every: Every = None,
     lesson_bands: LessonBands = False,
+    endmembers: Endmembers = None,
+    per_tile: PerTile = False,
+    mask: Mask = None,
+    on_error: OnError = None,
+    bands: CommonBands = None,
     memory: Memory = None,
     threads: Threads = None,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    profile: Profile = None,
+    dry_run: DryRun = False,
     debug: Debug = False,
 ) -> None:
     """Endmembers, abundances, SAM, SID and classes of tiles, into a folder.
@@ -134,6 +190,8 @@ def run(
         "sam_threshold": sam_threshold, "sid_threshold": sid_threshold, "relative": relative or None,
         "every": every, "lesson_bands": lesson_bands or None,
         "memory": memory, "threads": threads, "overwrite": overwrite or None,
+        "endmembers": endmembers, "per_tile": per_tile or None, "mask": mask, "on_error": on_error, "bands": bands,
+        "scheduler": scheduler, "cluster": cluster, "workers": workers, "profile": profile,
     }  # fmt: skip
     _do(lambda: _run({name: value for name, value in given.items() if value not in (None, [])}, config), debug)
 

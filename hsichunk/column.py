@@ -8,7 +8,7 @@ follows. The sums are exact (see `hsichunk.solver`), so both ways, and any numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.accumulate import add_bands, add_spectra
 from hsichunk.counts import Counts, Window
-from hsichunk.errors import HsiError
+from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.kernels import sums
 from hsichunk.kernels.stored_sums import TOGETHER
 from hsichunk.memory import release
@@ -54,8 +54,38 @@ def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -
     return whole, tally
 
 
+Kept = NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class LeaveOut:
+    """Pixels that get no products although they may hold data."""
+
+    flags: Callable[[Window], NDArray[np.unsignedinteger[Any]]] | None = None
+    """unsigned whole numbers (rows, columns) for a part of the tile: 0 for the pixels to work on; a bit a reason"""
+    reasons: int = 0
+    corrupt: bool = False
+    """the pixels of a chunk that cannot be decoded, instead of ending with its error"""
+
+    def of(self, part: Window) -> tuple[Kept, Tally]:
+        """Which pixels of a part to work on, None for all; and how many each reason leaves out."""
+        if self.flags is None:
+            return None, Tally()
+        flags = self.flags(part)
+        return flags == 0, Tally(flagged=[int((flags >> bit & 1).sum()) for bit in range(self.reasons)])
+
+
+NOTHING = LeaveOut()
+
+
 def stream_window(
-    counts: Counts, solver: Solver, window: Window, threads: int, rows: int, together: int = TOGETHER
+    counts: Counts,
+    solver: Solver,
+    window: Window,
+    threads: int,
+    rows: int,
+    together: int = TOGETHER,
+    leave_out: LeaveOut = NOTHING,
 ) -> Iterator[tuple[Window, Products, Tally]]:
     """The same part by part, each about `rows` high (whole columns at least): a window need not fit in memory.
 
@@ -64,11 +94,11 @@ def stream_window(
     groups = _band_chunks(counts)
     if not is_small(counts):
         for column in _columns(counts.stored, window):
-            yield from _large_column(counts, solver, window, column, groups, threads, rows, together)
+            yield from _large_column(counts, solver, window, column, groups, threads, rows, together, leave_out)
         return
     for part in _cut_rows(window, counts.stored.chunks[0], rows):
-        out, tally = empty_products(solver, part.shape), Tally()
-        work = partial(_small_column, counts, solver, part, groups, out)
+        out, (kept, tally) = empty_products(solver, part.shape), leave_out.of(part)
+        work = partial(_small_column, counts, solver, part, groups, out, kept, leave_out.corrupt)
         for share in in_parallel(work, _columns(counts.stored, part), threads):
             tally.add(share)
         yield part, out, tally
@@ -170,7 +200,14 @@ def _pixels(
 
 
 def _small_column(
-    counts: Counts, solver: Solver, window: Window, groups: list[_BandChunk], out: Products, column: tuple[int, int]
+    counts: Counts,
+    solver: Solver,
+    window: Window,
+    groups: list[_BandChunk],
+    out: Products,
+    kept: Kept,
+    corrupt: bool,
+    column: tuple[int, int],
 ) -> Tally:
     """One thread, one column: chunk after chunk inflated and added to sums that stay in the cache."""
     stored, part = counts.stored, _part(counts.stored, window, column)
@@ -178,12 +215,23 @@ def _small_column(
     valid = np.ones(n, np.bool_)
     total = scratch("sums", (solver.sums, n), np.float64)
     total.fill(0)
+    bad: list[list[int]] = []
     with stored.opened() as handle:
         for group in groups:
-            pixels = _pixels(counts, stored.chunk(handle, (*column, group.number)), part.rows, group, valid)
+            place = (*column, group.number)
+            try:
+                chunk = stored.chunk(handle, place)
+            except CorruptChunk:
+                if not corrupt:
+                    raise
+                bad.append([*place])
+                continue
+            pixels = _pixels(counts, chunk, part.rows, group, valid)
             add_spectra(solver, pixels, group.runs, counts.no_data, slice(0, n), total, valid)
-    tally = _finish(solver, total, valid, out, part, stored.chunks[1])
-    tally.chunks, tally.bytes = len(groups), len(groups) * stored.chunk_bytes
+    if bad:
+        valid[:] = False
+    tally = _finish(solver, total, valid, out, part, stored.chunks[1], kept)
+    tally.chunks, tally.bytes, tally.bad = len(groups), len(groups) * stored.chunk_bytes, bad
     return tally
 
 
@@ -196,6 +244,7 @@ def _large_column(
     threads: int,
     rows: int,
     together: int,
+    leave_out: LeaveOut,
 ) -> Iterator[tuple[Window, Products, Tally]]:
     """All threads, one column: its sums, then its products strip by strip."""
     cy, width, _ = counts.stored.chunks
@@ -204,22 +253,23 @@ def _large_column(
         max(window.top, top), min(window.bottom, top + cy), max(window.left, left), min(window.right, left + width)
     )
     summed = slice(here.top - top, here.bottom - top)
-    total, valid = _running_sums(counts, solver, column, summed, groups, threads, together)
+    total, valid, bad = _running_sums(counts, solver, column, summed, groups, threads, together, leave_out.corrupt)
     release()
-    decoded = Tally(chunks=len(groups), bytes=len(groups) * counts.stored.chunk_bytes)
+    decoded = Tally(chunks=len(groups), bytes=len(groups) * counts.stored.chunk_bytes, bad=bad)
     for part in _cut_rows(here, 1, rows):
-        out = empty_products(solver, part.shape)
-        tally, decoded = decoded, Tally()
+        out, (kept, tally) = empty_products(solver, part.shape), leave_out.of(part)
+        tally.add(decoded)
+        decoded = Tally()
         high = max(1, FINISH_SLAB // width)
         slabs = [range(r, min(r + high, part.bottom)) for r in range(part.top, part.bottom, high)]
 
-        def finish(slab: range, out: Products = out, part: Window = part) -> Tally:
+        def finish(slab: range, out: Products = out, part: Window = part, kept: Kept = kept) -> Tally:
             at = slice((slab.start - here.top) * width, (slab.stop - here.top) * width)
             to = slice(slab.start - part.top, slab.stop - part.top)
             cols = slice(here.left - left, here.right - left)
             place = _Part(to, cols, to, slice(0, part.right - part.left))
             # rows of the whole column lie megabytes apart: side by side they share the cache
-            return _finish(solver, total[:, at].copy(), valid[at], out, place, width)
+            return _finish(solver, total[:, at].copy(), valid[at], out, place, width, kept)
 
         for share in in_parallel(finish, slabs, threads):
             tally.add(share)
@@ -234,8 +284,12 @@ def _running_sums(
     groups: list[_BandChunk],
     threads: int,
     together: int,
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Sums of some rows of a large column: group after group of chunks inflated, its share added, the next."""
+    corrupt: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[list[int]]]:
+    """Sums of some rows of a large column: group after group of chunks inflated, its share added, the next.
+
+    With `corrupt` a chunk that cannot be decoded makes every pixel invalid, and its place is given back.
+    """
     stored = counts.stored
     n = (rows.stop - rows.start) * stored.chunks[1]
     valid, total = np.ones(n, np.bool_), np.zeros((solver.sums, n))
@@ -244,13 +298,21 @@ def _running_sums(
     held: Any = np.empty((together, n), np.int16) if single else [None] * together
     step = max(FEWEST_PIXELS, -(-n // (2 * threads)))
     lots = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    bad: list[list[int]] = []
     for start in range(0, len(groups), together):
         batch = groups[start : start + together]
 
         def inflate(item: tuple[int, _BandChunk]) -> None:
             position, group = item
-            with stored.opened() as handle:
-                chunk = stored.chunk(handle, (*column, group.number))
+            place = (*column, group.number)
+            try:
+                with stored.opened() as handle:
+                    chunk = stored.chunk(handle, place)
+            except CorruptChunk:
+                if not corrupt:
+                    raise
+                bad.append([*place])
+                chunk = np.zeros(stored.chunks, stored.native)
             pixels = _pixels(counts, chunk, rows, group, valid)
             held[position] = pixels[:, 0] if single else pixels
 
@@ -264,18 +326,29 @@ def _running_sums(
 
         in_parallel(inflate, enumerate(batch), threads)
         in_parallel(work, lots, threads)
-    return total, valid
+    if bad:
+        valid[:] = False
+    return total, valid, sorted(bad)
 
 
 def _finish(
-    solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_], out: Products, part: _Part, width: int
+    solver: Solver,
+    total: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    out: Products,
+    part: _Part,
+    width: int,
+    kept: Kept = None,
 ) -> Tally:
     """Sums to products, written to their place in `out`; the pixels are whole rows of a column `width` wide."""
     inside = np.zeros((len(valid) // width, width), np.bool_)
     inside[:, part.cols] = True  # an edge chunk sticks out of the array, a chunk may stick out of the window
+    pixels = int(inside.sum())
+    if kept is not None:
+        inside[:, part.cols] = kept[part.to_rows, part.to_cols]
     valid &= inside.ravel()
     products, tally = score_sums(solver, total, valid)
-    tally_of(tally, products, valid, int(inside.sum()))
+    tally_of(tally, products, valid, pixels)
     for name, values in products.items():
         if name in out:
             shaped = values.reshape(*values.shape[:-1], -1, width)

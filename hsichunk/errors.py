@@ -7,3 +7,7 @@ class HsiError(Exception):
 
 class HsiWarning(UserWarning):
     """The job goes on, with an assumption or at a cost that the user should know of."""
+
+
+class CorruptChunk(HsiError):
+    """A stored chunk that cannot be decoded."""

@@ -15,7 +15,9 @@ from hsichunk import schema
 from hsichunk.errors import HsiError
 
 # how a job is done, not what comes out of it: these may differ when a run goes on
-_HOW = frozenset({"out", "memory", "threads", "overwrite", "tiles"})
+_HOW = frozenset(
+    {"out", "memory", "threads", "overwrite", "tiles", "scheduler", "cluster", "workers", "profile", "endmembers"}
+)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -55,6 +57,24 @@ class Options:
     """bytes that the whole process may hold"""
     threads: int = 2
     overwrite: bool = False
+    endmembers: str | None = None
+    """file of endmembers to use instead of finding k"""
+    per_tile: bool = False
+    """endmembers of each tile from its own pixels"""
+    mask: tuple[str, ...] = ()
+    """pixels to leave out: see `hsichunk.masks`"""
+    on_error: str = "stop"
+    """what a bad tile or chunk does: stop, skip (the tile is left out), mask (the pixels of a bad chunk, too)"""
+    bands: str = "same"
+    """tiles must have the same wavelengths, or are interpolated to those of the first: common"""
+    scheduler: str | None = None
+    """address of a dask scheduler"""
+    cluster: str | None = None
+    """local: worker processes of its own"""
+    workers: int = 2
+    """processes of a local cluster"""
+    profile: str | None = None
+    """HTML file for dask's performance report"""
 
     def __post_init__(self) -> None:
         self._need(len(self.tiles) > 0, "tiles", "at least one tile")
@@ -69,6 +89,12 @@ class Options:
             self._need(all(low <= high for low, high in getattr(self, name) or ()), name, "(low, high) in nm")
         self._need(self.memory > 0, "memory", "bytes, as 2GB")
         self._need(self.threads >= 1, "threads", "at least one thread")
+        self._need(self.workers >= 1, "workers", "at least one process")
+        self._need(self.on_error in ("stop", "skip", "mask"), "on_error", "stop, skip or mask")
+        self._need(self.bands in ("same", "common"), "bands", "same or common")
+        self._need(self.cluster in (None, "local"), "cluster", "local")
+        self._need(not (self.cluster and self.scheduler), "scheduler", "no --cluster beside it")
+        self._need(not (self.per_tile and self.endmembers), "endmembers", "no --per-tile beside it")
         for name in ("sam_threshold", "sid_threshold"):
             values = getattr(self, name)
             self._need(len(values) in (1, self.k), name, f"one number, or {self.k}: one for each of k endmembers")
@@ -206,4 +232,13 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "memory": _bytes,
     "threads": _whole,
     "overwrite": _switch,
+    "endmembers": _or_none(_text),
+    "per_tile": _switch,
+    "mask": _texts,
+    "on_error": _text,
+    "bands": _text,
+    "scheduler": _or_none(_text),
+    "cluster": _or_none(_text),
+    "workers": _whole,
+    "profile": _or_none(_text),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +31,23 @@ class Tally:
     """sum of the abundances of each endmember over valid pixels, in units of 2**-30"""
     chunks: int = 0
     bytes: int = 0
+    flagged: list[int] = field(default_factory=list)
+    """pixels left out by each mask, the lowest bit of the flags first; a pixel may have several"""
+    bad: list[list[int]] = field(default_factory=list)
+    """places of the chunks that could not be decoded"""
 
     def add(self, other: Tally) -> None:
         for name in ("valid", "masked", "solved", "pivots", "fallbacks", "chunks", "bytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.most_pivots = max(self.most_pivots, other.most_pivots)
         self.worst_kkt = max(self.worst_kkt, other.worst_kkt)
-        longest = max(len(self.abundance), len(other.abundance))
-        ours, theirs = ([*t.abundance, *[0] * (longest - len(t.abundance))] for t in (self, other))
-        self.abundance = [a + b for a, b in zip(ours, theirs, strict=True)]
+        self.abundance = _sum(self.abundance, other.abundance)
+        self.flagged = _sum(self.flagged, other.flagged)
+        self.bad = [*self.bad, *other.bad]
+
+
+def _sum(ours: list[int], theirs: list[int]) -> list[int]:
+    return [a + b for a, b in zip_longest(ours, theirs, fillvalue=0)]
 
 
 Products = dict[str, NDArray[np.float32]]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.errors import HsiError
+from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.threads import available, in_parallel
 
 DEFLATE, SHUFFLE = 1, 2  # HDF5's filter numbers
@@ -177,7 +177,7 @@ class StoredArray:
             return np.full(self.chunks, self.fill, self.native)
         data: bytes | NDArray[Any] = os.pread(handle, size, start)
         if len(data) != size:
-            raise HsiError(f"{self.path}: truncated, chunk {place} ends before its {size} bytes; download it again")
+            raise CorruptChunk(f"{self.path}: truncated, chunk {place} ends before its {size} bytes; download it again")
         skipped = int(index.mask[place])
         for position in reversed(range(len(self.filters))):
             if not skipped >> position & 1:
@@ -201,8 +201,8 @@ class StoredArray:
         except (isal_zlib.error, EOFError, ValueError) as error:  # type: ignore[misc]  # the stub errs
             raise self._corrupt(place, _line(error)) from error
 
-    def _corrupt(self, place: tuple[int, ...], why: str) -> HsiError:
-        return HsiError(f"{self.path}: chunk {place} of {self.name} is corrupt ({why}); download the file again")
+    def _corrupt(self, place: tuple[int, ...], why: str) -> CorruptChunk:
+        return CorruptChunk(f"{self.path}: chunk {place} of {self.name} is corrupt ({why}); download the file again")
 
     def _chunk_by_h5py(self, place: tuple[int, ...]) -> NDArray[Any]:
         import h5py
