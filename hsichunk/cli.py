@@ -183,7 +183,8 @@ def run(
 
     Example: **hsichunk run a.h5 b.h5 --out site -k 3 --sid-threshold 0.8,0.3,0.03**
 
-    It leaves products.zarr, abundance.tif, rmse.tif, sam_class.tif, sid_class.tif, endmembers.csv and run.json.
+    It leaves products.zarr, abundance.tif, rmse.tif, sam_class.tif, sid_class.tif, endmembers.csv, item.json (STAC)
+    and run.json.
     """
     given = {
         "tiles": tiles, "out": out, "k": k, "seed": seed, "sample": sample, "share": share,
@@ -193,15 +194,21 @@ def run(
         "endmembers": endmembers, "per_tile": per_tile or None, "mask": mask, "on_error": on_error, "bands": bands,
         "scheduler": scheduler, "cluster": cluster, "workers": workers, "profile": profile,
     }  # fmt: skip
-    _do(lambda: _run({name: value for name, value in given.items() if value not in (None, [])}, config), debug)
+    values = {name: value for name, value in given.items() if value not in (None, [])}
+    _do(lambda: _run(values, config, dry_run), debug)
 
 
-def _run(given: dict[str, Any], config: Path | None) -> None:
+def _run(given: dict[str, Any], config: Path | None, dry: bool) -> None:
     from hsichunk import options
 
     values = options.read_config(config, given) if config else given
     asked = options.build({"threads": _processors(), **values})
     _one_blas_thread()
+    if dry:
+        from hsichunk import dry_run
+
+        typer.echo(dry_run.as_text(dry_run.dry_run(asked)))
+        return
     from hsichunk import progress
     from hsichunk.run import run
 

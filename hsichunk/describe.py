@@ -84,8 +84,8 @@ def as_text(said: dict[str, Any]) -> str:
         "bounds": f"{west:.2f} {south:.2f} {east:.2f} {north:.2f} (west south east north)",
         "bands": f"{size[schema.WAVELENGTH]} from {wave['first']:.1f} to {wave['last']:.1f} nm; "
         f"{said['bands_kept']} kept, bad windows {windows} nm",
-        "stored": f"{said['dtype']}, chunks of {chunks}, {_mb(said['bytes']['stored'])} for "
-        + _mb(said["bytes"]["decoded"])
+        "stored": f"{said['dtype']}, chunks of {chunks}, {mb(said['bytes']['stored'])} for "
+        + mb(said["bytes"]["decoded"])
         + ("" if said["direct_reading"] else "; filters that h5py undoes, slowly"),
         "no data": f"{said['no_data']}, about {said['no_data_share']:.0%} of the pixels; scale {said['scale']:g}",
         "layers": ", ".join(said["layers"]) or "none",
@@ -95,8 +95,8 @@ def as_text(said: dict[str, Any]) -> str:
         lines["plan"] = plan["refused"]
     else:
         lines["plan"] = (
-            f"{plan['threads']} threads, strips of {plan['strip_rows']} rows, about {_mb(plan['peak'])} of "
-            f"{_mb(plan['budget'])}; {_decodes(plan)}"
+            f"{plan['threads']} threads, strips of {plan['strip_rows']} rows, about {mb(plan['peak'])} of "
+            f"{mb(plan['budget'])}; {decodes_text(plan)}"
         )
     out = [said["path"]]
     for name, text in lines.items():
@@ -104,7 +104,8 @@ def as_text(said: dict[str, Any]) -> str:
     return "\n".join(out)
 
 
-def _decodes(plan: dict[str, Any]) -> str:
+def decodes_text(plan: dict[str, Any]) -> str:
+    """How often a plan decodes each chunk."""
     columns = f"{plan['columns']} column{'s' if plan['columns'] != 1 else ''} of chunks"
     if plan["decodes"] == 1:
         return f"{columns}, each chunk decoded once"
@@ -114,5 +115,6 @@ def _decodes(plan: dict[str, Any]) -> str:
     )
 
 
-def _mb(size: int) -> str:
+def mb(size: float) -> str:
+    """Bytes for people."""
     return f"{size / MB:.0f} MB"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from hsichunk import schema
 from hsichunk.cleaning import source_of
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
+from hsichunk.refine import check_exclude, outlying, refined
 from hsichunk.sampling import Sample, choose, gather, places
-from hsichunk.simplex import check_k, pick
+from hsichunk.simplex import check_k, components, pick
+from hsichunk.strips import Spectra, check_cube, from_dask
 from hsichunk.threads import asked_for
 
 SAMPLE = 20_000
@@ -28,41 +32,44 @@ def nfindr(
     share: float = SHARE,
     seed: int = 0,
     maxit: int | None = None,
+    refine: bool = False,
+    exclude: float | None = None,
 ) -> xr.DataArray:
-    """Finds `k` endmembers among the pixels of a cube. Computes: reads the sample, not the cube.
+    """Finds `k` endmembers among the pixels of a cube. Computes: reads the sample, not the cube, unless to refine.
 
     About `sample` pixels (None: every one) are drawn by `seed` and place on the ground from a `share` of the 64 x 64
     pixel cells of the grid; of a tile with spatial chunks only the chunks under those cells are decoded (`share=1`
     spreads the sample over all). Pixels with no-data are never candidates. From each of a few fixed starts at most
     `maxit` sweeps (default 3 k) swap pixels until none raises the volume; the largest simplex counts.
 
+    With `refine` the search goes on over every pixel, in the first k - 1 principal components of all of them, until no
+    single pixel anywhere would raise the volume by more than 1e-9: attribute `certified`. That goes through the cube
+    twice (of a tile of band chunks each chunk is decoded once, into a scratch file), and keeps k - 1 scores a pixel;
+    `share` has no part in it.
+
+    `exclude` leaves outliers out before the subspace is made: pixels farther from the median than so many robust
+    standard deviations (root mean square over the k - 1 components), or, below 1, that share of the pixels, the
+    farthest. Endmembers lie far out themselves, at 3 to 5 in a scene of large patches, at 20 where they are rare small
+    targets: take a few times that. Attribute `excluded` has the number of pixels left out.
+
     Returns reflectance (endmember, wavelength) float64 with `endmember` "EM1"... and `x`, `y` of each source pixel;
     attributes say what the search came to. The same for any chunking, threads or cluster. Raises HsiError for k < 2,
     more endmembers than bands or valid pixels, or data of fewer dimensions.
     Sources: Winter 1999 (N-FINDR), Ren & Chang 2003 (ATGP start).
     """
-    if not isinstance(cube, xr.DataArray) or set(cube.dims) != {schema.Y, schema.X, schema.WAVELENGTH}:
-        found = cube.dims if isinstance(cube, xr.DataArray) else type(cube).__name__
-        raise HsiError(f"the cube has {found}; expected a DataArray (y, x, wavelength), as clean or as_cube give it")
-    if cube.dtype.kind != "f":
-        raise HsiError(
-            f"the cube holds {cube.dtype} counts; expected reflectance: use clean(tile) or as_cube(..., scale=)"
-        )
     if maxit is not None and maxit < 1:
         raise HsiError(f"maxit is {maxit}; expected at least one sweep")
-    cube = cube.transpose(schema.Y, schema.X, schema.WAVELENGTH)
+    cube = check_cube(cube)
     check_k(k, cube.sizes[schema.WAVELENGTH])
+    check_exclude(exclude)
+    if refine:
+        return _nfindr_of_all(cube, k, sample, seed, maxit, exclude)
     drawn = draw(cube, sample, share, seed)
     if len(drawn.spectra) < k and drawn.drawn < cube.sizes[schema.Y] * cube.sizes[schema.X]:
         drawn = draw(cube, sample, 1.0, seed)  # a tile that is mostly no-data: look everywhere before giving up
+    drawn, excluded = _without_outliers(drawn, k, exclude)
     picked = pick(drawn, k, maxit)
-    found_at = {
-        schema.ENDMEMBER: picked.names,
-        "x": (schema.ENDMEMBER, picked.x, schema.X_ATTRS),
-        "y": (schema.ENDMEMBER, picked.y, schema.Y_ATTRS),
-    }
     attrs: dict[str, Any] = {
-        **schema.PRODUCT_ATTRS[schema.REFLECTANCE],
         "method": "N-FINDR",
         "sample_pixels": picked.sample_pixels,
         "sweeps": picked.sweeps,
@@ -70,11 +77,65 @@ def nfindr(
         "converged": int(picked.converged),
         "seed": seed,
     }
-    em = xr.DataArray(picked.spectra, found_at, (schema.ENDMEMBER, schema.WAVELENGTH), schema.REFLECTANCE, attrs)
-    coords = {schema.WAVELENGTH: cube[schema.WAVELENGTH]}
+    if exclude is not None:
+        attrs |= {"exclude": exclude, "excluded": excluded}
+    return labelled(cube, picked.spectra, picked.y, picked.x, attrs)
+
+
+def _nfindr_of_all(
+    cube: xr.DataArray, k: int, sample: int | None, seed: int, maxit: int | None, exclude: float | None
+) -> xr.DataArray:
+    with Spectra(cube) as spectra:
+        found = refined(spectra, k, sample=sample, seed=seed, maxit=3 * k if maxit is None else maxit, exclude=exclude)
+        attrs: dict[str, Any] = {
+            "method": "N-FINDR",
+            "sample_pixels": found.sample_pixels,
+            "sweeps": found.sample.sweeps,
+            "swaps": found.sample.swaps,
+            "converged": int(found.sample.converged),
+            "seed": seed,
+            "certified": int(found.certified),
+            "refine_swaps": found.swaps,
+            "refine_passes": found.passes,
+        }
+        if exclude is not None:
+            attrs |= {"exclude": exclude, "excluded": found.excluded}
+        return of_pixels(spectra, found.pixels, attrs)
+
+
+def _without_outliers(drawn: Sample, k: int, exclude: float | None) -> tuple[Sample, int]:
+    """A sample less its outliers, and how many there were."""
+    if exclude is None or len(drawn.spectra) < k:
+        return drawn, 0
+    with threadpool_limits(1, user_api="blas"):
+        points = components(drawn.spectra, k - 1)
+    kept = ~outlying(points, np.ones(len(points), np.bool_), exclude)
+    less = replace(drawn, spectra=drawn.spectra[kept], y=drawn.y[kept], x=drawn.x[kept])
+    return less, int((~kept).sum())
+
+
+def of_pixels(spectra: Spectra, pixels: NDArray[np.intp], attrs: dict[str, Any]) -> xr.DataArray:
+    """Endmembers that are pixels of a cube, by their numbers."""
+    rows, cols = np.divmod(pixels, spectra.shape[1])
+    y, x = spectra.cube[schema.Y].values[rows], spectra.cube[schema.X].values[cols]
+    return labelled(spectra.cube, spectra.take(pixels)[0] / spectra.scale, y, x, attrs)
+
+
+def labelled(
+    cube: xr.DataArray, spectra: NDArray[np.float64], y: NDArray[Any], x: NDArray[Any], attrs: dict[str, Any]
+) -> xr.DataArray:
+    """Endmembers (k, L) of a cube with their names, bands and places, as every search gives them."""
+    coords: dict[str, Any] = {
+        schema.ENDMEMBER: [f"EM{i + 1}" for i in range(len(spectra))],
+        schema.X: (schema.ENDMEMBER, x.astype(np.float64), schema.X_ATTRS),
+        schema.Y: (schema.ENDMEMBER, y.astype(np.float64), schema.Y_ATTRS),
+    }
+    attrs = {**schema.PRODUCT_ATTRS[schema.REFLECTANCE], **attrs}
+    em = xr.DataArray(spectra, coords, (schema.ENDMEMBER, schema.WAVELENGTH), schema.REFLECTANCE, attrs)
+    bands = {schema.WAVELENGTH: cube[schema.WAVELENGTH]}
     if schema.FWHM in cube.coords:
-        coords[schema.FWHM] = cube[schema.FWHM]
-    return em.assign_coords(coords)
+        bands[schema.FWHM] = cube[schema.FWHM]
+    return em.assign_coords(bands)
 
 
 def draw(cube: xr.DataArray, size: int | None, share: float, seed: int) -> Sample:
@@ -104,7 +165,7 @@ def _spectra(
         values = gather(counts, y[rows], x[cols], asked_for())
         return values, counts.scale, ~(values == counts.no_data).any(1)
     data = cube.transpose(schema.Y, schema.X, schema.WAVELENGTH).data
-    values = _from_dask(data, rows, cols) if hasattr(data, "dask") else np.asarray(data)[rows, cols]
+    values = from_dask(data, rows, cols) if hasattr(data, "dask") else np.asarray(data)[rows, cols]
     valid = np.isfinite(values).all(1)
     scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
     if scale is not None:
@@ -113,28 +174,3 @@ def _spectra(
         if counted[valid].all():
             return counts_of, float(scale), valid
     return values, 1.0, valid
-
-
-def _from_dask(data: Any, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
-    """Chosen pixels of a dask array, block by block: each block is computed once and only its pixels are kept."""
-    from dask.base import compute
-    from dask.delayed import delayed
-
-    edges = [np.concatenate([[0], np.cumsum(c)]) for c in data.chunks]
-    block_row = np.searchsorted(edges[0], rows, side="right") - 1
-    block_col = np.searchsorted(edges[1], cols, side="right") - 1
-    blocks = data.to_delayed()
-    out = np.empty((len(rows), data.shape[2]), data.dtype)
-    to, picked = [], []
-    for i, j in sorted(set(zip(block_row.tolist(), block_col.tolist(), strict=True))):
-        here = np.flatnonzero((block_row == i) & (block_col == j))
-        for b in range(data.numblocks[2]):
-            picked.append(delayed(_take)(blocks[i, j, b], rows[here] - edges[0][i], cols[here] - edges[1][j]))
-            to.append((here, slice(edges[2][b], edges[2][b + 1])))
-    for (here, bands), values in zip(to, compute(*picked), strict=True):  # type: ignore[no-untyped-call]
-        out[here, bands] = values
-    return out
-
-
-def _take(block: NDArray[Any], rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
-    return block[rows, cols]

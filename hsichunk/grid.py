@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,17 +57,41 @@ def read_grid(path: str, system: Any, data: Any) -> Grid:
     info = text(child(system, "map_info"))
     place = _extent(path, data) if info is None else _map_info(path, info)
     finite = all(map(math.isfinite, (place.left, place.top)))
-    if not (finite and 0 < place.dx < 1e4 and 0 < place.dy < 1e4 and max(abs(place.left), abs(place.top)) < 1e8):
+    sizes = all(0.01 <= size < 1e4 for size in (place.dx, place.dy))
+    if not (finite and sizes and max(abs(place.left), abs(place.top)) < 1e8):
         raise HsiError(
             f"{path}: origin ({place.left:g}, {place.top:g}) and pixel size ({place.dx:g}, {place.dy:g}); "
             "expected a grid in projected metres"
         )
+    if info is not None:
+        _check_extent(path, data, place)
     epsg, wkt = _code(text(child(system, "epsg_code", "epsg"))), text(child(system, "coordinate_system_string"))
     if epsg is None and not wkt:
         epsg = place.epsg
         found = f"taken from Map_Info: EPSG {epsg}" if epsg else "results will carry no coordinate reference system"
         warnings.warn(f"{path}: no EPSG code; {found}", HsiWarning, stacklevel=2)
     return Grid(place.left, place.top, place.dx, place.dy, epsg, None if epsg is not None else wkt or None)
+
+
+def _check_extent(path: str, data: Any, place: _Place) -> None:
+    """Raises HsiError where the file says twice where its pixels lie, and not the same."""
+    value = attribute(data, "spatial_extent_meters", "spatial_extent")
+    if value is None or np.size(value) != 4:
+        return
+    rows, cols = data.shape[:2]
+    expected = (place.left, place.left + cols * place.dx, place.top - rows * place.dy, place.top)
+    found = [float(v) for v in np.ravel(value)]
+    steps = (place.dx, place.dx, place.dy, place.dy)
+    # pixel centres instead of edges are half a pixel off
+    if not all(abs(f - e) <= 1.5 * step for f, e, step in zip(found, expected, steps, strict=True)):
+        raise HsiError(
+            f"{path}: Spatial_Extent_meters is {_metres(found)}, but Map_Info and {rows} x {cols} pixels make "
+            f"{_metres(expected)}; download the file again, or correct or delete the attribute"
+        )
+
+
+def _metres(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.10g}" for value in values)
 
 
 def _code(words: str | None) -> int | None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,10 @@ from hsichunk.ledger import Ledger
 from hsichunk.options import Options
 from hsichunk.site import Site
 from hsichunk.stored import DECODED
+
+if TYPE_CHECKING:
+    from hsichunk.cluster import Cluster
+    from hsichunk.masks import Masks
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, how much of it is done and how much there is: tiles of the sample, bytes decoded in the pass,
@@ -43,6 +47,8 @@ class Job:
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     resumed: bool = False
     """whether it goes on with an earlier attempt"""
+    masks: Masks | None = None
+    cluster: Cluster | None = None
 
     @property
     def wavelength(self) -> NDArray[np.float64]:
@@ -50,16 +56,19 @@ class Job:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Notes the seconds, chunks and bytes of a stage."""
+        """Notes the seconds, chunks and bytes of a stage; of one that comes again, all together."""
         began, (chunks, size) = time.perf_counter(), DECODED.now()
         yield
         memory.release()
         after = DECODED.now()
-        self.stages[name] = {
+        came = {
             "seconds": round(time.perf_counter() - began, 3),
             "chunks_decoded": after[0] - chunks,
             "bytes_decoded": after[1] - size,
         }
+        so_far = self.stages.setdefault(name, dict.fromkeys(came, 0))
+        for what, value in came.items():
+            so_far[what] = round(so_far[what] + value, 3)
 
 
 def kept_bands(site: Site, options: Options) -> NDArray[np.intp]:
@@ -83,11 +92,12 @@ def layouts(site: Site, bands: NDArray[np.intp]) -> list[plan.Layout]:
     return sorted(found, key=lambda layout: (layout.chunks, layout.rows, layout.cols))
 
 
-def make_plan(site: Site, bands: NDArray[np.intp], options: Options) -> plan.Plan:
+def make_plan(site: Site, bands: NDArray[np.intp], options: Options, threads: int | None = None) -> plan.Plan:
     """The plan of a run. Raises HsiError when its memory cannot hold one."""
     sample = min(options.sample, site.rows * site.cols)
     found = layouts(site, bands)
-    return plan.make(options.memory, found, options.k, options.threads, sample=sample, image=(site.rows, site.cols))
+    at_once = threads or options.threads
+    return plan.make(options.memory, found, options.k, at_once, sample=sample, image=(site.rows, site.cols))
 
 
 def inputs_of(site: Site) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ FILES = (
     "sid_class.tif",
     "sid_class.tif.aux.xml",
     "endmembers.csv",
+    "item.json",
 )
 """what a finished run has left, run.json aside"""
 LATER = ("report.html",)

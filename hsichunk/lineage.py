@@ -18,6 +18,7 @@ T = TypeVar("T")
 # layers that a selection may consist of, besides the one that reads: dask names them so. Others are not even tried,
 # since they may compute for long; and one that is named so and does something else fails on positions.
 SELECTING = ("getitem-", "transpose-", "rechunk-merge-", "rechunk-split-")
+TOGETHER = 64  # blocks followed at once: what dask spends on each grows with their number
 ORIGINAL = "original-"  # what dask puts before the name of an array made from an object
 
 
@@ -124,10 +125,14 @@ def follow(data: Any, origin_of: Callable[[Any], T | None]) -> tuple[T, Position
 
 def _followed(data: Any, graph: dict[Any, Any]) -> Positions | None:
     from dask.core import get
+    from dask.optimization import cull
 
     keys = [(data.name, *place) for place in np.ndindex(data.numblocks)]
+    found: list[Any] = []
     try:
-        found = get(graph, keys)
+        for start in range(0, len(keys), TOGETHER):
+            some = keys[start : start + TOGETHER]
+            found += get(cull(graph, some)[0], some)  # type: ignore[no-untyped-call]
     except Exception:  # whatever a computation raises that finds positions where it expects values
         return None
     blocks = np.empty(data.numblocks, dtype=object)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import layers, schema
+from hsichunk import layers, remote, schema
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.grid import Grid as Grid
 from hsichunk.grid import read_grid
@@ -28,6 +28,12 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NOT_COPIED = frozenset(
     {"scale_factor", "data_ignore_value", "dimension_labels", "dimensions", "interleave", "units", "description"}
 )
+# what no NEON file exceeds: beyond it a number is damaged
+MOST_PIXELS, MOST_BANDS, MOST_CHUNKS = 1_000_000, 100_000, 20_000_000
+MOST_DECODED = 2 << 30  # bytes of a decoded chunk
+FREE_DECODED = 1 << 20  # bytes up to which a chunk may be larger than the array
+NM = (200.0, 20_000.0)  # wavelengths
+WIDEST = 1000.0  # nm, of a band
 
 
 @dataclass(frozen=True)
@@ -72,17 +78,27 @@ def read(path: str | os.PathLike[str]) -> NeonFile:
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise HsiError(f"open_tile got {type(path).__name__}; expected the path of a NEON reflectance file")
     path = os.fsdecode(path)
+    source: Any = path
     try:
-        before = os.stat(path)
-        with open(path, "rb") as raw:
-            head = raw.read(len(HDF5_SIGNATURE))
+        if remote.is_url(path):
+            source = remote.RemoteFile(path)
+            head, before = source.read(len(HDF5_SIGNATURE)), source.stamp
+        else:
+            status = os.stat(path)
+            before = status.st_size, status.st_mtime_ns
+            with open(path, "rb") as raw:
+                head = raw.read(len(HDF5_SIGNATURE))
     except IsADirectoryError:
         raise HsiError(f"{path}: is a folder; give the path of an HDF5 tile") from None
     except (OSError, ValueError) as error:
         raise HsiError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or one_line(error)})") from error
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        file = h5py.File(source, "r")
+    except Exception as error:
+        if failure := getattr(source, "failure", None):  # h5py makes another error of it
+            raise failure from None
+        if not isinstance(error, OSError):
+            raise
         raise HsiError(f"{path}: {_why_not_hdf5(head, error)}") from error
     with file:
         try:
@@ -90,8 +106,10 @@ def read(path: str | os.PathLike[str]) -> NeonFile:
         except (HsiError, HsiWarning):
             raise
         except Exception as error:  # what a damaged byte makes of h5py has no common class
+            if failure := getattr(source, "failure", None):
+                raise failure from None
             raise HsiError(f"{path}: damaged metadata ({one_line(error)}); download it again") from error
-    if found.reflectance.stamp != (before.st_size, before.st_mtime_ns):
+    if found.reflectance.stamp != before:
         raise HsiError(f"{path}: changed while it was being opened; open it again")
     return found
 
@@ -108,12 +126,7 @@ def _read(path: str, file: Any) -> NeonFile:
     data = child(group, "reflectance_data")
     if not hasattr(data, "shape"):
         raise HsiError(f"{path}: {group.name} has no Reflectance_Data, only {_listed(group)}; expected NEON's layout")
-    if len(data.shape) != 3 or data.dtype.kind not in "iu" or data.dtype.itemsize > 4:
-        raise HsiError(
-            f"{path}: Reflectance_Data is {data.dtype} of shape {data.shape}; expected int16 (line, sample, band)"
-        )
-    if 0 in data.shape:
-        raise HsiError(f"{path}: Reflectance_Data is empty (shape {data.shape})")
+    _check_array(path, file, data)
     metadata = child(group, "metadata")
     spectral = child(metadata, "spectral_data")
     return NeonFile(
@@ -124,12 +137,43 @@ def _read(path: str, file: Any) -> NeonFile:
         no_data=_no_data(path, data),
         windows=_windows(path, group, data),
         wavelength=_wavelength(path, child(spectral, "wavelength"), data.shape[2]),
-        fwhm=_fwhm(child(spectral, "fwhm"), data.shape[2]),
+        fwhm=_fwhm(path, child(spectral, "fwhm"), data.shape[2]),
         grid=read_grid(path, child(metadata, "coordinate_system"), data),
-        layers=tuple(_layers(path, metadata, data.shape[:2])),
+        layers=tuple(_layers(path, file, metadata, data.shape[:2])),
         sun=tuple(_sun(child(metadata, "logs"))),
         attrs=attributes(data, NOT_COPIED),
     )
+
+
+def _check_array(path: str, file: Any, data: Any) -> None:
+    """Raises HsiError where Reflectance_Data cannot be an image, or takes more than a damaged number may ask for."""
+    if data.file.filename != file.filename:  # a link: chunks would be looked for in the wrong file
+        raise HsiError(f"{path}: Reflectance_Data lies in {data.file.filename}; give that file")
+    if len(data.shape) != 3 or data.dtype.kind not in "iu" or data.dtype.itemsize > 4:
+        raise HsiError(
+            f"{path}: Reflectance_Data is {str(data.dtype)[:60]} of shape {data.shape}; "
+            "expected int16 (line, sample, band)"
+        )
+    if 0 in data.shape:
+        raise HsiError(f"{path}: Reflectance_Data is empty (shape {data.shape})")
+    if max(data.shape[:2]) > MOST_PIXELS or data.shape[2] > MOST_BANDS:
+        raise HsiError(
+            f"{path}: Reflectance_Data has shape {data.shape}; expected up to {MOST_PIXELS} lines and samples and "
+            f"{MOST_BANDS} bands: download it again"
+        )
+    chunks = data.chunks or (1, 1, data.shape[2])
+    decoded, whole = (math.prod(shape) * data.dtype.itemsize for shape in (chunks, data.shape))
+    if decoded > MOST_DECODED or decoded > max(4 * whole, FREE_DECODED):
+        raise HsiError(
+            f"{path}: chunks of shape {chunks} for Reflectance_Data of shape {data.shape}; expected chunks "
+            "within it of up to 2 GiB: rewrite the file, or download it again"
+        )
+    number = math.prod(-(-n // c) for n, c in zip(data.shape, chunks, strict=True))
+    if data.chunks and number > MOST_CHUNKS:
+        raise HsiError(
+            f"{path}: Reflectance_Data of shape {data.shape} is in {number} chunks of shape {chunks}; expected up to "
+            f"{MOST_CHUNKS}: rewrite the file with larger ones"
+        )
 
 
 def _site(path: str, file: Any) -> tuple[str, Any]:
@@ -152,7 +196,7 @@ def _site(path: str, file: Any) -> tuple[str, Any]:
 
 def _listed(group: Any) -> str:
     names = sorted(group)
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
+    return ", ".join(name[:60] for name in names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
 
 
 def _warn(message: str) -> None:
@@ -175,9 +219,12 @@ def _no_data(path: str, data: Any) -> int:
     if value is None:
         _warn(f"{path}: no Data_Ignore_Value; using NEON's {schema.NEON_NO_DATA}")
         return schema.NEON_NO_DATA
-    ignored = number(value)
-    if not ignored.is_integer() or abs(ignored) > 2**31:
-        raise HsiError(f"{path}: Data_Ignore_Value is {ignored:g}; expected a whole number of counts, as NEON's -9999")
+    ignored, kind = number(value), np.iinfo(data.dtype)
+    if not ignored.is_integer() or not kind.min <= ignored <= kind.max:
+        raise HsiError(
+            f"{path}: Data_Ignore_Value is {ignored:g}; expected a whole number of counts that {data.dtype} can hold, "
+            "as NEON's -9999"
+        )
     return int(ignored)
 
 
@@ -187,8 +234,9 @@ def _windows(path: str, group: Any, data: Any) -> tuple[tuple[float, float], ...
         for key in sorted(owner.attrs):
             if key.lower().startswith("band_window"):
                 ends = np.asarray(owner.attrs[key], np.float64).ravel()
-                if ends.size != 2 or not np.isfinite(ends).all() or ends[0] > ends[1]:
-                    raise HsiError(f"{path}: {key} is {ends.tolist()}; expected two wavelengths in nm, low and high")
+                if ends.size != 2 or not NM[0] <= ends[0] <= ends[1] <= NM[1]:
+                    said = ends[:4].tolist()
+                    raise HsiError(f"{path}: {key[:60]} is {said}; expected two wavelengths in nm, low and high")
                 found.append((float(ends[0]), float(ends[1])))
         if found:
             return tuple(found)
@@ -202,28 +250,33 @@ def _wavelength(path: str, dataset: Any, bands: int) -> NDArray[np.float64]:
         raise HsiError(
             f"{path}: no Wavelength under Metadata/Spectral_Data; without wavelengths no band can be told from another"
         )
+    if dataset.size != bands:
+        raise HsiError(f"{path}: {dataset.size} wavelengths for {bands} bands; expected one a band")
     values = np.asarray(dataset[()], np.float64).ravel()
-    if values.size != bands:
-        raise HsiError(f"{path}: {values.size} wavelengths for {bands} bands; expected one a band")
     run = f"{path}: wavelengths run from {values[0]:g} to {values[-1]:g}"
     if not np.isfinite(values).all() or (np.diff(values) <= 0).any():
         raise HsiError(f"{run}; expected nm, finite and increasing")
-    units = words(attribute(dataset, "units"))
+    units = words(attribute(dataset, "units"))[:40]
     if units.lower().startswith(("micro", "um", "\N{MICRO SIGN}")) or values[-1] < 50:
         raise HsiError(f"{run} {units} and are in micrometres; expected nm: multiply Wavelength by 1000 in the file")
-    if values[0] < 100 or values[-1] > 30000:
-        raise HsiError(f"{run}; expected nm, from 100 to 30000")
+    if values[0] < NM[0] or values[-1] > NM[1]:
+        raise HsiError(f"{run}; expected nm, from {NM[0]:g} to {NM[1]:g}")
     return values
 
 
-def _fwhm(dataset: Any, bands: int) -> NDArray[np.float64] | None:
+def _fwhm(path: str, dataset: Any, bands: int) -> NDArray[np.float64] | None:
     """Widths of the bands; None where the file has none or, as flight lines of 2017, of another length."""
     if not hasattr(dataset, "shape") or dataset.size != bands:
         return None
-    return np.asarray(dataset[()], np.float64).ravel()
+    values = np.asarray(dataset[()], np.float64).ravel()
+    if not ((values >= 0) & (values <= WIDEST)).all():
+        raise HsiError(
+            f"{path}: FWHM from {values.min():g} to {values.max():g}; expected widths of bands in nm, up to {WIDEST:g}"
+        )
+    return values
 
 
-def _layers(path: str, metadata: Any, pixels: tuple[int, int]) -> Iterator[Layer]:
+def _layers(path: str, file: Any, metadata: Any, pixels: tuple[int, int]) -> Iterator[Layer]:
     """Every dataset with one value or a few for each pixel, then the trajectory of a flight line."""
     taken = {schema.REFLECTANCE, schema.Y, schema.X, schema.WAVELENGTH, schema.FWHM, schema.GRID_MAPPING}
     for holder in (child(metadata, "ancillary_imagery"), metadata):
@@ -232,20 +285,23 @@ def _layers(path: str, metadata: Any, pixels: tuple[int, int]) -> Iterator[Layer
             shape = getattr(dataset, "shape", ())
             if shape[:2] != pixels or len(shape) > 3 or dataset.dtype.kind not in "iuf":
                 continue
+            if dataset.file.filename != file.filename:
+                _warn(f"{path}: {key[:60]} lies in {dataset.file.filename}; left out")
+                continue
             name = layers.name_of(key, taken)
             taken.add(name)
             dims = (schema.Y, schema.X, *(("rgb",) if shape[2:] == (3,) else (f"{name}_layer",) * len(shape[2:])))
             attrs = layers.attributes(name, shape, dataset.dtype, attributes(dataset, {"dimension_labels"}))
             yield Layer(name, dims, StoredArray(path, dataset), attrs)
-    yield from _trajectory(path, child(metadata, "flight_trajectory", "trajectory"), taken)
+    yield from _trajectory(path, file, child(metadata, "flight_trajectory", "trajectory"), taken)
 
 
-def _trajectory(path: str, group: Any, taken: set[str]) -> Iterator[Layer]:
+def _trajectory(path: str, file: Any, group: Any, taken: set[str]) -> Iterator[Layer]:
     soundings = None
     for key in group if hasattr(group, "keys") else ():
         dataset = group[key]
         shape = getattr(dataset, "shape", ())
-        if shape and dataset.dtype.kind in "iuf":
+        if shape and dataset.dtype.kind in "iuf" and dataset.file.filename == file.filename:
             soundings = soundings or shape[0]
             name = layers.name_of(key, taken)
             taken.add(name)

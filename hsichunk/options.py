@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import hsichunk
@@ -97,11 +97,19 @@ class Options:
         self._need(not (self.per_tile and self.endmembers), "endmembers", "no --per-tile beside it")
         for name in ("sam_threshold", "sid_threshold"):
             values = getattr(self, name)
-            self._need(len(values) in (1, self.k), name, f"one number, or {self.k}: one for each of k endmembers")
+            enough = self.endmembers is not None or len(values) in (1, self.k)  # a file may hold another number
+            self._need(enough, name, f"one number, or {self.k}: one for each of k endmembers")
             most, expected = (
                 (1.0, "shares from 0 to 1 (relative)") if self.relative else (math.inf, "finite numbers from 0")
             )
             self._need(all(math.isfinite(v) and 0 <= v <= most for v in values), name, expected)
+
+    def with_k(self, k: int) -> Options:
+        """The same for k endmembers that come from a file."""
+        for name in ("sam_threshold", "sid_threshold"):
+            one_each = f"one number, or {k}: one for each of the endmembers in {self.endmembers}"
+            self._need(len(getattr(self, name)) in (1, k), name, one_each)
+        return replace(self, k=k)
 
     def _need(self, good: bool, name: str, expected: str) -> None:
         if not good:

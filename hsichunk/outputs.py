@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -27,8 +28,13 @@ from hsichunk.solver import Solver
 from hsichunk.staging import sync_one
 from hsichunk.threads import in_parallel
 
+if TYPE_CHECKING:
+    import zarr
+
 Note = Callable[[int, Tally], None]
 """Called with the row of the tile up to which everything is on the disk, and what came of the rows since the last."""
+Guard = Callable[["zarr.Group", slice, slice], AbstractContextManager[None]]
+"""Keeps other writers out of the stored chunks that rows and columns of the site share with them."""
 
 CLASS_OF = {schema.SAM: schema.SAM_CLASS, schema.SID: schema.SID_CLASS}
 DIGEST = "hsichunk_run"  # attribute of a store: which run it belongs to
@@ -89,17 +95,36 @@ def fits(store: Path, whole: xr.Dataset, chunks: tuple[int, int]) -> bool:
         return False
 
 
+def class_limits(options: Options) -> dict[str, NDArray[np.float32]]:
+    """The largest distance of each class, for the scores whose class maps the pass makes."""
+    if options.relative:
+        return {}
+    return {name: np.full(options.k, each, np.float32) for name, each in thresholds(options).items()}
+
+
+@contextmanager
+def unguarded(*_: Any) -> Iterator[None]:
+    """For a single writer."""
+    yield
+
+
 class StripWriter:
     """Collects the strips of one window of a tile until they fill rows of stored chunks, then writes those."""
 
-    def __init__(self, job: Job, place: Place, window: Window, start: int, note: Note) -> None:
+    def __init__(
+        self,
+        store: Path,
+        limits: dict[str, NDArray[np.float32]],
+        place: Place,
+        window: Window,
+        start: int,
+        note: Note,
+        guard: Guard = unguarded,
+    ) -> None:
         import zarr
 
-        self._group = zarr.open_group(job.ledger.store, mode="r+")
-        self._limits: dict[str, NDArray[np.float32]] = {}
-        if not job.options.relative:
-            for name, threshold in thresholds(job.options).items():
-                self._limits[name] = np.broadcast_to(np.array(threshold, np.float32), job.options.k)
+        self._group = zarr.open_group(store, mode="r+")
+        self._limits, self._guard = limits, guard
         self._place, self._window, self._note = place, window, note
         array: Any = self._group[schema.RMSE]
         self._side = array.chunks[0]
@@ -120,15 +145,16 @@ class StripWriter:
         top = self._written
         rows = slice(self._place.top + top, self._place.top + edge)
         cols = slice(self._place.left + self._window.left, self._place.left + self._window.right)
-        for name in self._waiting[0][1]:
-            pieces = [
-                values[name][..., max(top - part.top, 0) : edge - part.top, :] for part, values, _ in self._waiting
-            ]
-            block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-2)
-            blocks: dict[str, NDArray[Any]] = {name: block}
-            if name in self._limits:
-                blocks[CLASS_OF[name]] = label_nearest(np.moveaxis(block, 0, -1), self._limits[name], closed=True)
-            zarr_store.write_block(self._group, blocks, rows, cols, durable=True, whole=False)
+        with self._guard(self._group, rows, cols):
+            for name in self._waiting[0][1]:
+                pieces = [
+                    values[name][..., max(top - part.top, 0) : edge - part.top, :] for part, values, _ in self._waiting
+                ]
+                block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-2)
+                blocks: dict[str, NDArray[Any]] = {name: block}
+                if name in self._limits:
+                    blocks[CLASS_OF[name]] = label_nearest(np.moveaxis(block, 0, -1), self._limits[name], closed=True)
+                zarr_store.write_block(self._group, blocks, rows, cols, durable=True, whole=False)
         self._written = edge
         stored = Tally()
         bottom = None

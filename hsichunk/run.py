@@ -8,34 +8,28 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import ledger, memory, plan, schema, simplex, site_sample
+from hsichunk import found, ledger, memory, plan, schema, simplex
 from hsichunk.column import is_small, load_kernels
 from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.found import Found
 from hsichunk.job import Job, Progress, inputs_of, kept_bands, make_plan, silent
 from hsichunk.ledger import Ledger
 from hsichunk.options import Options
-from hsichunk.site import open_site
-from hsichunk.solver import Solver, prepare
+from hsichunk.site import Site, open_site
+from hsichunk.solver import Solver
+
+if TYPE_CHECKING:
+    from hsichunk.cluster import Cluster
+    from hsichunk.masks import Masks
 
 _LATE = ("dask.array", "hsichunk.outputs", "zarr", "pyproj", "hsichunk.geotiff", "rioxarray")
-
-
-@dataclass(frozen=True)
-class Found:
-    """The endmembers of a run."""
-
-    spectra: NDArray[np.float64]
-    """(k, L) reflectance"""
-    places: tuple[tuple[str, float, float], ...]
-    """name, x and y of each"""
 
 
 def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
@@ -46,27 +40,72 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
     """
     began = time.perf_counter()
     memory.steady()
-    site = open_site(options.tiles)
-    bands = kept_bands(site, options)
-    simplex.check_k(options.k, len(bands))
-    book = Ledger(Path(options.out), options.fingerprint(inputs_of(site)))
+    site, bands, options, ours = prepared(options)
+    masks = _masks(options, site)
+    fingerprint = options.fingerprint(inputs_of(site))
+    fingerprint["endmembers"] = ours.digest if ours else None
+    fingerprint["mask"] = masks.fingerprint() if masks else []
+    book = Ledger(Path(options.out), fingerprint)
     state = book.look(options.overwrite)
     if state == "done":
         book.tidy()
         return {**ledger.read_json(book.out / ledger.RUN_JSON), "finished": True}
-    job = Job(options, site, bands, make_plan(site, bands, options), book, progress)
-    _warn_of_decodes(job)
-    with _importing():
-        if state == "resumed":
+    with connected(options) as cluster:
+        made = make_plan(site, bands, options, cluster.threads if cluster else options.threads)
+        job = Job(options, site, bands, made, book, progress, masks=masks, cluster=cluster)
+        _warn_of_decodes(job)
+        with _importing() as imported:
+            if state == "resumed":
+                with book.locked():
+                    imported()
+                    if (kept := _kept(job)) is not None:
+                        return _work(job, *kept, began)
+                warnings.warn(
+                    f"{book.out}: what an earlier run left is damaged; starting anew", HsiWarning, stacklevel=2
+                )
+            sets = (ours,) if ours else found.find(job)
+            solvers = found.solvers(job, sets)
+            imported()
             with book.locked():
-                if (kept := _kept(job)) is not None:
-                    return _work(job, *kept, began)
-            warnings.warn(f"{book.out}: what an earlier run left is damaged; starting anew", HsiWarning, stacklevel=2)
-        found = _find_endmembers(job)
-        solver = _solver(job, found)
-        with book.locked():
-            _start(job, found, solver)
-            return _work(job, found, solver, began)
+                _start(job, sets, solvers)
+                return _work(job, sets, solvers, began)
+
+
+def prepared(options: Options) -> tuple[Site, NDArray[np.intp], Options, Found | None]:
+    """The tiles on their grid, the kept bands, the options with the number of endmembers, and those of a file."""
+    site = open_site(options.tiles, options.on_error)
+    bands = kept_bands(site, options)
+    ours = found.given(options, site, bands)
+    if ours:
+        options = options.with_k(len(ours.places))
+    else:
+        simplex.check_k(options.k, len(bands))
+    return site, bands, options, ours
+
+
+def _masks(options: Options, site: Site) -> Masks | None:
+    if not options.mask:
+        return None
+    from hsichunk import masks
+
+    parsed = masks.parse(options.mask)
+    for place in site.places:
+        parsed.check(place.file)
+    return parsed
+
+
+@contextlib.contextmanager
+def connected(options: Options) -> Iterator[Cluster | None]:
+    """The cluster that the options ask for; None for this process alone."""
+    if options.scheduler is None and options.cluster is None:
+        if options.profile:
+            raise HsiError("--profile reports on a cluster; expected --scheduler or --cluster beside it")
+        yield None
+        return
+    from hsichunk import cluster
+
+    with cluster.connected(options) as found:
+        yield found
 
 
 def _warn_of_decodes(job: Job) -> None:
@@ -90,8 +129,8 @@ def _warn_of_decodes(job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _importing() -> Iterator[None]:
-    """Imports what writing needs while the first tiles are read: half of the start-up time is not waited for."""
+def _importing() -> Iterator[Callable[[], None]]:
+    """Imports what writing needs while the first tiles are read; gives a function that waits for it."""
 
     def work() -> None:
         with contextlib.suppress(Exception):  # said where it is needed
@@ -102,65 +141,42 @@ def _importing() -> Iterator[None]:
     thread = threading.Thread(target=work, name="hsichunk-imports", daemon=True)
     thread.start()
     try:
-        yield
+        yield thread.join
     except Exception:
         thread.join()  # an interpreter that ends in the middle of an import says so at length
         raise
 
 
-def _find_endmembers(job: Job) -> Found:
-    """Endmembers by N-FINDR, from a sample over all tiles."""
-    k, maxit = job.options.k, job.options.maxit
-    with job.stage("sample"):
-        sample = site_sample.draw(job, job.options.share)
-        if len(sample.spectra) < k and sample.drawn < job.site.rows * job.site.cols:
-            sample = site_sample.draw(job, 1.0)  # mostly no-data: look everywhere before giving up
-    if len(sample.spectra) < k:
-        raise HsiError(
-            f"{job.options.tiles[0]}: {len(sample.spectra)} of {sample.drawn} pixels drawn hold data; "
-            f"expected at least k = {k}"
-        )
-    with job.stage("endmembers"):
-        picked = simplex.pick(sample, k, maxit)
-    job.stages["endmembers"] |= {name: getattr(picked, name) for name in ("sample_pixels", "sweeps", "swaps")}
-    places = zip(picked.names, picked.x.tolist(), picked.y.tolist(), strict=True)
-    return Found(picked.spectra, tuple(places))
-
-
-def _solver(job: Job, found: Found) -> Solver:
-    names = [name for name, *_ in found.places]
-    return prepare(found.spectra, names, schema.PRODUCTS, job.site.places[0].file.scale, exact=True)
-
-
-def _start(job: Job, found: Found, solver: Solver) -> None:
+def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> None:
     """The folder as a run begins it: endmembers and the empty store, and only then the state that says so."""
     from hsichunk import outputs, zarr_store
 
     job.ledger.clear()
-    content = {"reflectance": found.spectra.tolist(), "places": found.places, "stages": job.stages}
+    content = {"sets": [each.as_json() for each in sets], "stages": job.stages}
     ledger.write_json(job.ledger.folder / "endmembers.json", content)
-    whole = outputs.template(job, solver)
-    zarr_store.create(whole, job.ledger.store, plan.zarr_chunk(job.site.rows, job.site.cols, solver.p))
+    whole = outputs.template(job, solvers[0])
+    zarr_store.create(whole, job.ledger.store, plan.zarr_chunk(job.site.rows, job.site.cols, solvers[0].p))
     job.ledger.start()
 
 
-def _kept(job: Job) -> tuple[Found, Solver] | None:
+def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
     """What an earlier attempt began with; None where some of it is missing or belongs to another run."""
     from hsichunk import outputs
     from hsichunk.site_pass import stints
 
     content = ledger.read_json(job.ledger.folder / "endmembers.json")
     try:
-        places = tuple((str(name), float(x), float(y)) for name, x, y in content["places"])
-        found = Found(np.array(content["reflectance"], np.float64), places)
+        sets = tuple(Found.of_json(each) for each in content["sets"])
         stages = dict(content["stages"])
     except (TypeError, ValueError, KeyError):
         return None
-    if found.spectra.shape != (job.options.k, len(job.bands)) or len(places) != job.options.k:
+    if len(sets) != (len(job.site.places) if job.options.per_tile else 1):
         return None
-    solver = _solver(job, found)
-    chunks = plan.zarr_chunk(job.site.rows, job.site.cols, solver.p)
-    whole = outputs.template(job, solver)
+    if any(each.spectra.shape != (job.options.k, len(job.bands)) for each in sets):
+        return None
+    solvers = found.solvers(job, sets)
+    chunks = plan.zarr_chunk(job.site.rows, job.site.cols, job.options.k)
+    whole = outputs.template(job, solvers[0])
     if job.ledger.store.exists():
         good = outputs.fits(job.ledger.store, whole, chunks)
     else:  # it has got its name already
@@ -169,22 +185,32 @@ def _kept(job: Job) -> tuple[Found, Solver] | None:
         return None
     job.stages |= stages
     job.resumed = True
-    return found, solver
+    return sets, solvers
 
 
-def _work(job: Job, found: Found, solver: Solver, began: float) -> dict[str, Any]:
+def _work(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...], began: float) -> dict[str, Any]:
     """From endmembers and a store with some strips, or none, to the finished folder."""
-    from hsichunk import outputs
+    from hsichunk import outputs, stac
     from hsichunk.site_pass import run_pass
     from hsichunk.summary import summary
 
     with job.stage("pass"):
-        tally = run_pass(job, solver)
+        tally = run_pass(job, solvers)
     _write_maps(job)
-    outputs.write_endmembers(job.ledger.out / "endmembers.csv", job.wavelength, found.spectra, found.places)
-    report = summary(job, solver, tally, round(time.perf_counter() - began, 3))
+    outputs.write_endmembers(job.ledger.out / "endmembers.csv", job.wavelength, *_columns(job, sets))
+    report = summary(job, solvers[0].names, tally, round(time.perf_counter() - began, 3))
+    stac.write_item(job.ledger.out, report, job.site)
     job.ledger.finish(report)
     return {**report, "finished": False}
+
+
+def _columns(job: Job, sets: tuple[Found, ...]) -> tuple[NDArray[np.float64], list[tuple[str, float, float]]]:
+    """All spectra, those of each tile under its name."""
+    if not job.options.per_tile:
+        return sets[0].spectra, [*sets[0].places]
+    stems = [Path(place.file.path).stem for place in job.site.places]
+    places = [(f"{stem} {name}", x, y) for stem, one in zip(stems, sets, strict=True) for name, x, y in one.places]
+    return np.concatenate([one.spectra for one in sets]), places
 
 
 def _write_maps(job: Job) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.counts import Counts
-from hsichunk.errors import HsiError
+from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.threads import in_parallel
 
 CELL = 64
@@ -98,8 +98,26 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return mixed
 
 
-def gather(counts: Counts, rows: NDArray[np.intp], cols: NDArray[np.intp], threads: int) -> NDArray[Any]:
-    """Stored counts of pixels (rows[i], cols[i]) in the kept bands (m, L); decodes each chunk that holds one once."""
+def read(
+    counts: Counts, rows: NDArray[np.intp], cols: NDArray[np.intp], threads: int, corrupt: bool
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Stored counts of pixels (m, L) and which hold data in every band; with `corrupt` those of bad chunks do not."""
+    bad = np.zeros(len(rows), np.bool_)
+    values = gather(counts, rows, cols, threads, bad if corrupt else None)
+    return values, ~(values == counts.no_data).any(1) & ~bad
+
+
+def gather(
+    counts: Counts,
+    rows: NDArray[np.intp],
+    cols: NDArray[np.intp],
+    threads: int,
+    bad: NDArray[np.bool_] | None = None,
+) -> NDArray[Any]:
+    """Stored counts of pixels (rows[i], cols[i]) in the kept bands (m, L); decodes each chunk that holds one once.
+
+    With `bad` (m,) pixels of a chunk that cannot be decoded are set in it, instead of ending with the error.
+    """
     stored = counts.stored
     cy, cx, depth = stored.chunks
     out = np.empty((len(rows), len(counts.bands)), stored.dtype.newbyteorder("="))
@@ -117,7 +135,14 @@ def gather(counts: Counts, rows: NDArray[np.intp], cols: NDArray[np.intp], threa
         place = (int(rows[lot[0]] // cy), int(cols[lot[0]] // cx))
         with stored.opened() as handle:
             for n, at in wanted:
-                chunk = stored.chunk(handle, (*place, n))
+                try:
+                    chunk = stored.chunk(handle, (*place, n))
+                except CorruptChunk:
+                    if bad is None:
+                        raise
+                    bad[lot] = True
+                    out[np.ix_(lot, at)] = counts.no_data
+                    continue
                 pixels = chunk[rows[lot] - place[0] * cy, cols[lot] - place[1] * cx]
                 out[np.ix_(lot, at)] = pixels[:, counts.bands[at] - n * depth]
 

@@ -96,21 +96,21 @@ def search(scores: Floats, maxit: int) -> Found:
     """
     # volume ratios do not change with the weight of a component, rounding does
     k, even = scores.shape[1] + 1, scores / np.abs(scores).max(0)
-    lifted = _lift(even)
+    lifted = lift(even)
     weighted = [scores * (1e6 / np.abs(scores).max())]
     for number in range(max(1, min(STARTS, STARTS * 30 // k) - 1)):
         spread = (number * GOLDEN * np.arange(1, k) + 0.5) % 1  # evenly over 0..1; all in the middle for the first
         weighted.append(even * 10.0 ** (2 * spread - 1))
-    found = [_climb(lifted, atgp(_lift(start), k), maxit) for start in weighted]
+    found = [climb(lifted, atgp(lift(start), k), maxit) for start in weighted]
     volumes = np.array([np.linalg.slogdet(lifted[each.pixels])[1] for each in found])
     return found[int(np.argmax(volumes >= volumes.max() - GAIN))]
 
 
-def _lift(scores: Floats) -> Floats:
+def lift(scores: Floats) -> Floats:
     return np.concatenate([np.ones((len(scores), 1)), scores], axis=1)
 
 
-def _climb(lifted: Floats, pixels: NDArray[np.intp], maxit: int) -> Found:
+def climb(lifted: Floats, pixels: NDArray[np.intp], maxit: int) -> Found:
     """Sweeps over the slots, each given the pixel that makes the largest simplex, until none would raise its volume.
 
     With M = inv([1; E]) the volume after putting pixel x in slot i is |M_i [1; x]| of today's: one product tells it for
@@ -121,7 +121,7 @@ def _climb(lifted: Floats, pixels: NDArray[np.intp], maxit: int) -> Found:
         before = swaps
         for slot in range(len(pixels)):
             ratio = np.abs(lifted @ np.linalg.inv(lifted[pixels].T)[slot])
-            best = _first_largest(ratio)
+            best = first_largest(ratio)
             if ratio[best] > 1 + GAIN:
                 pixels[slot] = best
                 swaps += 1
@@ -130,8 +130,11 @@ def _climb(lifted: Floats, pixels: NDArray[np.intp], maxit: int) -> Found:
     return Found(pixels, maxit, swaps, False)
 
 
-def _first_largest(values: Floats) -> int:
+def first_largest(values: Floats) -> int:
     return int(np.argmax(values >= values.max() * (1 - GAIN)))
+
+
+_first_largest = first_largest
 
 
 def atgp(pixels: Floats, count: int) -> NDArray[np.intp]:
@@ -140,7 +143,7 @@ def atgp(pixels: Floats, count: int) -> NDArray[np.intp]:
     found = np.empty(count, np.intp)
     for i in range(count):
         length = np.einsum("ij,ij->i", rest, rest)
-        found[i] = _first_largest(length)
+        found[i] = first_largest(length)
         if length[found[i]] <= 0:
             raise HsiError(f"the sample holds {i} independent spectra; expected {count}")
         axis = rest[found[i]] / np.sqrt(length[found[i]])

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import neon
+from hsichunk.contained import Outcome, contained_each
 from hsichunk.counts import Counts, Window
-from hsichunk.errors import HsiError
+from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
+from hsichunk.hdf5_names import one_line
+from hsichunk.remote import is_url
+from hsichunk.stored import StoredArray
 from hsichunk.threads import available, in_parallel
+
+SECONDS = 60.0
+"""in which the metadata of one tile are read, or its file is bad"""
+CHILDREN = 8
+"""processes that read metadata, at most"""
 
 
 @dataclass(frozen=True)
@@ -38,23 +49,27 @@ class Site:
     grid: neon.Grid
     rows: int
     cols: int
+    skipped: tuple[tuple[str, str], ...] = ()
+    """path of each tile that is left out, and why"""
 
     @property
     def wavelength(self) -> NDArray[np.float64]:
         return self.places[0].file.wavelength
 
 
-def open_site(paths: Sequence[str | os.PathLike[str]]) -> Site:
-    """Reads the metadata of all tiles and lays them on one grid.
+def open_site(paths: Sequence[str | os.PathLike[str]], on_error: str = "stop", layers: Collection[str] = ()) -> Site:
+    """Reads the metadata of all tiles, in processes of their own that HDF5 may crash, and lays the tiles on one grid.
 
     Where tiles overlap, the first by file name counts, whatever the order of `paths`. Raises HsiError, with both
     values, for tiles of different CRS, pixel size, wavelengths, bad-band windows or scale, and for grids that do not
-    align.
+    align; and for a file that cannot be trusted, the first by name. With `on_error` "skip" or "mask" such a file is
+    left out and warned about (HsiWarning); HsiError where none is left. `layers` names the ancillary layers that will
+    be read: the places of their chunks are looked up now, too.
     """
     if not paths:
         raise HsiError("no tile given; expected the path of at least one")
     names = sorted({os.fspath(p) for p in paths}, key=lambda p: (os.path.basename(p), p))
-    files = in_parallel(neon.read, names, 4 * available())
+    files, skipped = _read_all(names, on_error, layers)
     first = files[0]
     for other in files[1:]:
         _check_same(first, other)
@@ -78,7 +93,79 @@ def open_site(paths: Sequence[str | os.PathLike[str]]) -> Site:
         first.grid.epsg,
         first.grid.wkt,
     )
-    return Site(tuple(places), grid, max(w.bottom for w in covered), max(w.right for w in covered))
+    return Site(tuple(places), grid, max(w.bottom for w in covered), max(w.right for w in covered), skipped)
+
+
+def _read_all(
+    names: list[str], on_error: str, layers: Collection[str]
+) -> tuple[list[neon.NeonFile], tuple[tuple[str, str], ...]]:
+    """The files in the order of `names`; and which are left out, and why."""
+    import h5py  # noqa: F401  # here, so that no child has to
+
+    near = [name for name in names if not is_url(name)]
+    far = [name for name in names if is_url(name)]
+    found = dict(zip(near, contained_each(_read, [(n, layers) for n in near], SECONDS, _children()), strict=True))
+    # connections and what is known of them do not survive a fork
+    found |= zip(far, in_parallel(lambda n: _tried(n, layers), far, 4 * available()), strict=True)
+    files, skipped = [], []
+    for name in names:
+        outcome = found[name]
+        if on_error == "stop" or outcome.error is None:
+            files.append(outcome.result())
+            continue
+        why = str(outcome.error)
+        warnings.warn(f"{why if name in why else f'{name}: {why}'}; left out", HsiWarning, stacklevel=3)
+        skipped.append((name, why.removeprefix(f"{name}: ")))
+    if not files:
+        raise HsiError(f"none of the {len(names)} tiles can be used; the first: {found[names[0]].error}")
+    return files, tuple(skipped)
+
+
+def _children() -> int:
+    return min(CHILDREN, 2 * available())
+
+
+def _tried(path: str, layers: Collection[str]) -> Outcome[neon.NeonFile]:
+    try:
+        return Outcome(_read(path, layers))
+    except HsiError as error:
+        return Outcome(error=error)
+
+
+def _read(path: str, layers: Collection[str]) -> neon.NeonFile:
+    """The metadata of a tile and the places of its chunks: all that HDF5 is needed for where chunks are read directly.
+
+    What HDF5 has to read chunk by chunk is tried once.
+    """
+    try:
+        file = neon.read(path)
+        for stored in (file.reflectance, *(layer.stored for layer in file.layers if layer.name in layers)):
+            if stored.direct:
+                _ = stored.index
+                continue
+            with contextlib.suppress(CorruptChunk), stored.opened() as handle:  # the pass says what it is worth
+                stored.chunk(handle, (0,) * len(stored.shape))
+        if file.reflectance.direct:
+            _check_index(file.reflectance, file.no_data)
+    except HsiError:
+        raise
+    except Exception as error:  # what a damaged byte makes of h5py has no common class
+        raise HsiError(f"{path}: damaged metadata ({one_line(error)}); download it again") from error
+    return file
+
+
+def _check_index(stored: StoredArray, no_data: int) -> None:
+    """Raises HsiError where two chunks lie in one place; warns of those that were never written."""
+    index = stored.index
+    written = index.offset.ravel() >= 0
+    start, size = index.offset.ravel()[written], index.size.ravel()[written]
+    order = np.argsort(start)
+    if (start[order][1:] < (start + size)[order][:-1]).any():
+        raise HsiError(f"{stored.path}: the chunk index is damaged (chunks overlap); download it again")
+    missing = written.size - int(written.sum())
+    if missing and stored.fill != no_data:
+        found = f"{missing} of {written.size} chunks were never written"
+        warnings.warn(f"{stored.path}: {found}; their counts are {stored.fill}", HsiWarning, stacklevel=2)
 
 
 def _check_same(a: neon.NeonFile, b: neon.NeonFile) -> None:

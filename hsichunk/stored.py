@@ -11,18 +11,22 @@ import itertools
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk import remote
 from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.threads import available, in_parallel
 
 DEFLATE, SHUFFLE = 1, 2  # HDF5's filter numbers
 PSEUDO_CHUNK = 4 << 20  # bytes read at once from data that are stored in one piece
+Handle = int | remote.Ranges
+"""An open file: its descriptor, or the byte ranges of an address."""
+READ_TOGETHER = 1 << 20  # stored bytes of neighbouring chunks at an address that one thread reads in one go
 
 
 class DecodeCounter:
@@ -62,9 +66,9 @@ class StoredArray:
     """
 
     def __init__(self, path: str | os.PathLike[str], dataset: Any) -> None:
-        status = os.stat(path)
         self.path = os.fspath(path)
-        self.stamp = (status.st_size, status.st_mtime_ns)
+        self.remote = remote.is_url(self.path)
+        self.stamp = remote.stamp_of(self.path) if self.remote else _stamp(os.stat(path))
         self.name: str = dataset.name
         self.shape: tuple[int, ...] = dataset.shape
         self.dtype: np.dtype[Any] = dataset.dtype
@@ -124,8 +128,6 @@ class StoredArray:
             return self._index
 
     def _read_index(self) -> ChunkIndex:
-        import h5py
-
         offset = np.full(self.grid, -1, np.int64)
         size = np.zeros(self.grid, np.int64)
         mask = np.zeros(self.grid, np.uint32)
@@ -137,7 +139,7 @@ class StoredArray:
 
         with self.opened():  # checks that the file is there and still the same
             try:
-                with h5py.File(self.path, "r") as file:
+                with self._by_h5py() as file:
                     file[self.name].id.chunk_iter(add)
             except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
                 raise HsiError(
@@ -152,21 +154,43 @@ class StoredArray:
         return ChunkIndex(offset, size, mask)
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[int]:
-        """A file descriptor to hand to `chunk`, for as long as the block lasts."""
+    def opened(self) -> Iterator[Handle]:
+        """What to hand to `chunk`, for as long as the block lasts and from this thread alone."""
+        if self.remote:
+            yield remote.Ranges(self.path, self.stamp)
+            return
         try:
             handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise HsiError(f"{self.path}: cannot be opened ({error.strerror})") from error
         try:
-            status = os.fstat(handle)
-            if (status.st_size, status.st_mtime_ns) != self.stamp:
+            if _stamp(os.fstat(handle)) != self.stamp:
                 raise HsiError(f"{self.path}: changed since it was opened; open it again")
             yield handle
         finally:
             os.close(handle)
 
-    def chunk(self, handle: int, place: tuple[int, ...]) -> NDArray[Any]:
+    def announce(self, handle: Handle, places: Iterable[tuple[int, ...]]) -> None:
+        """Says which chunks `handle` will be asked for: at an address, neighbours in the file become one request."""
+        if isinstance(handle, remote.Ranges) and self.direct:
+            index = self.index
+            handle.announce((int(index.offset[p]), int(index.size[p])) for p in places if index.offset[p] >= 0)
+
+    @contextlib.contextmanager
+    def _by_h5py(self) -> Iterator[Any]:
+        """The file as h5py's; what went wrong on the way to an address, not what HDF5 makes of it."""
+        import h5py
+
+        source: Any = remote.RemoteFile(self.path, self.stamp) if self.remote else self.path
+        try:
+            with h5py.File(source, "r") as file:
+                yield file
+        except Exception:
+            if self.remote and source.failure is not None:
+                raise source.failure from None
+            raise
+
+    def chunk(self, handle: Handle, place: tuple[int, ...]) -> NDArray[Any]:
         """The decoded chunk at `place` on the grid of chunks, native byte order; edge chunks keep what sticks out."""
         DECODED.add(1, self.chunk_bytes)
         if not self.direct:
@@ -175,7 +199,7 @@ class StoredArray:
         start, size = int(index.offset[place]), int(index.size[place])
         if start < 0:
             return np.full(self.chunks, self.fill, self.native)
-        data: bytes | NDArray[Any] = os.pread(handle, size, start)
+        data: Stored = os.pread(handle, size, start) if isinstance(handle, int) else handle.read(start, size)
         if len(data) != size:
             raise CorruptChunk(f"{self.path}: truncated, chunk {place} ends before its {size} bytes; download it again")
         skipped = int(index.mask[place])
@@ -187,7 +211,7 @@ class StoredArray:
             raise self._corrupt(place, f"it holds {held} bytes instead of {self.chunk_bytes}")
         return np.frombuffer(data, self.dtype).reshape(self.chunks).astype(self.native, copy=False)
 
-    def _undo(self, kind: int, data: bytes | NDArray[Any], place: tuple[int, ...]) -> bytes | NDArray[Any]:
+    def _undo(self, kind: int, data: Stored, place: tuple[int, ...]) -> Stored:
         if kind == SHUFFLE:
             width = self.dtype.itemsize
             flat = np.frombuffer(data, np.uint8)
@@ -217,7 +241,7 @@ class StoredArray:
             slice(p * c, min((p + 1) * c, n)) for p, c, n in zip(place, self.chunks, self.shape, strict=True)
         )
         try:
-            with h5py.File(self.path, "r") as file:
+            with self._by_h5py() as file:
                 part = file[self.name][window]
         except (OSError, RuntimeError, LookupError, ValueError) as error:
             raise self._corrupt(place, _line(error)) from error
@@ -235,18 +259,41 @@ class StoredArray:
         out = np.empty(tuple(len(s) for s in selection), self.native)
         parts = [_by_chunk(s, c) for s, c in zip(selection, self.chunks, strict=True)]
 
-        def copy(place: tuple[int, ...]) -> None:
-            pieces = [part[p] for part, p in zip(parts, place, strict=True)]
+        def copy(places: list[tuple[int, ...]]) -> None:
             with self.opened() as handle:
-                block = self.chunk(handle, place)
-            _put(out, [to for to, _ in pieces], _take(block, [of for _, of in pieces]))
+                self.announce(handle, places)
+                for place in places:
+                    pieces = [part[p] for part, p in zip(parts, place, strict=True)]
+                    block = self.chunk(handle, place)
+                    _put(out, [to for to, _ in pieces], _take(block, [of for _, of in pieces]))
 
         if out.size:
-            in_parallel(copy, itertools.product(*parts), available() if threads is None else threads)
+            in_parallel(copy, self._jobs(itertools.product(*parts)), available() if threads is None else threads)
         return out
+
+    def _jobs(self, places: Iterable[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+        """Chunks to read one after another: one at a time, or at an address as many as a request may fetch."""
+        if not (self.remote and self.direct):
+            yield from ([place] for place in places)
+            return
+        job: list[tuple[int, ...]] = []
+        size = 0
+        for place in places:
+            size += int(self.index.size[place])
+            if job and size > READ_TOGETHER:
+                yield job
+                job, size = [], int(self.index.size[place])
+            job.append(place)
+        if job:
+            yield job
 
 
 Positions = slice | NDArray[np.intp]
+Stored = bytes | memoryview | NDArray[Any]
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
 
 
 def _by_chunk(positions: NDArray[np.intp], size: int) -> dict[int, tuple[Positions, Positions]]:

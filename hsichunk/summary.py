@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import hsichunk
 from hsichunk import memory
 from hsichunk.scoring import ABUNDANCE_UNIT, Tally
-from hsichunk.solver import Solver
 
 if TYPE_CHECKING:
     from hsichunk.job import Job
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PACKAGES = ("numpy", "numba", "h5py", "isal", "xarray", "dask", "zarr", "rioxarray", "rasterio")
 
 
-def summary(job: Job, solver: Solver, tally: Tally, seconds: float) -> dict[str, Any]:
+def summary(job: Job, names: Sequence[str], tally: Tally, seconds: float) -> dict[str, Any]:
     """Plain values, ready for JSON. Of a resumed run seconds, stages and memory are those of the last attempt."""
     grid = job.site.grid
     unit = max(tally.valid, 1) * ABUNDANCE_UNIT
@@ -35,10 +35,14 @@ def summary(job: Job, solver: Solver, tally: Tally, seconds: float) -> dict[str,
         "bands": {"kept": len(job.bands), "of": len(job.site.wavelength)},
         "plan": job.plan.as_dict(),
         "resumed": job.resumed,
+        "cluster": {"workers": job.cluster.workers, "threads": job.cluster.threads} if job.cluster else None,
         "stages": job.stages,
         "seconds": seconds,
         "peak_memory": memory.peak(),
         "pixels": {"valid": tally.valid, "masked": tally.masked, "solved": tally.solved},
+        "masks": _masks(job, tally),
+        "bad_chunks": tally.bad,
+        "skipped": [{"path": path, "reason": reason} for path, reason in job.site.skipped],
         "pass": {"chunks_decoded": tally.chunks, "bytes_decoded": tally.bytes},
         "fcls": {
             "pivots": tally.pivots,
@@ -46,5 +50,13 @@ def summary(job: Job, solver: Solver, tally: Tally, seconds: float) -> dict[str,
             "fallbacks": tally.fallbacks,
             "worst_kkt": tally.worst_kkt,
         },
-        "mean_abundance": dict(zip(solver.names, (a / unit for a in tally.abundance), strict=True)),
+        "mean_abundance": dict(zip(names, (a / unit for a in tally.abundance), strict=True)),
     }
+
+
+def _masks(job: Job, tally: Tally) -> dict[str, float]:
+    """The share of the image that each mask leaves out; a pixel may fall under several."""
+    names = job.masks.names if job.masks else ()
+    pixels = max(tally.valid + tally.masked, 1)
+    counts = [*tally.flagged, *[0] * len(names)]
+    return {name: count / pixels for name, count in zip(names, counts, strict=False)}

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -18,15 +20,13 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.cleaning import source_of
-from hsichunk.column import solve_window
+from hsichunk.column import is_small, solve_window
 from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.scoring import Products
+from hsichunk.mosaic import TiledCounts, blocks_of, cut_at, on_grid, on_tile
+from hsichunk.scoring import Products, empty_products
 from hsichunk.solver import MOST_BANDS, Solver, prepare
 from hsichunk.threads import asked_for
-
-BLOCK_SIDE = 256  # pixels: about how wide and high a block of small columns is made
-
 
 GUARD = 2.2204460492503131e-16  # what PySpTools adds to the shares of a spectrum
 
@@ -61,7 +61,8 @@ def unmix(
     source = source_of(cube)
     window = None if source is None else _window(source[1], source[2])
     if source is not None and window is not None:
-        arrays = _from_stored(source[0], window, prepare(spectra, names, wanted, source[0].scale, exact=True))
+        work = _from_tiles if isinstance(source[0].stored, TiledCounts) else _from_stored
+        arrays = work(source[0], window, prepare(spectra, names, wanted, source[0].scale, exact=True))
     else:
         arrays = _from_values(cube, _solvers(cube, spectra, names, wanted, GUARD if scaling else 0.0))
     return _label(arrays, cube, names)
@@ -140,18 +141,6 @@ def _window(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Window | None:
     return Window(int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
 
 
-def blocks_of(counts: Counts, window: Window, side: int = BLOCK_SIDE) -> tuple[list[int], list[int]]:
-    """Edges of rows and of columns that cut a window between stored columns, about `side` pixels apart."""
-
-    def edges(first: int, last: int, size: int) -> list[int]:
-        step = max(1, round(side / size)) * size
-        inner = range((first // step + 1) * step, last, step)
-        return [first, *inner, last]
-
-    cy, cx, _ = counts.stored.chunks
-    return edges(window.top, window.bottom, cy), edges(window.left, window.right, cx)
-
-
 def _solve_stored(counts: Counts, solver: Solver, window: Window) -> Products:
     return solve_window(counts, solver, window, asked_for())[0]
 
@@ -169,6 +158,86 @@ def _from_stored(counts: Counts, window: Window, solver: Solver) -> dict[str, An
             graph[(name, i, j)] = (_solve_stored, f"{name}-counts", f"{name}-solver", block)
     chunks = tuple(int(v) for v in np.diff(rows)), tuple(int(v) for v in np.diff(cols))
     return _split(name, graph, [], chunks, solver)
+
+
+def _from_tiles(counts: Counts, window: Window, solver: Solver) -> dict[str, Any]:
+    """The same of a mosaic: each tile is solved as if alone, then its windows are put in their places on the grid."""
+    from dask.base import tokenize
+
+    mosaic: Any = counts.stored
+    name = f"unmix-{tokenize(counts, solver, window)}"
+    graph: dict[Any, Any] = {f"{name}-solver": solver}
+    solved: list[tuple[Window, Any, Window]] = []  # shown on the grid, task, what the task solves on the grid
+    for tile, shown in _by_tile(mosaic.windows(window)).items():
+        place = mosaic.places[tile]
+        own, key = place.counts(counts.bands), f"{name}-counts-{tile}"
+        graph[key] = own
+        # large columns are decoded once whatever is shown of them
+        for whole in shown if is_small(own) else [_around(shown)]:
+            rows, cols = blocks_of(own, on_tile(place, whole))
+            for top, bottom in pairwise(rows):
+                for left, right in pairwise(cols):
+                    block, task = Window(top, bottom, left, right), (f"{name}-tile", tile, top, left)
+                    graph[task] = (_solve_stored, key, f"{name}-solver", block)
+                    solved += [(part, task, on_grid(place, block)) for part in shown]
+    parts = [(_common(part, block), task, block) for part, task, block in solved]
+    parts = [piece for piece in parts if min(piece[0].shape) > 0]
+    rows, cols = cut_at([part for part, _, _ in parts], window)
+    chunks = tuple(int(v) for v in np.diff(rows)), tuple(int(v) for v in np.diff(cols))
+    pieces: dict[tuple[int, int], list[tuple[Window, Any, Window]]] = {}
+    for part, task, block in parts:
+        for i in range(bisect_right(rows, part.top) - 1, bisect_left(rows, part.bottom)):
+            for j in range(bisect_right(cols, part.left) - 1, bisect_left(cols, part.right)):
+                pieces.setdefault((i, j), []).append((part, task, block))
+    for i, (top, bottom) in enumerate(pairwise(rows)):
+        for j, (left, right) in enumerate(pairwise(cols)):
+            here = pieces.get((i, j), [])
+            places = [(part, block) for part, _, block in here]
+            tasks = [task for _, task, _ in here]
+            graph[(name, i, j)] = (_put_together, f"{name}-solver", Window(top, bottom, left, right), tasks, places)
+    return _split(name, graph, [], chunks, solver)
+
+
+def _by_tile(windows: list[tuple[int, Window]]) -> dict[int, list[Window]]:
+    out: dict[int, list[Window]] = {}
+    for tile, window in windows:
+        out.setdefault(tile, []).append(window)
+    return out
+
+
+def _around(windows: list[Window]) -> Window:
+    return Window(
+        min(w.top for w in windows),
+        max(w.bottom for w in windows),
+        min(w.left for w in windows),
+        max(w.right for w in windows),
+    )
+
+
+def _common(a: Window, b: Window) -> Window:
+    """What two windows share: no rows or columns, or fewer, where that is nothing."""
+    return Window(max(a.top, b.top), min(a.bottom, b.bottom), max(a.left, b.left), min(a.right, b.right))
+
+
+def _put_together(
+    solver: Solver, window: Window, solved: list[Products], places: list[tuple[Window, Window]]
+) -> Products:
+    """The products of a window of the grid, NaN where no tile lies: parts of what was solved, each in its place."""
+    if len(places) == 1 and places[0] == (window, window):
+        return solved[0]
+    out = empty_products(solver, window.shape)
+    for values in out.values():
+        values.fill(np.nan)
+    for products, (part, block) in zip(solved, places, strict=True):
+        at = _common(part, window)
+        for name, values in products.items():
+            out[name][..., *_within(at, window)] = values[..., *_within(at, block)]
+    return out
+
+
+def _within(part: Window, window: Window) -> tuple[slice, slice]:
+    top, left = window.top, window.left
+    return slice(part.top - top, part.bottom - top), slice(part.left - left, part.right - left)
 
 
 def _split(

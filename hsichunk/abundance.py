@@ -1,0 +1,302 @@
+"""Abundances under weaker constraints than FCLS, and how certain abundances are."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numba import njit
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.blockwise import Floats, check_cube, check_endmembers, endmember_coord, labelled, on_pixels
+from hsichunk.errors import HsiError
+from hsichunk.kernels import sums
+from hsichunk.kernels.fcls import dependent
+
+Method = Literal["fcls", "nnls", "ucls"]
+ABUNDANCE_STD = "abundance_std"
+LEAST_GAIN = 1e-13  # gradient over the largest of a pixel's products from which an endmember comes in
+PIVOT = 1e-14
+
+kernel = njit(nogil=True, cache=True, error_model="numpy")
+
+
+def ucls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
+    """Unconstrained least squares: abundances of any sign and sum that minimise ||E'a - x||.
+
+    cube (y, x, wavelength), endmembers (endmember, wavelength) in reflectance. Returns a Dataset of float32:
+    abundance (endmember, y, x) and rmse (y, x), in reflectance; NaN where any band of a pixel is. Lazy for a dask cube.
+    Raises HsiError for wavelengths that differ and for endmembers that are mixtures of each other.
+    """
+    return _unmixed(cube, endmembers, "unconstrained", _ucls)
+
+
+def nnls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
+    """Nonnegative least squares: abundances of at least 0, of any sum, that minimise ||E'a - x||.
+
+    As `ucls`. PySpTools' NNLS minimises ||EE'a - Ex|| instead and differs by up to 0.1.
+    Source: Lawson & Hanson 1974 (active sets), on normal equations as Bro & de Jong 1997.
+    """
+    return _unmixed(cube, endmembers, "nonnegative", _nnls)
+
+
+def _unmixed(cube: xr.DataArray, endmembers: xr.DataArray, how: str, solve: Any) -> xr.Dataset:
+    cube = check_cube(cube)
+    spectra, names = check_endmembers(endmembers, cube)
+    _check_independent(spectra, names, sum_to_one=False)
+    p = len(names)
+    found = on_pixels(cube, partial(solve, spectra=spectra), p + 1)
+    coords = endmember_coord(names)
+    attrs = {"units": "1", "long_name": f"abundance ({how} least squares)"}
+    dims = (schema.Y, schema.X)
+    abundance = labelled(found[:p], cube, (schema.ENDMEMBER, *dims), schema.ABUNDANCE, attrs, coords)
+    rmse = labelled(found[p], cube, dims, schema.RMSE, schema.PRODUCT_ATTRS[schema.RMSE])
+    return xr.Dataset({schema.ABUNDANCE: abundance, schema.RMSE: rmse})
+
+
+def _check_independent(spectra: Floats, names: tuple[str, ...], *, sum_to_one: bool) -> None:
+    if not np.isfinite(spectra).all():
+        bad = names[int((~np.isfinite(spectra).all(1)).argmax())]
+        raise HsiError(f"endmember {bad} holds values that are not finite; drop those bands or it")
+    p = len(names)
+    gram = spectra @ spectra.T
+    # affine mixtures of the endmembers and of zero are their linear ones
+    groups = dependent(gram if sum_to_one else np.pad(gram, (0, 1)))
+    if groups:
+        named = "; ".join(", ".join(names[i] for i in group if i < p) for group in groups)
+        raise HsiError(f"endmembers {named} are zero, multiples or mixtures of each other; drop one of them")
+
+
+def _ucls(x: Floats, spectra: Floats) -> Floats:
+    """Spectra (n, L) to abundances and rmse (n, p + 1)."""
+    by_band = np.ascontiguousarray(x.T)
+    abundance = np.zeros((len(spectra), len(x)))
+    sums.add_products(np.ascontiguousarray(np.linalg.pinv(spectra.T)), by_band, abundance)
+    return _with_rmse(by_band, abundance, spectra)
+
+
+def _nnls(x: Floats, spectra: Floats) -> Floats:
+    """Spectra (n, L) to abundances and rmse (n, p + 1)."""
+    length = np.sqrt(np.einsum("ij,ij->i", spectra, spectra))
+    unit = spectra / length[:, None]  # a column's length is no part of the answer, but of the rounding
+    by_band = np.ascontiguousarray(x.T)
+    linear = np.zeros((len(unit), len(x)))
+    sums.add_products(unit, by_band, linear)
+    abundance = np.zeros((len(x), len(unit)))
+    active_set(unit @ unit.T, np.ascontiguousarray(linear.T), abundance)
+    return _with_rmse(by_band, np.ascontiguousarray((abundance / length).T), spectra)
+
+
+def _with_rmse(by_band: Floats, abundance: Floats, spectra: Floats) -> Floats:
+    """Abundances (p, n) and, from the residual itself, their rmse: (n, p + 1). Writes over `by_band` (L, n)."""
+    sums.add_products(np.ascontiguousarray(-spectra.T), abundance, by_band)
+    square = np.zeros(by_band.shape[1])
+    sums.add_dots(by_band, by_band, square)
+    return np.column_stack([abundance.T, np.sqrt(square / len(by_band))])
+
+
+@kernel
+def _solve(gram: Any, linear: Any, members: Any, m: int, factor: Any, found: Any) -> bool:
+    """Least squares on the first m members of a set, by Cholesky; False where the last one adds nothing new."""
+    for i in range(m):
+        for j in range(i + 1):
+            value = gram[members[i], members[j]]
+            for k in range(j):
+                value -= factor[i, k] * factor[j, k]
+            if i > j:
+                factor[i, j] = value / factor[j, j]
+            elif value > PIVOT:
+                factor[i, i] = np.sqrt(value)
+            else:
+                return False
+    for i in range(m):
+        value = linear[members[i]]
+        for k in range(i):
+            value -= factor[i, k] * found[k]
+        found[i] = value / factor[i, i]
+    for i in range(m - 1, -1, -1):
+        value = found[i]
+        for k in range(i + 1, m):
+            value -= factor[k, i] * found[k]
+        found[i] = value / factor[i, i]
+    return True
+
+
+@kernel
+def active_set(gram: Any, linear: Any, out: Any) -> None:
+    """min 1/2 a'Ga - b'a, a >= 0 for each b of `linear` (n, p), into `out` (n, p), zeros at first; diag(G) = 1."""
+    n, p = linear.shape
+    members, place = np.zeros(p, np.int64), np.zeros(p, np.int64)
+    refused = np.zeros(p, np.bool_)
+    factor, found = np.zeros((p, p)), np.zeros(p)
+    for pixel in range(n):
+        b, a = linear[pixel], out[pixel]
+        largest = 0.0
+        for i in range(p):
+            largest = max(largest, abs(b[i]))
+            place[i] = -1
+            refused[i] = False
+        m = 0
+        for _ in range(10 * p + 10):
+            best, most = -1, LEAST_GAIN * largest
+            for i in range(p):
+                if place[i] < 0 and not refused[i]:
+                    gain = b[i]
+                    for k in range(m):
+                        gain -= gram[i, members[k]] * a[members[k]]
+                    if gain > most:
+                        best, most = i, gain
+            if best < 0:
+                break
+            members[m] = best
+            place[best] = m
+            m += 1
+            if not _solve(gram, b, members, m, factor, found) or found[m - 1] <= 0.0:
+                m -= 1  # its gradient was rounding
+                place[best] = -1
+                refused[best] = True
+                continue
+            refused[:] = False
+            m = _back_inside(gram, b, a, members, place, m, factor, found)
+
+
+@kernel
+def _back_inside(gram: Any, b: Any, a: Any, members: Any, place: Any, m: int, factor: Any, found: Any) -> int:
+    """From `a` towards the solution of the set, members leaving as they reach zero; the number that stay."""
+    while True:
+        step = 2.0  # beyond the solution: nothing is in the way
+        for k in range(m):
+            if found[k] <= 0.0:
+                here = a[members[k]]
+                step = min(step, here / (here - found[k]) if here > 0.0 else 0.0)
+        if step == 2.0:
+            for k in range(m):
+                a[members[k]] = found[k]
+            return m
+        kept = 0
+        for k in range(m):
+            i = members[k]
+            leaves = found[k] <= 0.0 and (a[i] <= 0.0 or a[i] / (a[i] - found[k]) <= step)
+            if leaves:
+                a[i] = 0.0
+                place[i] = -1
+            else:
+                a[i] += step * (found[k] - a[i])
+                members[kept] = i
+                place[i] = kept
+                kept += 1
+        m = kept
+        if m == 0 or not _solve(gram, b, members, m, factor, found):
+            return m
+
+
+def abundance_std(
+    endmembers: xr.DataArray,
+    noise: Any,
+    abundance: xr.DataArray | None = None,
+    *,
+    method: Method = "fcls",
+) -> xr.DataArray:
+    """Standard deviation of abundances, from the noise of the spectra they were unmixed from.
+
+    endmembers: (endmember, wavelength). `noise` is the noise variance of each band (L,), or its covariance (L, L), in
+    reflectance squared; or the `rmse` (y, x) of the abundances, from which white noise of each pixel is estimated:
+    variance = rmse^2 L / (L - f), f the degrees of freedom of its abundances.
+    abundance: (endmember, y, x) that `method` gave ("fcls", "nnls" or "ucls"). Without it every endmember is taken to
+    be in the mixture, and one number an endmember comes back.
+
+    The propagation is first order, with the constraints that hold at the pixel held: endmembers at 0 have 0. Returns
+    float32 (endmember, y, x), or float64 (endmember), lazy where the abundances are; NaN at no-data.
+    Source: sqrt(diag(P C P')), P the least-squares operator on the support (Kay 1993, ch. 4 and 6).
+    """
+    if method not in ("fcls", "nnls", "ucls"):
+        raise HsiError(f'method is {method!r}; expected "fcls", "nnls" or "ucls"')
+    dims = {schema.ENDMEMBER, schema.WAVELENGTH}
+    if not isinstance(endmembers, xr.DataArray) or set(endmembers.dims) != dims:
+        found = endmembers.dims if isinstance(endmembers, xr.DataArray) else type(endmembers).__name__
+        raise HsiError(f"endmembers have {found}; expected a DataArray (endmember, wavelength), as nfindr gives it")
+    ordered = endmembers.transpose(schema.ENDMEMBER, schema.WAVELENGTH)
+    spectra = ordered.values.astype(np.float64)
+    names = tuple(str(n) for n in ordered.get_index(schema.ENDMEMBER))
+    _check_independent(spectra, names, sum_to_one=method == "fcls")
+    per_pixel = isinstance(noise, xr.DataArray) and set(noise.dims) == {schema.Y, schema.X}
+    covariance = None if per_pixel else _covariance(noise, spectra.shape[1])
+    attrs = {"units": "1", "long_name": f"standard deviation of the abundance ({method})"}
+    if abundance is None:
+        if covariance is None:
+            raise HsiError("noise is a map of rmse but there are no abundances; give abundance=, of the same pixels")
+        values = _of_support(np.ones(len(names), np.bool_), spectra, covariance, method)[0]
+        return xr.DataArray(values, endmember_coord(names), (schema.ENDMEMBER,), ABUNDANCE_STD, attrs)
+    if set(abundance.dims) != {schema.ENDMEMBER, schema.Y, schema.X} or abundance.sizes[schema.ENDMEMBER] != len(names):
+        raise HsiError(
+            f"abundances have {dict(abundance.sizes)}; expected (endmember, y, x) of {len(names)} endmembers"
+        )
+    by_pixel = abundance.transpose(schema.Y, schema.X, schema.ENDMEMBER)
+    if by_pixel.chunks is not None:
+        by_pixel = by_pixel.chunk({schema.ENDMEMBER: -1})
+    work = partial(_spread, spectra=spectra, covariance=covariance, method=method)
+    if covariance is None:
+        by_pixel = _beside(by_pixel, noise)
+    found = on_pixels(by_pixel, work, len(names), threads=1)
+    return labelled(
+        found, abundance, (schema.ENDMEMBER, schema.Y, schema.X), ABUNDANCE_STD, attrs, endmember_coord(names)
+    )
+
+
+def _beside(by_pixel: xr.DataArray, rmse: xr.DataArray) -> xr.DataArray:
+    """Abundances (y, x, p) with the rmse after the last."""
+    own = rmse.transpose(schema.Y, schema.X).expand_dims({schema.ENDMEMBER: [ABUNDANCE_STD]}, axis=-1)
+    both = xr.concat(
+        [by_pixel.drop_attrs(), own.drop_attrs()],
+        schema.ENDMEMBER,
+        join="exact",
+        coords="minimal",
+        compat="override",
+    ).transpose(schema.Y, schema.X, schema.ENDMEMBER)
+    return both.chunk({schema.ENDMEMBER: -1}) if both.chunks is not None else both
+
+
+def _covariance(noise: Any, bands: int) -> Floats:
+    values = np.asarray(noise, np.float64)
+    if values.shape not in ((bands,), (bands, bands)) or not np.isfinite(values).all():
+        raise HsiError(
+            f"noise has shape {values.shape}; expected finite variances ({bands},), their covariance "
+            f"({bands}, {bands}), or the rmse (y, x) of the abundances"
+        )
+    if values.ndim == 1:
+        values = np.diag(values)
+    if (np.diag(values) < 0).any():
+        raise HsiError("noise holds negative variances; expected squares of standard deviations")
+    return values
+
+
+def _spread(rows: Floats, spectra: Floats, covariance: Floats | None, method: Method) -> NDArray[np.float64]:
+    """Abundances (n, p), with rmse (n, p + 1) where there is no covariance, to their standard deviations (n, p)."""
+    p, bands = spectra.shape
+    inside = np.ones((len(rows), p), np.bool_) if method == "ucls" else rows[:, :p] > 0
+    supports, which = np.unique(inside, axis=0, return_inverse=True)
+    found = [_of_support(support, spectra, covariance, method) for support in supports]
+    std = np.array([values for values, _ in found])[which.reshape(-1)]
+    if covariance is None:
+        free = np.array([count for _, count in found])[which.reshape(-1)]
+        std *= (rows[:, p] * np.sqrt(bands / np.maximum(bands - free, 1)))[:, None]
+    return std
+
+
+def _of_support(
+    support: NDArray[np.bool_], spectra: Floats, covariance: Floats | None, method: Method
+) -> tuple[Floats, int]:
+    """Standard deviations (p,) on a support, of white noise of 1 where there is no covariance; degrees of freedom."""
+    std = np.zeros(len(support))
+    inside = spectra[support]
+    if method == "fcls":  # the last one is what the others leave of the whole
+        first = np.linalg.pinv((inside[:-1] - inside[-1:]).T) if len(inside) > 1 else np.zeros((0, spectra.shape[1]))
+        operator = np.vstack([first, -first.sum(0, keepdims=True)]) if len(inside) else first
+    else:
+        operator = np.linalg.pinv(inside.T)
+    through = operator if covariance is None else operator @ covariance
+    std[support] = np.sqrt(np.maximum(np.einsum("ij,ij->i", through, operator), 0.0))
+    return std, max(len(inside) - (method == "fcls"), 0)

@@ -1,0 +1,254 @@
+"""The same work on a dask cluster: an errand a window of a tile, done whole on one worker, written by it, noted here.
+
+Through the scheduler go only where a tile lies and what came of it. A worker does one errand at a time, with all its
+threads inside; stored chunks that two errands share are locked while they are changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk import memory, neon, sampling
+from hsichunk.column import load_kernels
+from hsichunk.counts import Counts, Window
+from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.options import Options
+from hsichunk.scoring import Tally
+from hsichunk.site import Place
+from hsichunk.stint import Stint, Work, work_off
+
+if TYPE_CHECKING:
+    import zarr
+    from distributed import Client
+
+CONNECT_SECONDS = 20
+RETRIES = 2  # of an errand whose worker failed in a way that is not the data's
+_BUSY = threading.Lock()  # of a worker process
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A stint as it travels: the worker opens the tile itself."""
+
+    path: str
+    stamp: tuple[int, int]
+    tile: int
+    number: int
+    top: int
+    left: int
+    window: Window
+    start: int
+
+
+def errand(stint: Stint) -> Errand:
+    place = stint.place
+    file = place.file
+    return Errand(
+        file.path, file.reflectance.stamp, stint.tile, stint.number, place.top, place.left, stint.window, stint.start
+    )
+
+
+def work_errand(work: Work, errand: Errand, threads: int) -> list[tuple[int, Tally]]:
+    """Does an errand and gives back its entries for the ledger."""
+    place = Place(_open(errand.path, errand.stamp), errand.top, errand.left, (errand.window,))
+    counts = place.counts(work.bands)
+    stint = Stint(errand.tile, errand.number, place, counts, errand.window, errand.start)
+    entries: list[tuple[int, Tally]] = []
+    work_off(work, stint, threads, lambda bottom, share: entries.append((bottom, share)), _guard)
+    return entries
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Pixels to read from a tile."""
+
+    path: str
+    stamp: tuple[int, int]
+    rows: NDArray[np.intp]
+    cols: NDArray[np.intp]
+
+
+def read_draw(
+    common: tuple[NDArray[np.intp], bool], draw: Draw, threads: int
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Counts of drawn pixels (m, L) and whether they hold data: the sample itself, a few megabytes of a whole site."""
+    bands, corrupt = common
+    file = _open(draw.path, draw.stamp)
+    counts = Counts(file.reflectance, bands, file.scale, file.no_data)
+    return sampling.read(counts, draw.rows, draw.cols, threads, corrupt)
+
+
+def _open(path: str, stamp: tuple[int, int]) -> neon.NeonFile:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HsiWarning)  # said when the run began
+        try:
+            file = neon.read(path)
+        except HsiError as error:
+            raise HsiError(f"{error} (seen by a worker: tiles and results must lie where all workers reach)") from error
+    if tuple(file.reflectance.stamp) != tuple(stamp):
+        raise HsiError(f"{path}: changed since the run began, or another file on the worker; run again")
+    return file
+
+
+@contextmanager
+def _guard(group: zarr.Group, rows: slice, cols: slice) -> Iterator[None]:
+    """Locks the stored chunks that a region covers in part: their rest belongs to other errands."""
+    from distributed import Lock
+
+    from hsichunk import schema
+
+    array: Any = group[schema.RMSE]
+    shared = []
+    for i in range(rows.start // array.chunks[0], -(-rows.stop // array.chunks[0])):
+        for j in range(cols.start // array.chunks[1], -(-cols.stop // array.chunks[1])):
+            top, left = i * array.chunks[0], j * array.chunks[1]
+            bottom, right = min(top + array.chunks[0], array.shape[0]), min(left + array.chunks[1], array.shape[1])
+            if rows.start > top or rows.stop < bottom or cols.start > left or cols.stop < right:
+                shared.append((i, j))
+    with ExitStack() as held:
+        for i, j in shared:  # always in this order: nobody waits in a circle
+            held.enter_context(Lock(f"hsichunk {group.store_path} {i} {j}"))
+        yield
+
+
+def _do(function: Callable[..., Any], common: Any, errand: Any) -> tuple[bool, Any]:
+    """An errand on a worker, one at a time; errors of the data come back as they are and are not tried again."""
+    from distributed import get_worker
+
+    with _BUSY:
+        memory.steady()
+        try:
+            return True, function(common, errand, int(get_worker().state.nthreads))
+        except HsiError as error:
+            return False, str(error)
+
+
+class Cluster:
+    """A client of a scheduler, and how many threads its workers have at most."""
+
+    def __init__(self, client: Client, address: str) -> None:
+        self._client = client
+        self._address = address
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        self.workers = len(workers)
+        self.threads = max((int(worker["nthreads"]) for worker in workers.values()), default=1)
+
+    def each(
+        self, function: Callable[[Any, Any, int], Any], common: Any, errands: Sequence[Any]
+    ) -> Iterator[tuple[int, Any]]:
+        """Results of `function(common, errand, threads)` with the errand's number, as they come."""
+        from distributed import KilledWorker, as_completed
+
+        if not errands:
+            return
+        try:
+            [spread] = self._client.scatter([common], broadcast=True, hash=False)
+            futures = {
+                self._client.submit(_do, function, spread, one, retries=RETRIES, pure=False): number
+                for number, one in enumerate(errands)
+            }
+            waiting = as_completed(futures, with_results=False)
+            for future in waiting:
+                good, result = self._client.gather(future, direct=False)
+                if not good:
+                    raise HsiError(result)
+                yield futures.pop(future), result
+        except KilledWorker as error:
+            raise HsiError(
+                f"{self._address}: workers died again and again ({_line(error)}); give them more memory or "
+                "a smaller --memory, then the same command goes on"
+            ) from error
+        except (OSError, TimeoutError) as error:
+            raise HsiError(f"{self._address}: lost the cluster ({_line(error)}); the same command goes on") from error
+
+
+@contextmanager
+def connected(options: Options) -> Iterator[Cluster | None]:
+    """The cluster that the options ask for; None for this process alone. A local one ends with the block."""
+    if options.scheduler is None and options.cluster is None:
+        if options.profile:
+            raise HsiError("--profile reports on a cluster; expected --scheduler or --cluster beside it")
+        yield None
+        return
+    import dask
+    from distributed import Client, LocalCluster
+
+    with ExitStack() as stack:
+        stack.enter_context(
+            dask.config.set(
+                {"distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s", "distributed.admin.tick.limit": "60s"}
+            )
+        )
+        where: Any = options.scheduler
+        if where is None:
+            where = stack.enter_context(
+                LocalCluster(
+                    n_workers=options.workers,
+                    threads_per_worker=options.threads,
+                    processes=True,
+                    memory_limit=0,  # the plan keeps to it; spilling and pausing are for other work
+                    dashboard_address=None,
+                )
+            )
+        try:
+            client = stack.enter_context(Client(where, timeout=CONNECT_SECONDS, set_as_default=False))
+        except (OSError, TimeoutError, ValueError) as error:
+            raise HsiError(
+                f"{options.scheduler}: no dask scheduler answers ({_line(error)}); expected tcp://host:port"
+            ) from error
+        name = options.scheduler or "the local cluster"
+        if options.scheduler:
+            try:
+                client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+            except TimeoutError as error:
+                raise HsiError(f"{name}: has no workers; start some with: dask worker {name}") from error
+        stack.enter_context(client.as_current())
+        cluster = Cluster(client, name)
+        _prepare(client, name)
+        with _profiled(options.profile, client):
+            yield cluster
+
+
+def _prepare(client: Client, name: str) -> None:
+    """Has every worker load what the work needs, and finds those that cannot."""
+    for worker, version in client.run(_version, on_error="return").items():
+        import hsichunk
+
+        if version != hsichunk.__version__:
+            found = version if isinstance(version, str) else _line(version)
+            raise HsiError(f"{name}: worker {worker} has hsichunk {found}; expected {hsichunk.__version__}: install it")
+
+
+def _version() -> str:
+    import hsichunk
+
+    load_kernels()
+    return hsichunk.__version__
+
+
+@contextmanager
+def _profiled(path: str | None, client: Client) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    from distributed import performance_report
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(performance_report(filename=path))
+        except ImportError as error:
+            raise HsiError("--profile needs bokeh: pip install bokeh") from error
+        yield
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

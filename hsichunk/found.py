@@ -1,0 +1,97 @@
+"""The endmembers of a run: from a file, from a sample over all tiles, or of each tile from its own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk import schema, simplex, site_sample
+from hsichunk.errors import HsiError
+from hsichunk.job import Job
+from hsichunk.options import Options
+from hsichunk.site import Site
+from hsichunk.solver import Solver, prepare
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Endmembers."""
+
+    spectra: NDArray[np.float64]
+    """(k, L) reflectance"""
+    places: tuple[tuple[str, float, float], ...]
+    """name, x and y of each; NaN where it is no pixel"""
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, *_ in self.places]
+
+    @property
+    def digest(self) -> str:
+        """What tells these endmembers from others."""
+        return hashlib.sha256(repr(self.names).encode() + self.spectra.tobytes()).hexdigest()
+
+    def as_json(self) -> dict[str, Any]:
+        return {"reflectance": self.spectra.tolist(), "places": self.places}
+
+    @classmethod
+    def of_json(cls, content: Any) -> Found:
+        """Raises TypeError, ValueError or KeyError for what `as_json` has not given."""
+        places = tuple((str(name), float(x), float(y)) for name, x, y in content["places"])
+        spectra = np.array(content["reflectance"], np.float64)
+        if spectra.ndim != 2 or len(spectra) != len(places):
+            raise ValueError("spectra and names")
+        return cls(spectra, places)
+
+
+def given(options: Options, site: Site, bands: NDArray[np.intp]) -> Found | None:
+    """The endmembers of the file that the options name, in the kept bands; None where they name none."""
+    if options.endmembers is None:
+        return None
+    from hsichunk.library import endmembers_for
+
+    first = site.places[0].file
+    fwhm = None if first.fwhm is None else first.fwhm[bands]
+    em = endmembers_for(Path(options.endmembers), site.wavelength[bands], fwhm)
+    nowhere = np.full(em.sizes[schema.ENDMEMBER], np.nan)
+    x, y = (em[name].values if name in em.coords else nowhere for name in ("x", "y"))
+    names = [str(name) for name in em[schema.ENDMEMBER].values]
+    places = tuple(zip(names, x.astype(float).tolist(), y.astype(float).tolist(), strict=True))
+    return Found(np.ascontiguousarray(em.transpose(schema.ENDMEMBER, ...).values, np.float64), places)
+
+
+def find(job: Job) -> tuple[Found, ...]:
+    """Endmembers by N-FINDR: one set from a sample over all tiles, or one a tile."""
+    if not job.options.per_tile:
+        return (_from_sample(job, None),)
+    return tuple(_from_sample(job, tile) for tile in range(len(job.site.places)))
+
+
+def _from_sample(job: Job, tile: int | None) -> Found:
+    k, share = job.options.k, job.options.share
+    with job.stage("sample"):
+        sample = site_sample.draw(job, share, tile)
+        if len(sample.spectra) < k and share < 1:
+            sample = site_sample.draw(job, 1.0, tile)  # mostly no-data: look everywhere before giving up
+    if len(sample.spectra) < k:
+        raise HsiError(
+            f"{job.site.places[tile or 0].file.path}: {len(sample.spectra)} of {sample.drawn} pixels drawn hold data"
+            f"{' and are not masked' if job.masks else ''}; expected at least k = {k}"
+        )
+    with job.stage("endmembers"):
+        picked = simplex.pick(sample, k, job.options.maxit)
+    for name in ("sample_pixels", "sweeps", "swaps"):
+        job.stages["endmembers"][name] = job.stages["endmembers"].get(name, 0) + getattr(picked, name)
+    places = zip(picked.names, picked.x.tolist(), picked.y.tolist(), strict=True)
+    return Found(picked.spectra, tuple(places))
+
+
+def solvers(job: Job, found: tuple[Found, ...]) -> tuple[Solver, ...]:
+    """What solves for each set. Raises HsiError for endmembers that cannot be unmixed."""
+    scale = job.site.places[0].file.scale
+    return tuple(prepare(each.spectra, each.names, schema.PRODUCTS, scale, exact=True) for each in found)

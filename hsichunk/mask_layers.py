@@ -1,0 +1,265 @@
+"""Masks from what a tile itself holds: its ancillary layers, and a few of its bands.
+
+Every mask tells of the pixels at the outer product of rows and columns whether they are left out, and looks at nothing
+but those pixels: the answer does not depend on the window.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk import layers, schema
+from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
+
+if TYPE_CHECKING:
+    from hsichunk.neon import Layer, NeonFile
+
+Places = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+
+GREEN, RED, NIR = 560.0, 665.0, 865.0  # nm
+BRIGHTNESS = (490.0, GREEN, RED, NIR, 1610.0, 2200.0)  # nm
+FARTHEST = 25.0  # nm from a band that is wanted to the one that is taken
+YELLOW_CLASS, RED_CLASS = 2, 3  # of the weather quality in .002
+WATER: Final = {
+    "haze_cloud_water": [code for code, name in enumerate(layers.HAZE.split()) if "water" in name],
+    "dark_dense_vegetation": [1],
+}
+NOTHING = (241, -9999)  # what stands for no data in layers of classes, whether or not their attributes say so
+CERTAIN = 0.01  # share of pixels up to which the rarer value is the shadow, however bright
+DARKER = 0.9  # of the median of the others that the median of the shadow reaches at most
+STRIP_PIXELS = 1 << 20
+LARGEST_COUNT = 1 << 15
+
+
+def layer(file: NeonFile, name: str, mask: str, instead: str = "leave the mask out") -> Layer:
+    """An ancillary layer of a value, or of three colours, a pixel."""
+    wanted = file.reflectance.shape[:2]
+    for found in file.layers:
+        if found.name == name and found.stored.shape in (wanted, (*wanted, 3)):
+            return found
+    have = ", ".join(sorted(found.name for found in file.layers if found.stored.shape[:2] == wanted)) or "none"
+    raise HsiError(f"{file.path}: no layer {name}, which mask {mask} needs (layers: {have}); {instead}")
+
+
+@dataclass(frozen=True)
+class Weather:
+    """Pixels seen under clouds: more than half of the sky (red), or also 10 to 50 % (yellow)."""
+
+    yellow: bool
+
+    def check(self, file: NeonFile) -> None:
+        layer(file, "weather_quality", "weather")
+
+    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+        stored = layer(file, "weather_quality", "weather").stored
+        if len(stored.shape) == 2:
+            return np.isin(
+                stored.read(rows, cols, threads=threads), [RED_CLASS, *([YELLOW_CLASS] if self.yellow else [])]
+            )
+        red, green, blue = np.moveaxis(stored.read(rows, cols, np.arange(3), threads=threads) > 127, -1, 0)
+        flags: Flags = red & ~blue if self.yellow else red & ~green & ~blue
+        return flags
+
+
+@dataclass(frozen=True)
+class WaterLayer:
+    """Water, also under cloud or haze, by the file's haze, cloud and water map or its vegetation classification."""
+
+    def check(self, file: NeonFile) -> None:
+        self._layer(file)
+
+    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+        found = self._layer(file)
+        return np.isin(found.stored.read(rows, cols, threads=threads), WATER[found.name])
+
+    def _layer(self, file: NeonFile) -> Layer:
+        flat = [f for name in WATER for f in file.layers if f.name == name and len(f.stored.shape) == 2]
+        return flat[0] if flat else layer(file, "haze_cloud_water", "water", "give water=ndwi, or leave the mask out")
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """Cast shadow: the pixels that hold `value`; with None the tile decides which of its two values means shadow.
+
+    The polarity differs between releases. It is taken from the layer's description where that tells. Else the shadow
+    is the value that fewer pixels have, provided that they are darker near 865 nm as well (their median at most 0.9 of
+    that of the others), or at most 1 %. A layer of one value shows no shadow: no tile lies wholly in it.
+    """
+
+    value: float | None
+
+    def check(self, file: NeonFile) -> None:
+        if len(shape := layer(file, "cast_shadow", "shadow").stored.shape) != 2:
+            raise HsiError(f"{file.path}: cast_shadow has shape {shape}; expected one value a pixel")
+        if self.value is None and len(values := self._decided(file, 1)[1]) == 1:
+            warnings.warn(
+                f"{file.path}: cast shadow is {values[0]:g} in every pixel, taken for no shadow; give "
+                f"shadow={values[0]:g} to leave them out",
+                HsiWarning,
+                stacklevel=2,
+            )
+
+    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+        values = layer(file, "cast_shadow", "shadow").stored.read(rows, cols, threads=threads)
+        meant = self._decided(file, threads)[0] if self.value is None else self.value
+        flags: Flags = np.zeros(values.shape, np.bool_) if meant is None else values == meant
+        return flags
+
+    def _decided(self, file: NeonFile, threads: int) -> tuple[float | None, list[float]]:
+        """The value that means shadow, None where there is none, and the values found where that was looked up."""
+        found = layer(file, "cast_shadow", "shadow")
+        key = (found.stored.path, found.stored.stamp)
+        if key not in _DECIDED:  # two threads may both decide; the answer is the same
+            said = described(found.attrs)
+            _DECIDED[key] = (said, []) if said is not None else decide(file, found, threads)
+        return _DECIDED[key]
+
+
+_DECIDED: dict[tuple[str, tuple[int, int]], tuple[float | None, list[float]]] = {}
+_SAID = (
+    r"\b(\d+)\s*(?:=|:|-|is|means)\s*(?:in\s+)?(?:cast[\s_]+)?shadow",
+    r"(?<!no )(?<!not )(?<!non-)(?<!no cast )\bshadow(?:ed)?\s*=\s*(\d+)",
+)
+
+
+def described(attrs: dict[str, Any]) -> float | None:
+    """The value that means shadow by the layer's own words, as "0 = no shadow, 1 = shadow"; None if none tell."""
+    texts = [str(value).lower() for value in attrs.values() if isinstance(value, (str, bytes))]
+    said = {int(number) for text in texts for pattern in _SAID for number in re.findall(pattern, text)}
+    return float(said.pop()) if len(said) == 1 else None
+
+
+def decide(file: NeonFile, found: Layer, threads: int) -> tuple[float | None, list[float]]:
+    """Which of two values means shadow by how many pixels with data have it, and how dark they are: see `Shadow`."""
+    (band,) = bands_near(file, (NIR,), "shadow")
+    tones = _tones(file, found, int(band), threads)
+    values = sorted(tones)
+    if len(values) < 2:
+        return None, values
+    how = "give shadow=VALUE to name the value that means shadow"
+    if len(values) > 2:
+        listed = ", ".join(f"{value:g}" for value in values[:6])
+        raise HsiError(f"{file.path}: cast shadow holds {listed}{', ...' if len(values) > 6 else ''}; {how}")
+    rare, common = sorted(values, key=lambda value: int(tones[value].sum()))
+    share = tones[rare].sum() / (tones[rare].sum() + tones[common].sum())
+    dark, light = _median(tones[rare]), _median(tones[common])
+    if share <= CERTAIN or (share < 0.5 and dark <= DARKER * light):
+        return rare, values
+    raise HsiError(
+        f"{file.path}: cannot tell which value of cast_shadow means shadow: {100 * share:.0f} % are {rare:g} with a "
+        f"median reflectance of {dark / file.scale:.3f} near {NIR:g} nm, the others {common:g} with "
+        f"{light / file.scale:.3f}; give shadow={values[0]:g} or shadow={values[1]:g}, the value that means shadow"
+    )
+
+
+def _tones(file: NeonFile, found: Layer, band: int, threads: int) -> dict[float, NDArray[np.int64]]:
+    """For each value of a layer, how many pixels with data have each count in a band."""
+    high, wide = file.reflectance.shape[:2]
+    deep = file.reflectance.chunks[0]
+    step = max(1, STRIP_PIXELS // wide // deep) * deep if deep * wide <= STRIP_PIXELS else max(1, STRIP_PIXELS // wide)
+    said = np.ravel(found.attrs.get(schema.NO_DATA, ()))
+    nothing = [*NOTHING, *(said if said.dtype.kind in "iuf" else ())]
+    tones: dict[float, NDArray[np.int64]] = {}
+    todo = [(np.arange(top, min(top + step, high)), np.arange(wide)) for top in range(0, high, step)]
+    while todo:
+        rows, cols = todo.pop()
+        try:
+            counts = file.reflectance.read(rows, cols, np.array([band]), threads=threads)[..., 0]
+        except CorruptChunk:  # the pass will say so; the chunks around it tell enough
+            parts = by_chunk(file, rows, cols)
+            todo += parts if len(parts) > 1 else []
+            continue
+        values = found.stored.read(rows, cols, threads=threads)
+        known = (counts != file.no_data) & ~np.isin(values, nothing) & (values == values)
+        for value in np.unique(values[known])[:16]:
+            held = counts[known & (values == value)].clip(0, LARGEST_COUNT - 1)
+            tones[float(value)] = tones.get(float(value), 0) + np.bincount(held, minlength=LARGEST_COUNT)
+    return tones
+
+
+def by_chunk(file: NeonFile, rows: Places, cols: Places) -> list[tuple[Places, Places]]:
+    """The outer product of rows and columns cut into what shares a column of stored chunks."""
+    high, wide, _ = file.reflectance.chunks
+    down = [rows[rows // high == i] for i in np.unique(rows // high)]
+    across = [cols[cols // wide == j] for j in np.unique(cols // wide)]
+    return [(y, x) for y in down for x in across]
+
+
+def _median(tones: NDArray[np.int64]) -> int:
+    return int(np.searchsorted(tones.cumsum(), tones.sum() / 2))
+
+
+def bands_near(file: NeonFile, wanted: tuple[float, ...], mask: str) -> Places:
+    """The band of the file nearest to each wavelength (nm). Raises HsiError where that is more than 25 nm away."""
+    near: Places = np.abs(file.wavelength - np.array(wanted)[:, np.newaxis]).argmin(axis=1)
+    for nm, found in zip(wanted, file.wavelength[near], strict=True):
+        if abs(nm - found) > FARTHEST:
+            raise HsiError(
+                f"{file.path}: mask {mask} needs a band near {nm:g} nm, the nearest lies at {found:g} nm; "
+                "leave the mask out"
+            )
+    return near
+
+
+@dataclass(frozen=True)
+class WaterIndex:
+    """NDWI (green - near infrared) / (green + near infrared) above 0, bands near 560 and 865 nm. McFeeters 1996."""
+
+    def check(self, file: NeonFile) -> None:
+        bands_near(file, (GREEN, NIR), "water=ndwi")
+
+    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+        bands = bands_near(file, (GREEN, NIR), "water=ndwi")
+        counts, valid = _counts(file, rows, cols, bands, threads)
+        total = counts[..., 0].astype(np.int64) + counts[..., 1]
+        flags: Flags = valid & (total > 0) & (counts[..., 0] > counts[..., 1])
+        return flags
+
+
+@dataclass(frozen=True)
+class Ndvi:
+    """NDVI (near infrared - red) / (near infrared + red) outside low..high or undefined; bands near 665 and 865 nm."""
+
+    low: float
+    high: float
+
+    def check(self, file: NeonFile) -> None:
+        bands_near(file, (RED, NIR), "ndvi")
+
+    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+        counts, valid = _counts(file, rows, cols, bands_near(file, (RED, NIR), "ndvi"), threads)
+        red, nir = counts[..., 0].astype(np.float64), counts[..., 1].astype(np.float64)
+        total = nir + red
+        index = np.divide(nir - red, total, out=np.full(total.shape, np.nan), where=total > 0)
+        flags: Flags = valid & ~((self.low <= index) & (index <= self.high))
+        return flags
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """Mean reflectance outside low..high, of the bands near 490, 560, 665, 865, 1610 and 2200 nm."""
+
+    low: float
+    high: float
+
+    def check(self, file: NeonFile) -> None:
+        bands_near(file, BRIGHTNESS, "brightness")
+
+    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+        counts, valid = _counts(file, rows, cols, bands_near(file, BRIGHTNESS, "brightness"), threads)
+        mean = counts.sum(axis=-1, dtype=np.int64) / (len(BRIGHTNESS) * file.scale)
+        flags: Flags = valid & ~((self.low <= mean) & (mean <= self.high))
+        return flags
+
+
+def _counts(file: NeonFile, rows: Places, cols: Places, bands: Places, threads: int) -> tuple[NDArray[Any], Flags]:
+    """Counts (rows, cols, bands), and where all of them are data."""
+    counts = file.reflectance.read(rows, cols, bands, threads=threads)
+    return counts, (counts != file.no_data).all(axis=-1)

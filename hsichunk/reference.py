@@ -1,0 +1,146 @@
+"""What others compute of a pixel, for `audit`: abundances by cvxopt, spectral angle and divergence by PySpTools."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.errors import HsiError
+
+Floats = NDArray[np.float64]
+
+CVXOPT = {"show_progress": False, "abstol": 1e-13, "reltol": 1e-13, "feastol": 1e-13, "maxiters": 200}
+IN_SUPPORT = 1e-4  # cvxopt leaves up to that in abundances that are zero
+ROUNDING = 1e-12  # a violation below it, relative to the lengths of the spectra, is none
+
+
+def check_installed() -> None:
+    """Raises HsiError where the `reference` extra is absent."""
+    try:
+        _cvxopt()
+        _distances()
+    except ImportError as error:
+        raise HsiError(
+            f"audit compares with cvxopt and PySpTools, and {error.name or error} is not installed; "
+            "install both: pip install 'hsichunk[reference]'"
+        ) from None
+
+
+def _cvxopt() -> Any:
+    import cvxopt.solvers
+
+    return cvxopt
+
+
+def _distances() -> tuple[Callable[..., float], Callable[..., float]]:
+    """SAM and SID of two spectra. PySpTools' own import of them needs none of the names that NumPy has removed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pysptools.distance import SAM, SID
+    return SAM, SID
+
+
+def abundances(spectra: Floats, endmembers: Floats) -> Floats:
+    """FCLS of spectra (n, L) by endmembers (p, L): (n, p) float64.
+
+    cvxopt's interior point finds which endmembers take part. At cond 1e6 its numbers are still 1e-6 off, so the
+    abundances themselves come from least squares on those endmembers, corrected until no multiplier is negative.
+    """
+    cvxopt = _cvxopt()
+    p = len(endmembers)
+    if p == 1:
+        return np.ones((len(spectra), 1))
+    centre = endmembers.mean(0)
+    apart = endmembers - centre
+    unit = float(np.einsum("ij,ij->i", apart, apart).max())  # abundances do not change with it; cvxopt's limits do
+    gram = cvxopt.matrix(apart @ apart.T / unit)
+    at_least_0 = -cvxopt.spmatrix(1.0, range(p), range(p)), cvxopt.matrix(0.0, (p, 1))
+    to_one = cvxopt.matrix(1.0, (1, p)), cvxopt.matrix(1.0)
+    out = np.empty((len(spectra), p))
+    for row, x in zip(out, spectra, strict=True):
+        linear = cvxopt.matrix(-(apart @ (x - centre)) / unit)
+        try:
+            found = np.ravel(cvxopt.solvers.qp(gram, linear, *at_least_0, *to_one, options=CVXOPT)["x"])
+        except (ArithmeticError, ValueError):  # its matrices came out singular
+            found = np.full(p, 1.0 / p)
+        row[:] = _polished(endmembers, x, found)
+    return out
+
+
+def _polished(endmembers: Floats, x: Floats, start: Floats) -> Floats:
+    """The optimum by an active set that starts with the endmembers that `start` uses; `start` where it does not end."""
+    support = [int(i) for i in np.flatnonzero(start > min(IN_SUPPORT, start.max() / 2))]
+    for _ in range(10 * len(start)):
+        part = _on(endmembers, x, support)
+        if part.min() < 0 and len(support) > 1:
+            support.pop(int(part.argmin()))
+            continue
+        whole = np.zeros(len(start))
+        whole[support] = part
+        base = endmembers[support[int(part.argmax())]]
+        toward = endmembers - base
+        gain = toward @ (x - whole @ endmembers) / np.maximum(np.linalg.norm(toward, axis=1), 1e-300)
+        gain[support] = -np.inf
+        best = int(gain.argmax())
+        if gain[best] <= ROUNDING * np.linalg.norm(x):
+            return whole
+        support.append(best)
+    clipped: Floats = np.maximum(start, 0.0)
+    clipped /= clipped.sum()
+    return clipped
+
+
+def _on(endmembers: Floats, x: Floats, support: list[int]) -> Floats:
+    """Least squares with a sum of one on some endmembers, by a QR of their spectra: the condition is not squared."""
+    base = endmembers[support[-1]]
+    if len(support) == 1:
+        return np.ones(1)
+    rest = np.linalg.lstsq((endmembers[support[:-1]] - base).T, x - base, rcond=None)[0]
+    return np.append(rest, 1.0 - rest.sum())
+
+
+def rmse(spectra: Floats, endmembers: Floats, abundance: Floats) -> Floats:
+    """Root mean square residual (n,) over bands."""
+    left: Floats = np.sqrt(np.mean((spectra - abundance @ endmembers) ** 2, axis=1))
+    return left
+
+
+def angles(spectra: Floats, endmembers: Floats) -> Floats:
+    """PySpTools' spectral angle (n, p), rad; a spectrum of zeros, which has none, is at a right angle to everything."""
+    sam = _distances()[0]
+    return np.array([[sam(x, e) if x.any() else np.pi / 2 for e in endmembers] for x in spectra])
+
+
+def divergences(spectra: Floats, endmembers: Floats) -> Floats:
+    """PySpTools' spectral information divergence (n, p), nats, of spectra raised to the floor that SID has here."""
+    sid = _distances()[1]
+    raised, pure = np.maximum(spectra, schema.SID_FLOOR), np.maximum(endmembers, schema.SID_FLOOR)
+    return np.array([[sid(x, e) for e in pure] for x in raised])
+
+
+def wrong_labels(
+    labels: NDArray[Any], distance: Floats, limit: Floats, closed: bool, slack: float
+) -> NDArray[np.bool_]:
+    """Which labels (n,) no rounding below `slack` of the distances (n, p) and limits (p,) explains.
+
+    A label is right if its class is within its limit and none within its own is nearer; 0, if none is within.
+    """
+    margin = slack * np.maximum(1.0, np.abs(distance))
+    surely = distance < limit - margin
+    maybe = distance <= limit + margin if closed else distance < limit + margin
+    wrong = np.empty(len(labels), np.bool_)
+    for i, label in enumerate(np.asarray(labels, np.int64).tolist()):
+        if label == schema.UNCLASSIFIED:
+            wrong[i] = surely[i].any()
+        elif label > distance.shape[1]:
+            wrong[i] = True
+        else:
+            own = distance[i, label - 1]
+            nearer = surely[i] & (distance[i] < own - 2 * margin[i, label - 1])
+            wrong[i] = not maybe[i, label - 1] or nearer.any()
+    return wrong

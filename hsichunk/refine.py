@@ -1,0 +1,208 @@
+"""N-FINDR over every pixel: from a sample's simplex to one that no single pixel of the image makes larger.
+
+The image is gone through twice, for its moments and for its scores in their first k - 1 principal components. Scores
+are a hundredth of the spectra: they stay in memory or in a file, and each pass that follows is one small product over
+them. For today's simplex a pass keeps, of every block of pixels, the best one for each slot; the search goes on among
+those and all that were kept before, until a pass finds none that would raise the volume. That pass is the certificate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from hsichunk.errors import HsiError
+from hsichunk.moments import Scores, drawn_pixels, scores, stream
+from hsichunk.simplex import GAIN, Found, climb, first_largest, lift, search
+from hsichunk.strips import Bools, Floats, Spectra
+from hsichunk.threads import asked_for, in_parallel
+
+BLOCK = 1 << 15  # pixels, of which the best for each slot are kept
+SMALL_BLOCK = 1 << 12  # pixels laid along all directions at once
+DIRECTIONS = 500
+MOST_PASSES = 100
+GAUSSIAN = 1.4826  # standard deviations in a median absolute deviation
+MEAN_GAUSSIAN = 1.2533  # and in a mean one, where half of all pixels are alike
+
+Pixels = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The simplex of an image, and how it was come to."""
+
+    pixels: Pixels
+    """(k,) numbers of pixels"""
+    sample: Found
+    """the search among the sample's pixels, which it starts from"""
+    sample_pixels: int
+    swaps: int
+    """endmembers replaced after that"""
+    passes: int
+    """over the scores of all pixels"""
+    certified: bool
+    excluded: int
+
+
+def refined(
+    spectra: Spectra, k: int, *, sample: int | None, seed: int, maxit: int, exclude: float | None = None
+) -> Refined:
+    """The k pixels of an image whose simplex no single pixel of it makes larger.
+
+    The seed decides on where the search starts. `exclude` is the outlier guard of `nfindr`.
+    """
+    every = whole_image(spectra, k - 1)
+    left_out = outlying(every.values, every.valid, exclude)
+    if left_out.any():  # the outliers have had a part in the subspace
+        every = whole_image(spectra, k - 1, left_out)
+        every = Scores(every.values, every.valid & ~left_out)
+    usable = int(every.valid.sum())
+    if usable < k:
+        raise HsiError(f"{usable} valid pixels of {spectra.pixels}; expected at least k = {k}")
+    pool = np.arange(spectra.pixels) if sample is None else drawn_pixels(spectra.cube, sample, seed)
+    pool = pool[every.valid[pool]]
+    drawn = len(pool)
+    with threadpool_limits(1, user_api="blas"):
+        scale = np.array([np.abs(column[every.valid]).max() for column in every.values.T])
+        if drawn < k:
+            pool = np.flatnonzero(every.valid)
+        return _refine(every, scale, pool, drawn, maxit, int(left_out.sum()))
+
+
+def whole_image(spectra: Spectra, count: int, leave_out: Bools | None = None) -> Scores:
+    """Scores of all pixels in the first principal components of all (but some); goes through the spectra twice."""
+    found = stream(spectra, leave_out=leave_out)
+    return scores(spectra, found.axes(count), found.mean)
+
+
+def _refine(every: Scores, scale: Floats, pool: Pixels, drawn: int, maxit: int, excluded: int) -> Refined:
+    def points(pixels: Pixels) -> Floats:
+        return np.asarray(every.values[pixels]) / scale
+
+    start = search(points(pool), maxit)
+    current = pool[start.pixels]
+    pool = _joined(pool, _extremes(every))
+    swaps = passes = 0
+    done = False
+    while not done and passes < MOST_PASSES:
+        passes += 1
+        best, ratio = _scan(every, scale, lift(points(current)))
+        pool = _joined(pool, best.ravel())
+        better = pool[_best_of(points(pool), np.searchsorted(pool, current), maxit)]
+        # nothing to gain by one swap, nor by another search among all that were ever the best of a block
+        done = ratio.max() <= 1 + GAIN and _volume(points(better)) <= _volume(points(current)) + GAIN
+        if not done:
+            swaps += len(np.setdiff1d(better, current))
+            current = better
+    return Refined(_first_alike(every, current), start, drawn, swaps, passes, bool(done), excluded)
+
+
+def _best_of(points: Floats, current: Pixels, maxit: int) -> Pixels:
+    """The larger of the simplex climbed to from today's, and the one that a search from other starts finds."""
+    climbed = climb(lift(points), current.copy(), maxit).pixels
+    searched = search(points, maxit).pixels
+    return searched if _volume(points[searched]) > _volume(points[climbed]) + GAIN else climbed
+
+
+def _volume(corners: Floats) -> float:
+    """Logarithm of the volume of a simplex, up to a constant."""
+    return float(np.linalg.slogdet(lift(corners))[1])
+
+
+def _joined(pool: Pixels, more: Pixels) -> Pixels:
+    return np.union1d(pool, more[more >= 0])
+
+
+def _blocks(every: Scores, size: int = BLOCK) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, len(every.valid), size)]
+
+
+def _scan(every: Scores, scale: Floats, corners: Floats) -> tuple[Pixels, Floats]:
+    """Of each block the best pixel for each slot (blocks, k), -1 for none, and the volume it makes over today's."""
+    weights = np.linalg.inv(corners.T).T
+
+    def scan(at: slice) -> tuple[Pixels, Floats]:
+        here = np.flatnonzero(every.valid[at])
+        if not len(here):
+            return np.full(len(corners), -1), np.zeros(len(corners))
+        ratio = np.abs(lift(every.values[at][here] / scale) @ weights)
+        best = np.array([first_largest(column) for column in ratio.T])
+        return at.start + here[best], ratio[best, np.arange(len(best))]
+
+    found = in_parallel(scan, _blocks(every), asked_for())
+    return np.array([best for best, _ in found]), np.array([ratio for _, ratio in found])
+
+
+def _extremes(every: Scores) -> Pixels:
+    """The pixels at both ends of each component and of many fixed directions: corners of what the pixels span.
+
+    Only corners are ever picked, by the search or by its start: among most of them it finds what it would in the image.
+    """
+    dimensions = every.values.shape[1]
+    spread = np.array([column[every.valid].std() or 1.0 for column in every.values.T])
+    directions = np.random.default_rng(0).normal(size=(dimensions, DIRECTIONS))
+    directions = np.concatenate([np.eye(dimensions), directions], axis=1)
+
+    def ends(at: slice) -> tuple[Pixels, Floats]:
+        here = np.flatnonzero(every.valid[at])
+        if not len(here):
+            return np.full(2 * directions.shape[1], -1), np.full(2 * directions.shape[1], -np.inf)
+        along = (every.values[at][here] / spread) @ directions
+        last, first = along.argmax(0), along.argmin(0)
+        columns = np.arange(directions.shape[1])
+        reach = np.concatenate([along[last, columns], -along[first, columns]])
+        return at.start + here[np.concatenate([last, first])], reach
+
+    found = in_parallel(ends, _blocks(every, SMALL_BLOCK), asked_for())
+    pixels, reach = np.array([p for p, _ in found]), np.array([r for _, r in found])
+    ends_of_all: Pixels = pixels[reach.argmax(0), np.arange(pixels.shape[1])]
+    return ends_of_all
+
+
+def _first_alike(every: Scores, pixels: Pixels) -> Pixels:
+    """For each pixel the first of the image with the very same scores: the sample does not decide between twins."""
+    out = pixels.copy()
+    corners = every.values[pixels]
+    missing = np.ones(len(pixels), np.bool_)
+    for at in _blocks(every):
+        for slot in np.flatnonzero(missing):
+            alike = np.flatnonzero((every.values[at] == corners[slot]).all(1) & every.valid[at])
+            if len(alike):
+                out[slot], missing[slot] = at.start + alike[0], False
+    return out
+
+
+def check_exclude(exclude: float | None) -> None:
+    """Raises HsiError unless it is a limit that `outlying` knows."""
+    if exclude is not None and not (np.isfinite(exclude) and exclude > 0):
+        raise HsiError(
+            f"exclude is {exclude}; expected a distance of 1 or more (as 50), a share of pixels below 1 (as 1e-5), None"
+        )
+
+
+def outlying(points: Floats, valid: Bools, exclude: float | None) -> Bools:
+    """Which of the pixels (n, d) lie farther out than `exclude`.
+
+    The distance of a pixel is the root mean square over components of its deviation from the median, in robust standard
+    deviations (1.4826 times the median absolute deviation). A limit of 1 or more is such a distance; below 1 it is the
+    share of valid pixels that are left out, the farthest.
+    """
+    if exclude is None:
+        return np.zeros(len(valid), np.bool_)
+    square = np.zeros(len(valid))
+    for column in points.T:
+        values = column[valid]
+        apart = np.abs(values - np.median(values))
+        unit = GAUSSIAN * np.median(apart) or MEAN_GAUSSIAN * apart.mean()
+        if unit > 0:
+            square[valid] += (apart / unit) ** 2
+    distance = np.sqrt(square / max(1, points.shape[1]))
+    if exclude >= 1:
+        return np.asarray(distance > exclude)
+    out = np.zeros(len(valid), np.bool_)
+    farthest = np.argsort(-distance, kind="stable")[: int(np.floor(exclude * valid.sum()))]
+    out[farthest] = True
+    return np.asarray(out & valid)

@@ -1,0 +1,174 @@
+"""Along the wavelength of each spectrum: continuum removal and Savitzky-Golay smoothing."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numba import njit
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.blockwise import Floats, Kernel, check_cube, labelled, on_pixels
+from hsichunk.errors import HsiError
+
+GAP = 1.5  # times the median distance of neighbouring bands: where there is more, bands are missing
+
+kernel = njit(nogil=True, cache=True, error_model="numpy")
+
+
+def continuum_removed(spectra: xr.DataArray) -> xr.DataArray:
+    """Every spectrum over its continuum, the upper convex hull of reflectance over wavelength: 1 on it, less below.
+
+    spectra: a cube (y, x, wavelength), giving float32 of the same shape, lazy for a dask cube; or endmembers
+    (endmember, wavelength) or one spectrum, giving float64. NaN where any band of a spectrum is. Where the continuum is
+    not above 0 there is no quotient and the result is 1, as PySpTools has it.
+    The continuum runs straight over bands that were dropped: choose a feature's range with sel(wavelength=slice(...)).
+    Source: Clark & Roush 1984.
+    """
+    wavelength = _wavelength(spectra)
+    attrs = {"units": "1", "long_name": "continuum-removed reflectance"}
+    return _along(spectra, partial(_removed, wavelength=wavelength), attrs)
+
+
+def savgol(spectra: xr.DataArray, window: int, order: int, deriv: int = 0) -> xr.DataArray:
+    """Savitzky-Golay: a polynomial of `order` fitted to `window` neighbouring bands, and its value or derivative.
+
+    spectra as for `continuum_removed`. Runs of bands are filtered each by itself, cut where neighbours are more than
+    1.5 times the median distance apart: nothing is smoothed across bands that were dropped. Within a run bands count as
+    evenly spaced, by their mean distance; the first and the last half window take the polynomial of the first and last
+    window (`mode="interp"` of scipy.signal.savgol_filter). `deriv` is per nm: 1 gives nm^-1. NaN where any band of a
+    spectrum is. Raises HsiError for an even window, an order that does not fit, and for runs shorter than the window.
+    Source: Savitzky & Golay 1964.
+    """
+    wavelength = _wavelength(spectra)
+    if window < 1 or window % 2 == 0 or not 0 <= order < window or deriv < 0:
+        raise HsiError(
+            f"window={window}, order={order}, deriv={deriv}; expected an odd window, 0 <= order < window, deriv >= 0"
+        )
+    start, weights = _filter(wavelength, window, order, deriv)
+    attrs = dict(schema.PRODUCT_ATTRS[schema.REFLECTANCE])
+    if deriv:
+        power = "" if deriv == 1 else f"{deriv}"
+        attrs = {"units": f"nm-{deriv}", "long_name": f"d{power} reflectance / d wavelength{power}"}
+    return _along(spectra, partial(_filtered, start=start, weights=weights), attrs)
+
+
+def _wavelength(spectra: Any) -> Floats:
+    if not isinstance(spectra, xr.DataArray) or schema.WAVELENGTH not in spectra.dims:
+        found = spectra.dims if isinstance(spectra, xr.DataArray) else type(spectra).__name__
+        raise HsiError(f"spectra have {found}; expected a DataArray with wavelength, as a cube or endmembers")
+    if schema.WAVELENGTH not in spectra.coords:
+        raise HsiError("spectra have no wavelengths; assign them: assign_coords(wavelength=...), in nm")
+    if spectra.dtype.kind != "f":
+        raise HsiError(f"spectra hold {spectra.dtype} counts; expected reflectance: use clean(tile)")
+    nm = spectra[schema.WAVELENGTH].values.astype(np.float64)
+    if not (np.diff(nm) > 0).all():
+        raise HsiError("the wavelengths do not increase; bring them in order with sortby('wavelength')")
+    return nm
+
+
+def _along(spectra: xr.DataArray, work: Kernel, attrs: dict[str, Any]) -> xr.DataArray:
+    """`work` on every spectrum of a cube, or of a few spectra in memory."""
+    if {schema.Y, schema.X} <= set(spectra.dims):
+        cube = check_cube(spectra)
+        found = on_pixels(cube, work, cube.sizes[schema.WAVELENGTH], last=True)
+        coords = {str(n): c for n, c in cube.coords.items() if schema.WAVELENGTH in c.dims}
+        return labelled(found, cube, (schema.Y, schema.X, schema.WAVELENGTH), schema.REFLECTANCE, attrs, coords)
+    ordered = spectra.transpose(..., schema.WAVELENGTH)
+    rows = ordered.values.reshape(-1, ordered.shape[-1]).astype(np.float64)
+    out, valid = np.full(rows.shape, np.nan), np.isfinite(rows).all(1)
+    if valid.any():
+        out[valid] = work(rows[valid])
+    found = ordered.copy(data=out.reshape(ordered.shape))
+    found.attrs = attrs
+    return found.transpose(*spectra.dims)
+
+
+@kernel
+def _remove(x: Any, wavelength: Any, out: Any) -> None:
+    """Spectra (n, L) over their upper hulls, by one monotone chain each."""
+    n, bands = x.shape
+    hull = np.empty(bands, np.int64)
+    for i in range(n):
+        m = 0
+        for b in range(bands):
+            while m > 1:
+                first, second = hull[m - 2], hull[m - 1]
+                run = (wavelength[second] - wavelength[first]) * (x[i, b] - x[i, first])
+                rise = (x[i, second] - x[i, first]) * (wavelength[b] - wavelength[first])
+                if rise > run:
+                    break
+                m -= 1  # on or below the line: no corner
+            hull[m] = b
+            m += 1
+        for k in range(max(m - 1, 1)):
+            left, right = hull[k], hull[min(k + 1, m - 1)]
+            length = wavelength[right] - wavelength[left]
+            for b in range(left, right + 1):
+                share = (wavelength[b] - wavelength[left]) / length if length > 0.0 else 0.0
+                # the ends exactly, for a quotient of exactly 1
+                over = x[i, left] if b == left else x[i, left] + share * (x[i, right] - x[i, left])
+                over = x[i, right] if b == right else over
+                out[i, b] = x[i, b] / over if over > 0.0 else 1.0
+
+
+def _removed(x: Floats, wavelength: Floats) -> Floats:
+    out = np.empty_like(x)
+    _remove(x, wavelength, out)
+    return out
+
+
+def _filter(wavelength: Floats, window: int, order: int, deriv: int) -> tuple[NDArray[np.int64], Floats]:
+    """For each band the first one that it is made of (L,), and the weights of the window from there (L, window)."""
+    start, weights = np.empty(len(wavelength), np.int64), np.empty((len(wavelength), window))
+    distances = np.diff(wavelength)
+    typical = np.median(distances) if len(distances) else 1.0
+    cuts = np.flatnonzero(distances > GAP * typical) + 1
+    half = window // 2
+    for run in np.split(np.arange(len(wavelength)), cuts):
+        if len(run) < window:
+            raise HsiError(
+                f"the {len(run)} bands from {wavelength[run[0]]:g} to {wavelength[run[-1]]:g} nm, between missing "
+                f"ones, are fewer than the window of {window}; take a smaller window or drop them with clean(drop=...)"
+            )
+        apart = (wavelength[run[-1]] - wavelength[run[0]]) / (len(run) - 1) if len(run) > 1 else 1.0
+        first = np.clip(np.arange(len(run)) - half, 0, len(run) - window)
+        start[run] = run[0] + first
+        for at in np.unique(np.arange(len(run)) - first):  # place of a band in its window
+            weights[run[np.arange(len(run)) - first == at]] = _weights(window, order, deriv, int(at), float(apart))
+    return start, weights
+
+
+def _weights(window: int, order: int, deriv: int, at: int, apart: float) -> Floats:
+    """What to multiply a window with for the polynomial's derivative at its band `at`."""
+    if deriv > order:
+        return np.zeros(window)
+    half = max(window // 2, 1)  # powers of at most 1: a well-conditioned fit
+    place = (np.arange(window) - window // 2) / half
+    fit = np.linalg.pinv(np.vander(place, order + 1, increasing=True))
+    power = np.arange(order + 1)
+    factor = np.ones(order + 1)
+    for k in range(deriv):
+        factor *= power - k
+    here = np.where(power >= deriv, factor * place[at] ** np.maximum(power - deriv, 0), 0.0)
+    weights: Floats = here @ fit / (half * apart) ** deriv
+    return weights
+
+
+@kernel
+def _weigh(x: Any, start: Any, weights: Any, out: Any) -> None:
+    for i in range(x.shape[0]):
+        for b in range(x.shape[1]):
+            total = 0.0
+            for k in range(weights.shape[1]):
+                total += weights[b, k] * x[i, start[b] + k]
+            out[i, b] = total
+
+
+def _filtered(x: Floats, start: NDArray[np.int64], weights: Floats) -> Floats:
+    out = np.empty_like(x)
+    _weigh(x, start, weights, out)
+    return out

@@ -1,0 +1,113 @@
+"""One stint of the pass: a window of a tile, from its stored chunks to chunks of the store, in whatever process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk.column import LeaveOut, is_small, stream_window
+from hsichunk.counts import Counts, Window
+from hsichunk.outputs import Guard, Note, StripWriter, unguarded
+from hsichunk.scoring import Tally
+from hsichunk.site import Place
+from hsichunk.solver import Solver
+
+if TYPE_CHECKING:
+    from hsichunk.masks import Masks
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What all stints of a run have in common. Pickles to any worker."""
+
+    store: Path
+    bands: NDArray[np.intp]
+    solvers: tuple[Solver, ...]
+    """one for all tiles, or one a tile"""
+    limits: dict[str, NDArray[np.float32]]
+    """largest distance of each class, for the scores that get a class map on the way"""
+    masks: Masks | None
+    corrupt: bool
+    """whether the pixels of a chunk that cannot be decoded are left out"""
+    pass_rows: int
+    strip_rows: int
+    together: int
+
+    def leave_out(self, place: Place, threads: int) -> LeaveOut:
+        masks = self.masks
+        if masks is None:
+            return LeaveOut(corrupt=self.corrupt)
+        flags = partial(masks.within, place.file, threads=threads, corrupt=self.corrupt)
+        return LeaveOut(flags, len(masks.names), self.corrupt)
+
+
+@dataclass(frozen=True)
+class Stint:
+    """A window of a tile, and the row from which it is still to be done."""
+
+    tile: int
+    number: int
+    """of the window in the tile"""
+    place: Place
+    counts: Counts
+    window: Window
+    start: int
+
+    @property
+    def left(self) -> bool:
+        """Whether anything is left to do."""
+        return self.start < self.window.bottom
+
+    def parts(self, start: int, pass_rows: int) -> Iterator[Window]:
+        """The window from row `start` on, in parts whose chunks are decoded together: the passes of the plan."""
+        cuts = [start, self.window.bottom]
+        if not is_small(self.counts):
+            cuts = edges(start, self.window.bottom, self.counts.stored.chunks[0], pass_rows)
+        for top, bottom in pairwise(cuts):
+            yield Window(top, bottom, self.window.left, self.window.right)
+
+    def to_decode(self, start: int, pass_rows: int) -> int:
+        """Bytes that the window comes to from row `start` on."""
+        cy, cx, depth = self.counts.stored.chunks
+        wide = -(-self.window.right // cx) - self.window.left // cx
+        high = sum(
+            -(-part.bottom // cy) - part.top // cy for part in self.parts(start, pass_rows) if start < part.bottom
+        )
+        return high * wide * len(np.unique(self.counts.bands // depth)) * self.counts.stored.chunk_bytes
+
+
+def work_off(work: Work, stint: Stint, threads: int, note: Note, guard: Guard = unguarded) -> Tally:
+    """Does what is left of a stint strip by strip, each noted once it is on the disk; gives back what they came to."""
+    solver = work.solvers[min(stint.tile, len(work.solvers) - 1)]
+    writer = StripWriter(work.store, work.limits, stint.place, stint.window, stint.start, note, guard)
+    leave_out, tally = work.leave_out(stint.place, threads), Tally()
+    for part in stint.parts(stint.start, work.pass_rows):
+        for strip in stream_window(stint.counts, solver, part, threads, work.strip_rows, work.together, leave_out):
+            writer.add(*strip)
+            tally.add(strip[2])
+    return tally
+
+
+def windows(place: Place, counts: Counts) -> list[Window]:
+    """The windows of a tile, cut where large columns meet side by side: so that strips come from top to bottom."""
+    if is_small(counts):
+        return list(place.owned)
+    wide = counts.stored.chunks[1]
+    return [
+        Window(window.top, window.bottom, left, right)
+        for window in place.owned
+        for left, right in pairwise(edges(window.left, window.right, wide, wide))
+    ]
+
+
+def edges(start: int, stop: int, period: int, step: int) -> list[int]:
+    """Cuts between start and stop, at multiples of `step` from each multiple of `period` on."""
+    inner = {at + s for at in range(start // period * period, stop, period) for s in range(0, period, step)}
+    return [start, *sorted(at for at in inner if start < at < stop), stop]

@@ -1,0 +1,278 @@
+"""Whole spectra of any cube, a strip of rows after the other: for what needs all bands of a pixel side by side.
+
+Strips hold a fixed number of rows of the image, whatever the chunks, so that what is added up strip by strip is the
+same for any chunking. Where rows of chunks do not fit in memory, as where a stored chunk is a band of the whole tile,
+each chunk is decoded once into a temporary file, pixel by pixel, and strips are read from there, as often as asked.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.cleaning import source_of
+from hsichunk.errors import HsiError
+from hsichunk.kernels import sums
+from hsichunk.threads import asked_for
+
+MEMORY = 256 << 20  # bytes of spectra held at a time
+STRIP_PIXELS = 4096  # in a strip, about: 362 bands of float64 are 12 MB
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Some rows of the image."""
+
+    start: int
+    """number of the first pixel: row by row, as the cube has them"""
+    values: Floats
+    """(n, L) in counts, where the cube says what they are, else in reflectance; 0 at pixels that are left out"""
+    valid: Bools
+    """(n,) finite, and data, in every band"""
+    whole: bool
+    """whether all values are whole counts"""
+
+
+class Spectra:
+    """The spectra of a cube, to be gone through any number of times; a context, which ends the temporary file."""
+
+    def __init__(self, cube: xr.DataArray, memory: int | None = None) -> None:
+        self.cube = check_cube(cube)
+        self.shape: tuple[int, int, int] = self.cube.shape  # type: ignore[assignment]
+        self.memory = MEMORY if memory is None else memory
+        self.scratch_bytes = 0
+        self._source = source_of(self.cube)
+        self._scratch: dict[int, _Scratch] = {}
+        scale = self._source[0].scale if self._source else self.cube.attrs.get(schema.COUNTS_PER_UNIT)
+        self._counts = scale is not None
+        self.scale = float(1.0 if scale is None else scale)
+        """units of the values of strips in a unit of reflectance"""
+
+    def __enter__(self) -> Spectra:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for scratch in self._scratch.values():
+            scratch.file.close()
+        self._scratch.clear()
+
+    @property
+    def pixels(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    def __iter__(self) -> Iterator[Strip]:
+        """All strips, from the first row to the last."""
+        height = max(1, STRIP_PIXELS // max(1, self.shape[1]))
+        held: list[NDArray[Any]] = []
+        rows, top = 0, 0
+        for block in self._blocks():
+            while len(block):
+                part, block = block[: height - rows], block[height - rows :]
+                held.append(part)
+                rows += len(part)
+                if rows == height:
+                    yield self._strip(top, held)
+                    held, rows, top = [], 0, top + height
+        if held:
+            yield self._strip(top, held)
+
+    def _strip(self, top: int, held: list[NDArray[Any]]) -> Strip:
+        raw = np.concatenate(held) if len(held) > 1 else held[0]
+        values, valid, whole = self._read(raw.reshape(-1, self.shape[2]))
+        return Strip(top * self.shape[1], values, valid, whole)
+
+    def _read(self, raw: NDArray[Any]) -> tuple[Floats, Bools, bool]:
+        """Float64 values of raw spectra (n, L), which of them are valid, and whether they are whole counts."""
+        if self._source is not None:
+            valid = np.isfinite(raw).all(1) & ~(raw == self._source[0].no_data).any(1)
+            whole, values = raw.dtype.kind in "iu", raw.astype(np.float64)
+        else:
+            valid, whole = np.isfinite(raw).all(1), False
+            if self._counts:
+                counts, counted = np.empty(raw.shape, np.int16), np.ones(len(raw), np.bool_)
+                sums.recover(sums.as_floats(raw), self.scale, counts, valid.copy(), counted)
+                whole = bool(counted[valid].all())
+            values = counts.astype(np.float64) if whole else np.multiply(raw, self.scale, dtype=np.float64)
+        values[~valid] = 0.0
+        return values, valid, whole
+
+    def take(self, pixels: NDArray[np.intp]) -> tuple[Floats, Bools]:
+        """Values (m, L) of pixels by number, and which are valid, in the order asked for."""
+        rows, cols = np.divmod(np.asarray(pixels, np.intp), self.shape[1])
+        raw = np.empty((len(rows), self.shape[2]), self._dtype)
+        from_file = np.zeros(len(rows), np.bool_)
+        for number, (first, last) in enumerate(self._runs()):
+            here = (rows >= first) & (rows < last)
+            if here.any() and self._is_large(last - first):
+                scratch = self._scratch_of(number, first, last)
+                for row in np.unique(rows[here]):
+                    at = np.flatnonzero(rows == row)
+                    raw[at] = scratch.read(int(row) - first, int(row) - first + 1)[0, cols[at]]
+                from_file |= here
+        rest = np.flatnonzero(~from_file)
+        if len(rest):
+            raw[rest] = self._gather(rows[rest], cols[rest])
+        values, valid, _ = self._read(raw)
+        return values, valid
+
+    def _gather(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
+        if self._source is not None:
+            from hsichunk.sampling import gather
+
+            counts, y, x = self._source
+            return gather(counts, y[rows], x[cols], asked_for())
+        data = self.cube.data
+        if not hasattr(data, "dask"):
+            return np.asarray(np.asarray(data)[rows, cols])
+        return from_dask(data, rows, cols)
+
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        return self._source[0].stored.native if self._source else self.cube.dtype
+
+    def _runs(self) -> list[tuple[int, int]]:
+        """First row and the one after the last of each row of chunks."""
+        if self._source is not None:
+            counts, rows, _ = self._source
+            edges = np.flatnonzero(np.diff(rows // counts.stored.chunks[0])) + 1
+        elif hasattr(self.cube.data, "dask"):
+            edges = np.cumsum(self.cube.data.chunks[0])[:-1]
+        else:  # in memory: nothing is decoded, nothing is copied
+            edges = np.arange(1, self.shape[0])
+        return list(zip([0, *edges.tolist()], [*edges.tolist(), self.shape[0]], strict=True))
+
+    def _is_large(self, rows: int) -> bool:
+        in_memory = self._source is None and not hasattr(self.cube.data, "dask")
+        return not in_memory and rows * self.shape[1] * self.shape[2] * self._dtype.itemsize > self.memory // 2
+
+    def _blocks(self) -> Iterator[NDArray[Any]]:
+        """Raw spectra (rows, columns, L), some rows after the other."""
+        for number, (first, last) in enumerate(self._runs()):
+            if self._is_large(last - first):
+                scratch = self._scratch_of(number, first, last)
+                step = max(1, STRIP_PIXELS // self.shape[1])
+                for row in range(0, last - first, step):
+                    yield scratch.read(row, min(row + step, last - first))
+            elif self._source is not None:
+                counts, rows, cols = self._source
+                yield counts.stored.read(rows[first:last], cols, counts.bands, threads=asked_for())
+            else:
+                part = self.cube.data[first:last]
+                yield np.asarray(part.compute() if hasattr(part, "dask") else part)
+
+    def _scratch_of(self, number: int, first: int, last: int) -> _Scratch:
+        if number not in self._scratch:
+            scratch = _Scratch((last - first, *self.shape[1:]), self._dtype)
+            self.scratch_bytes += scratch.bytes
+            self._scratch[number] = scratch
+            if self._source is not None:
+                self._fill_from_stored(scratch, first, last)
+            else:
+                self._fill_from_dask(scratch, first, last)
+        return self._scratch[number]
+
+    def _fill_from_stored(self, scratch: _Scratch, first: int, last: int) -> None:
+        assert self._source is not None
+        counts, rows, cols = self._source
+        depth = counts.stored.chunks[2]
+        one = (last - first) * len(cols) * self._dtype.itemsize  # bytes of a band
+        # groups of bands that share no stored chunk, about a quarter of the budget each: they are held twice
+        group = counts.bands // (max(1, self.memory // 4 // (one * depth)) * depth)
+        for number in np.unique(group):
+            at = np.flatnonzero(group == number)
+            values = counts.stored.read(rows[first:last], cols, counts.bands[at], threads=asked_for())
+            scratch.put(slice(0, len(cols)), slice(int(at[0]), int(at[-1]) + 1), values)
+
+    def _fill_from_dask(self, scratch: _Scratch, first: int, last: int) -> None:
+        data = self.cube.data
+        at = int(np.searchsorted(np.cumsum(data.chunks[0]), first, side="right"))
+        edges = [np.concatenate([[0], np.cumsum(c)]) for c in data.chunks]
+        for j in range(data.numblocks[1]):
+            for b in range(data.numblocks[2]):
+                cols, bands = slice(edges[1][j], edges[1][j + 1]), slice(edges[2][b], edges[2][b + 1])
+                scratch.put(cols, bands, np.asarray(data.blocks[at, j, b].compute()))
+
+
+class _Scratch:
+    """Spectra (rows, columns, L) in a temporary file, written part by part and read row by row."""
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype = shape, dtype
+        self.bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        self.parts: list[tuple[slice, slice, int]] = []
+        self.file = temporary_file(self.bytes)
+
+    def put(self, cols: slice, bands: slice, values: NDArray[Any]) -> None:
+        """Writes values (rows, columns, bands) behind what is there."""
+        self.parts.append((cols, bands, self.file.seek(0, 2)))
+        self.file.write(np.ascontiguousarray(values).data)
+
+    def read(self, first: int, last: int) -> NDArray[Any]:
+        """Whole spectra of rows first..last (excluded)."""
+        out = np.empty((last - first, *self.shape[1:]), self.dtype)
+        for cols, bands, offset in self.parts:
+            part = np.empty((last - first, cols.stop - cols.start, bands.stop - bands.start), self.dtype)
+            self.file.seek(offset + first * part[0].nbytes)
+            self.file.readinto(part.data)  # type: ignore[attr-defined]
+            out[:, cols, bands] = part
+        return out
+
+
+def temporary_file(size: int) -> IO[bytes]:
+    """A file that goes away when it is closed, where there is room for so many bytes. HsiError where there is not."""
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise HsiError(
+            f"{folder} has {free >> 20} MB free; a scratch file of {size >> 20} MB is needed for what does not fit in "
+            "memory: point TMPDIR to a larger disk, or raise memory="
+        )
+    return tempfile.TemporaryFile(dir=folder)
+
+
+def check_cube(cube: xr.DataArray) -> xr.DataArray:
+    """The cube as (y, x, wavelength). Raises HsiError for what is no cube of reflectance."""
+    if not isinstance(cube, xr.DataArray) or set(cube.dims) != {schema.Y, schema.X, schema.WAVELENGTH}:
+        found = cube.dims if isinstance(cube, xr.DataArray) else type(cube).__name__
+        raise HsiError(f"the cube has {found}; expected a DataArray (y, x, wavelength), as clean or as_cube give it")
+    if cube.dtype.kind != "f":
+        raise HsiError(
+            f"the cube holds {cube.dtype} counts; expected reflectance: use clean(tile) or as_cube(..., scale=)"
+        )
+    return cube.transpose(schema.Y, schema.X, schema.WAVELENGTH)
+
+
+def from_dask(data: Any, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
+    """Chosen pixels of a dask array, block by block: each block is computed once and only its pixels are kept."""
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    edges = [np.concatenate([[0], np.cumsum(c)]) for c in data.chunks]
+    block_row = np.searchsorted(edges[0], rows, side="right") - 1
+    block_col = np.searchsorted(edges[1], cols, side="right") - 1
+    blocks = data.to_delayed()
+    out = np.empty((len(rows), data.shape[2]), data.dtype)
+    to, picked = [], []
+    for i, j in sorted(set(zip(block_row.tolist(), block_col.tolist(), strict=True))):
+        here = np.flatnonzero((block_row == i) & (block_col == j))
+        for b in range(data.numblocks[2]):
+            picked.append(delayed(_take)(blocks[i, j, b], rows[here] - edges[0][i], cols[here] - edges[1][j]))
+            to.append((here, slice(edges[2][b], edges[2][b + 1])))
+    for (here, bands), values in zip(to, compute(*picked), strict=True):  # type: ignore[no-untyped-call]
+        out[here, bands] = values
+    return out
+
+
+def _take(block: NDArray[Any], rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
+    return block[rows, cols]

@@ -1,0 +1,220 @@
+"""N-FINDR over every pixel: no single pixel helps, the sample does not matter, nor do chunks; and outliers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_allclose, assert_array_equal
+from scenes import LAYOUTS, scene, tile_path
+
+import hsichunk as hsi
+from hsichunk import refine, strips
+from hsichunk.moments import Scores
+from hsichunk.stored import DECODED
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tiles")
+
+
+def cube_of(folder: Path, chunks: tuple[int, int, int] = LAYOUTS[0]) -> xr.DataArray:
+    return hsi.clean(hsi.open_tile(tile_path(folder, chunks, bands=96)))
+
+
+def numbers_of(cube: xr.DataArray, em: xr.DataArray) -> list[int]:
+    """Numbers of the source pixels."""
+    rows = [int(np.flatnonzero(cube.y.values == y)[0]) for y in em.y.values]
+    cols = [int(np.flatnonzero(cube.x.values == x)[0]) for x in em.x.values]
+    return [row * cube.sizes["x"] + col for row, col in zip(rows, cols, strict=True)]
+
+
+def lifted(cube: xr.DataArray, k: int) -> Any:
+    """[1; scores] of every valid pixel in the first k - 1 principal components of the image, by NumPy."""
+    flat = cube.values.reshape(-1, cube.shape[2]).astype(np.float64)
+    flat = flat[np.isfinite(flat).all(1)]
+    apart = flat - flat.mean(0)
+    u, s, _ = np.linalg.svd(apart, full_matrices=False)
+    return np.column_stack([np.ones(len(flat)), u[:, : k - 1] * s[: k - 1]])
+
+
+@pytest.mark.parametrize(("name", "k"), [("samson", 3), ("samson", 6), ("samson", 8), ("dlr", 6)])
+def test_any_sample_ends_at_the_simplex_of_the_whole_image(shared: Path, name: str, k: int) -> None:
+    cube = scene(shared, name).cube.compute()
+    n = cube.sizes["y"] * cube.sizes["x"]
+    points = lifted(cube, k)
+    whole = abs(np.linalg.det(points[numbers_of(cube, hsi.nfindr(cube, k, sample=None))]))
+    smaller = 0
+    for seed in range(5):
+        few = dict(sample=max(n // 20, k), share=1.0, seed=seed)
+        found = hsi.nfindr(cube, k, refine=True, **few)  # type: ignore[arg-type]
+        volume = abs(np.linalg.det(points[numbers_of(cube, found)]))
+        assert_allclose(volume, whole, rtol=1e-7)
+        assert found.attrs["certified"] == 1
+        assert found.attrs["refine_swaps"] > 0
+        alone = hsi.nfindr(cube, k, **few)  # type: ignore[arg-type]
+        smaller += abs(np.linalg.det(points[numbers_of(cube, alone)])) < whole * (1 - 1e-6)
+    assert smaller == 5  # so there was something to refine
+
+
+@pytest.mark.parametrize(("name", "k"), [("dlr", 5), ("neon", 4), ("samson", 4)])
+def test_the_certificate_holds(shared: Path, name: str, k: int) -> None:
+    """Every determinant of every swap, by NumPy."""
+    cube = scene(shared, name).cube.compute()
+    points = lifted(cube, k)
+    found = hsi.nfindr(cube, k, sample=50, refine=True)
+    corners = points[numbers_of(cube, found)]
+    for slot in range(k):
+        swapped = np.repeat(corners[None], len(points), 0)
+        swapped[:, slot] = points
+        assert np.abs(np.linalg.det(swapped)).max() <= abs(np.linalg.det(corners)) * (1 + 1e-7)
+
+
+@pytest.mark.parametrize("memory", [strips.MEMORY, 200_000])
+def test_chunks_do_not_matter(folder: Path, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor whether scores and spectra go through files."""
+    expected = hsi.nfindr(cube_of(folder).compute(), 5, sample=500, refine=True, seed=3)
+    monkeypatch.setattr(strips, "MEMORY", memory)
+    cubes = [cube_of(folder, chunks) for chunks in LAYOUTS]
+    cubes += [cubes[0].compute().chunk(y=37, x=41, wavelength=9), cubes[0].transpose("wavelength", "x", "y")]
+    for cube in cubes:
+        xr.testing.assert_identical(hsi.nfindr(cube, 5, sample=500, refine=True, seed=3), expected)
+
+
+def test_blocks_do_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simplex does not depend on how many pixels one candidate is kept of."""
+    cube = cube_of(folder).compute()
+    expected = hsi.nfindr(cube, 4, sample=500, refine=True)
+    for size in (1 << 30, 700):
+        monkeypatch.setattr(
+            refine,
+            "_blocks",
+            lambda every, _=0, size=size: [slice(a, a + size) for a in range(0, len(every.valid), size)],
+        )
+        found = hsi.nfindr(cube, 4, sample=500, refine=True)
+        assert sorted(numbers_of(cube, found)) == sorted(numbers_of(cube, expected))
+
+
+def test_a_pass_climbs_where_nothing_was_kept_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without corners to begin with the passes alone come to a certified simplex."""
+    cube = cube_of(folder).compute()
+    monkeypatch.setattr(refine, "_extremes", lambda every: np.empty(0, np.intp))
+    found = hsi.nfindr(cube, 5, sample=20, refine=True)
+    assert found.attrs["certified"] == 1
+    assert found.attrs["refine_passes"] >= 2
+    monkeypatch.setattr(refine, "MOST_PASSES", 1)
+    assert hsi.nfindr(cube, 5, sample=20, refine=True).attrs["certified"] == 0
+
+
+@pytest.mark.parametrize(("chunks", "decodes"), [(LAYOUTS[1], 1), (LAYOUTS[0], 2)])
+def test_a_band_chunk_is_decoded_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, chunks: tuple[int, int, int], decodes: int
+) -> None:
+    """Others twice, and those under the endmembers again."""
+    if decodes == 1:
+        monkeypatch.setattr(strips, "MEMORY", 1_000_000)
+    cube = cube_of(folder, chunks)
+    tile = hsi.open_tile(tile_path(folder, chunks, bands=96))
+    kept = len(np.unique(np.flatnonzero(np.isin(tile.wavelength, cube.wavelength)) // chunks[2]))
+    columns = -(-90 // chunks[0]) * -(-130 // chunks[1])
+    before = DECODED.now()[0]
+    hsi.nfindr(cube, 4, sample=500, refine=True)
+    spent = DECODED.now()[0] - before
+    if decodes == 1:
+        assert spent == kept * columns
+    else:
+        assert 2 * kept * columns <= spent <= 2 * kept * columns + 4 * kept
+
+
+def test_no_data_is_no_candidate(folder: Path) -> None:
+    cube = cube_of(folder).compute()
+    assert np.isnan(cube.values).any()
+    found = hsi.nfindr(cube, 5, refine=True)
+    spoilt = cube.copy(deep=True)
+    spoilt[50, 60] = 3.0
+    spoilt[50, 60, 7] = np.nan
+    assert (50 * 130 + 60) not in numbers_of(cube, found)
+    again = hsi.nfindr(spoilt, 5, refine=True)
+    assert_array_equal(again.values, found.values)
+
+
+def test_of_twins_the_first_counts(shared: Path) -> None:
+    cube = scene(shared, "dlr").cube.compute()
+    twice = xr.concat([cube, cube.assign_coords(y=cube.y + 100)], "y")
+    for seed in range(4):
+        xs = hsi.nfindr(twice, 5, sample=40, seed=seed, refine=True)
+        assert (np.array(numbers_of(twice, xs)) < cube.sizes["y"] * cube.sizes["x"]).all()
+
+
+@pytest.mark.parametrize("refined", [True, False])
+@pytest.mark.parametrize("name", ["samson", "dlr"])
+def test_the_guard_leaves_outliers_out(shared: Path, name: str, refined: bool) -> None:
+    """Two pixels of unflagged no-data and one ten times too bright."""
+    cube = scene(shared, name).cube.compute()
+    k = {"samson": 3, "dlr": 6}[name]
+    free = [(2, 3), (8, 8), (11, 1)]
+    expected = hsi.nfindr(cube, k, sample=None, refine=refined)
+    assert not {y * cube.sizes["x"] + x for y, x in free} & set(numbers_of(cube, expected))
+    spoilt = cube.copy(deep=True)
+    for y, x in free[:2]:
+        spoilt[y, x] = -0.9999
+    spoilt[free[2]] *= 10
+    unguarded = hsi.nfindr(spoilt, k, sample=None, refine=refined)
+    assert set(numbers_of(cube, unguarded)) != set(numbers_of(cube, expected))
+    n = cube.sizes["y"] * cube.sizes["x"]
+    for limit in (GUARD[name], 3.01 / n):
+        found = hsi.nfindr(spoilt, k, sample=None, refine=refined, exclude=limit)
+        assert found.attrs["excluded"] == 3
+        assert sorted(numbers_of(cube, found)) == sorted(numbers_of(cube, expected))
+    assert "excluded" not in expected.attrs
+    clean = hsi.nfindr(cube, k, sample=None, refine=refined, exclude=GUARD[name])
+    assert clean.attrs["excluded"] == 0
+    assert_array_equal(clean.values, expected.values)
+
+
+GUARD = {"samson": 4.0, "dlr": 20.0}  # its targets are nine pixels each
+
+
+def test_distances_are_robust() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(2000, 3)) * [100, 10, 1]
+    points[5], points[6] = [1e6, 0, 0], [0, 0, 200]
+    valid = np.ones(2000, np.bool_)
+    valid[6] = False
+    assert np.flatnonzero(refine.outlying(points, valid, 50)).tolist() == [5]
+    assert np.flatnonzero(refine.outlying(points, valid, 1.1 / 2000)).tolist() == [5]
+    assert not refine.outlying(points, valid, None).any()
+    alike = np.zeros((100, 2))
+    alike[3, 1] = 1.0
+    assert np.flatnonzero(refine.outlying(alike, np.ones(100, np.bool_), 20)).tolist() == [3]
+
+
+def test_blocks_without_data_are_passed_over() -> None:
+    values = np.random.default_rng(0).normal(size=(3 * refine.BLOCK // 2, 2))
+    every = Scores(values, np.arange(len(values)) >= refine.BLOCK)
+    best, ratio = refine._scan(every, np.ones(2), np.array([[1.0, 0, 0], [1, 1, 0], [1, 0, 1]]))
+    assert (best[0] == -1).all()
+    assert (ratio[0] == 0).all()
+    assert (best[1] >= refine.BLOCK).all()
+    assert (refine._extremes(every) >= refine.BLOCK).all()
+
+
+def test_what_cannot_be_done_is_refused_in_one_line(shared: Path) -> None:
+    cube = scene(shared, "dlr").cube
+    asks: list[tuple[xr.DataArray, dict[str, Any], str]] = [
+        (cube, {"k": 4, "exclude": -1.0}, "exclude"),
+        (cube, {"k": 4, "exclude": np.nan, "refine": True}, "exclude"),
+        (cube.where(False), {"k": 4, "refine": True}, "0 valid pixels"),
+        (cube.isel(y=[0], x=[0, 1, 2]), {"k": 4, "refine": True}, "span 2 dimensions"),
+        (cube.where(cube < -9, 0.5), {"k": 2, "refine": True}, "span 0 dimensions"),
+        (cube, {"k": 4, "refine": True, "sample": 0}, "sample"),
+        (cube, {"k": 4, "refine": True, "exclude": 0.999}, "valid pixels"),
+    ]
+    for cube, asked, said in asks:
+        with pytest.raises(hsi.HsiError, match=said) as refusal:
+            hsi.nfindr(cube, **asked)
+        assert "\n" not in str(refusal.value)
