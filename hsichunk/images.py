@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hsichunk import envi, schema
 from hsichunk.backend import with_grid
+from hsichunk.emit import is_emit, open_emit
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.grid import Grid
 
@@ -73,6 +74,8 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     """Whether a file is for `open_image`, told by its name and by a header beside it; opens nothing."""
     path = Path(path)
     suffix = path.suffix.lower()
+    if is_emit(path):
+        return True
     if suffix in (".h5", ".hdf5", ".he5", ".nc"):
         return False
     return suffix in (".hdr", ".vrt", *envi.IMAGES) or envi.header_of(path) is not None
@@ -86,7 +89,7 @@ def open_image(
     scale: float | None = None,
     no_data: float | None = None,
 ) -> xr.Dataset:
-    """Opens an image of any sensor: ENVI, by its header or its data file, GeoTIFF and what else rasterio reads.
+    """Opens an image of any sensor: ENVI, by its header or its data file, GeoTIFF, what else rasterio reads, EMIT.
 
     Returns a Dataset as open_tile does: `reflectance(y, x, wavelength)` as stored, lazy (dask, whole spectra), bands in
     the order of their wavelengths; attributes that name scale, no-data and bad bands (the header's `bbl`); `wavelength`
@@ -98,6 +101,10 @@ def open_image(
     is `scale`, or the header's `reflectance scale factor`, or the scale of the bands, or 1 for floats; 10000 for whole
     numbers, with an HsiWarning. Raises HsiError for what is no image, bands without wavelengths and turned grids.
     """
+    if Path(path).suffix.lower() == ".nc" and Path(path).is_file():
+        image = open_emit(path)
+        image[schema.REFLECTANCE].attrs[DROP_LAST] = 0
+        return image
     data, header = _files(Path(path))
     with _opened(str(data)) as file:
         kind = np.dtype(file.dtypes[0])
@@ -110,7 +117,7 @@ def open_image(
         if none is not None and not math.isnan(none):
             attrs[schema.NO_DATA] = int(none) if float(none).is_integer() else float(none)
         nm = bands.wavelength[bands.order]
-        attrs[schema.WINDOWS] = _windows(nm, bands.good[bands.order])
+        attrs[schema.WINDOWS] = envi.windows(nm, bands.good[bands.order])
         shape = (file.height, file.width, len(nm))
         blocks = _blocks(shape, kind.itemsize, file.block_shapes[0])
         grid = _grid(str(data), file)
@@ -258,12 +265,6 @@ def _scale(path: str, file: Any, header: envi.Header | None, given: float | None
 def _no_data(file: Any, header: envi.Header | None) -> float | None:
     stated = None if header is None else header.number("data ignore value")
     return stated if stated is not None else file.nodata
-
-
-def _windows(nm: NDArray[np.float64], good: NDArray[np.bool_]) -> list[float]:
-    """Runs of bad bands as [low, high, low, high, ...] in nm, both ends bad bands themselves."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], good, [True]]).astype(np.int8)))
-    return [float(nm[at if i % 2 == 0 else at - 1]) for i, at in enumerate(edges.tolist())]
 
 
 def _grid(path: str, file: Any) -> Grid | None:

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -35,7 +36,8 @@ class TiledCounts(StoredArray):
 
     def __init__(self, site: Site) -> None:
         tiles = [place.file.reflectance for place in site.places]
-        self.places = site.places
+        # what reads other layers is not carried along to where blocks are worked
+        self.places = tuple(replace(place, file=replace(place.file, layers=())) for place in site.places)
         self.no_data = site.places[0].file.no_data
         self.path, self.name = tiles[0].path, tiles[0].name
         self.direct, self.remote, self.filters, self.stored_chunks = False, False, (), None

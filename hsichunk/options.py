@@ -191,7 +191,7 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     return tuple(_text(name, v) for v in (value if isinstance(value, (list, tuple)) else (value,)))
 
 
-def _numbers(name: str, value: Any) -> tuple[float, ...]:
+def numbers(name: str, value: Any) -> tuple[float, ...]:
     """Numbers as one, a list, or text with commas."""
     out: list[float] = []
     for item in value if isinstance(value, (list, tuple)) else (value,):
@@ -234,8 +234,8 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "keep": _or_none(_ranges),
     "drop": _ranges,
     "lesson_bands": _switch,
-    "sam_threshold": _numbers,
-    "sid_threshold": _numbers,
+    "sam_threshold": numbers,
+    "sid_threshold": numbers,
     "relative": _switch,
     "memory": _bytes,
     "threads": _whole,

@@ -1,9 +1,10 @@
 """N-FINDR over every pixel: from a sample's simplex to one that no single pixel of the image makes larger.
 
 The image is gone through twice, for its moments and for its scores in their first k - 1 principal components. Scores
-are a hundredth of the spectra: they stay in memory or in a file, and each pass that follows is one small product over
-them. For today's simplex a pass keeps, of every block of pixels, the best one for each slot; the search goes on among
-those and all that were kept before, until a pass finds none that would raise the volume. That pass is the certificate.
+are a hundredth of the spectra: they stay in memory or in a file, and a pass over them is one small product. Where they
+are few, all are searched at once. Where they are many, the search is among the sample and the corners of what the image
+spans; a pass then keeps, of every block of pixels, the best one for each slot of today's simplex, and the search goes
+on among all that were kept, until a pass finds none that would raise the volume. That pass is the certificate.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from hsichunk.threads import asked_for, in_parallel
 BLOCK = 1 << 15  # pixels, of which the best for each slot are kept
 SMALL_BLOCK = 1 << 12  # pixels laid along all directions at once
 DIRECTIONS = 500
+MOST_SEARCHED = 1 << 24  # scores up to which all pixels are searched together: a tile of 1000 x 1000 up to k = 16
 MOST_PASSES = 100
 GAUSSIAN = 1.4826  # standard deviations in a median absolute deviation
 MEAN_GAUSSIAN = 1.2533  # and in a mean one, where half of all pixels are alike
@@ -84,20 +86,19 @@ def _refine(every: Scores, scale: Floats, pool: Pixels, drawn: int, maxit: int, 
 
     start = search(points(pool), maxit)
     current = pool[start.pixels]
-    pool = _joined(pool, _extremes(every))
+    few = int(every.valid.sum()) * (len(scale) + 1) <= MOST_SEARCHED
+    pool = np.flatnonzero(every.valid) if few else _joined(pool, _extremes(every))
     swaps = passes = 0
-    done = False
-    while not done and passes < MOST_PASSES:
-        passes += 1
-        best, ratio = _scan(every, scale, lift(points(current)))
-        pool = _joined(pool, best.ravel())
+    certified = False
+    while not certified and passes < MOST_PASSES:
         better = pool[_best_of(points(pool), np.searchsorted(pool, current), maxit)]
-        # nothing to gain by one swap, nor by another search among all that were ever the best of a block
-        done = ratio.max() <= 1 + GAIN and _volume(points(better)) <= _volume(points(current)) + GAIN
-        if not done:
-            swaps += len(np.setdiff1d(better, current))
-            current = better
-    return Refined(_first_alike(every, current), start, drawn, swaps, passes, bool(done), excluded)
+        swaps += len(np.setdiff1d(better, current))
+        current = better
+        best, ratio = _scan(every, scale, lift(points(current)))
+        passes += 1
+        certified = bool(ratio.max() <= 1 + GAIN)
+        pool = _joined(pool, best.ravel())
+    return Refined(_first_alike(every, current), start, drawn, swaps, passes, certified, excluded)
 
 
 def _best_of(points: Floats, current: Pixels, maxit: int) -> Pixels:

@@ -41,7 +41,7 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
     began = time.perf_counter()
     memory.steady()
     site, bands, options, ours = prepared(options)
-    masks = _masks(options, site)
+    masks = masks_of(options, site)
     fingerprint = options.fingerprint(inputs_of(site))
     fingerprint["endmembers"] = ours.digest if ours else None
     fingerprint["mask"] = masks.fingerprint() if masks else []
@@ -83,7 +83,8 @@ def prepared(options: Options) -> tuple[Site, NDArray[np.intp], Options, Found |
     return site, bands, options, ours
 
 
-def _masks(options: Options, site: Site) -> Masks | None:
+def masks_of(options: Options, site: Site) -> Masks | None:
+    """The masks that the options ask for, fit for every tile."""
     if not options.mask:
         return None
     from hsichunk import masks

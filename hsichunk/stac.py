@@ -46,9 +46,8 @@ def item(out: Path, report: Mapping[str, Any], site: Site, *, created: datetime 
     `report` is what run.json says, `site` the tiles on their grid. Footprint and bbox (degrees, WGS 84) are those of
     the image, None without a CRS; assets are the results that are there. The dates are those in the names of files and
     flight lines, from the first day to the end of the last; where there are none, all that NEON may have flown until
-    `created` (now when not given).
+    the last change of a file. `created`, when given, is said too; without it the same run gives the same item.
     """
-    made = (created or datetime.now(UTC)).astimezone(UTC)
     names = list(report["mean_abundance"])
     assets = {key: asset for key, asset in _assets(names).items() if _is_there(out, asset["href"])}
     geometry, bbox = footprint(site.grid, site.rows, site.cols)
@@ -67,8 +66,8 @@ def item(out: Path, report: Mapping[str, Any], site: Site, *, created: datetime 
             "description": f"{len(names)} endmembers unmixed from {len(site.places)} NEON AOP reflectance "
             f"{'file' if len(site.places) == 1 else 'files'}, {report['bands']['kept']} bands",
             "datetime": None,
-            **_interval(site, made),
-            "created": _time(made),
+            **_interval(site),
+            **({} if created is None else {"created": _time(created)}),
             "gsd": site.grid.dx,
             **_projection(site),
             "processing:software": {"hsichunk": str(report["hsichunk"])},
@@ -142,12 +141,20 @@ def _plain(name: str) -> str:
     return re.sub(r"[^0-9A-Za-z_-]+", "_", name) or "_"
 
 
-def _interval(site: Site, made: datetime) -> dict[str, str]:
+def _interval(site: Site) -> dict[str, str]:
     """The days on which the image may have been taken."""
     found = [day for place in site.places for day in _days(place.file.path, [name for name, *_ in place.file.sun])]
     if not found:
-        return {"start_datetime": f"{FIRST_FLIGHT}T00:00:00Z", "end_datetime": _time(made)}
+        return {"start_datetime": f"{FIRST_FLIGHT}T00:00:00Z", "end_datetime": _time(_last_change(site))}
     return {"start_datetime": f"{min(found)}T00:00:00Z", "end_datetime": f"{max(found)}T23:59:59Z"}
+
+
+def _last_change(site: Site) -> datetime:
+    """Of any of the files: what they hold was taken before. Now, where their times cannot tell."""
+    stamps: list[Any] = [place.file.reflectance.stamp[1] for place in site.places]  # an address has no time
+    times = [datetime.fromtimestamp(stamp // 10**9, UTC) for stamp in stamps if isinstance(stamp, int)]
+    last = max(times, default=None)
+    return datetime.now(UTC) if last is None or last.date() < FIRST_FLIGHT else last
 
 
 def _days(path: str, lines: Sequence[str]) -> list[date]:
@@ -165,7 +172,7 @@ def _days(path: str, lines: Sequence[str]) -> list[date]:
 
 
 def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _is_there(out: Path, href: str) -> bool:

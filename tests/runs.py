@@ -15,6 +15,7 @@ import hsichunk as hsi
 from hsichunk import options
 from hsichunk.ledger import FILES, RUN_JSON
 from hsichunk.run import run
+from hsichunk.stac import ITEM_JSON
 
 SHAPE = (90, 70)
 BANDS = 40
@@ -47,11 +48,11 @@ def products(out: Path) -> xr.Dataset:
 
 
 def checksums(out: Path) -> dict[str, str]:
-    """Of every file that a finished run has left, run.json aside: it tells the time."""
+    """Of every file that a finished run has left but run.json and item.json, which tell the time."""
     return {
         str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name != RUN_JSON
+        if path.is_file() and path.name not in (RUN_JSON, ITEM_JSON)
     }
 
 

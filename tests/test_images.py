@@ -261,6 +261,59 @@ def test_is_image(tmp_path: Path, shared: Path) -> None:
     assert not is_image("NEON_D02_reflectance.h5") and not is_image(tmp_path / "emit.nc")
 
 
+# EMIT
+
+
+def write_emit(path: Path, shared: Path, **left_out: bool) -> Any:
+    """The real crop in the layout of a granule: groups and names as its readers have them."""
+    h5py = pytest.importorskip("h5py")
+    crop = open_image(shared / "emit" / EMIT)
+    good = np.isin(crop.wavelength, clean(crop, drop_last=0).wavelength)
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("reflectance", data=crop.reflectance.values, chunks=(4, 10, 285), compression="gzip")
+        data.attrs["_FillValue"] = np.float32([-9999])
+        bands = file.create_group("sensor_band_parameters")
+        for name, values in (("wavelengths", crop.wavelength), ("fwhm", crop.fwhm), ("good_wavelengths", good)):
+            if not left_out.get(name):
+                bands.create_dataset(name, data=np.asarray(values, np.float32))
+        where = np.mgrid[40:41:10j, -120:-119:10j]
+        for name, values in zip(("lat", "lon"), where, strict=True):
+            file.create_dataset(f"location/{name}", data=values)
+    return crop, where
+
+
+def test_an_emit_granule(shared: Path, tmp_path: Path, no_compute: Any) -> None:
+    from hsichunk.zarr_store import write_zarr
+
+    path = tmp_path / "EMIT_L2A_RFL_001_20250324T221005_2508314_001.nc"
+    crop, (lat, lon) = write_emit(path, shared)
+    with no_compute():
+        image = open_image(path)
+        cube = clean(image, drop_last=0)
+    assert is_image(path) and image.reflectance.attrs["data_ignore_value"] == -9999.0
+    np.testing.assert_array_equal(image.reflectance.values, crop.reflectance.values)
+    np.testing.assert_array_equal(
+        image.reflectance[7:2:-2, [3, 1], 5].values, crop.reflectance[7:2:-2, [3, 1], 5].values
+    )
+    np.testing.assert_array_equal(cube.values, clean(crop, drop_last=0).values)
+    np.testing.assert_allclose(image.fwhm, crop.fwhm, rtol=1e-6)
+    out = write_zarr(unmix(cube, nfindr(cube, 3, sample=None), ["abundance"]), tmp_path / "out.zarr")
+    np.testing.assert_array_equal(out.lat, lat)
+    np.testing.assert_array_equal(out.lon, lon)
+    assert np.isfinite(out.abundance.values).all()
+    assert pickle.loads(pickle.dumps(image)).reflectance.data.name == open_image(path).reflectance.data.name
+
+
+def test_emit_refused(shared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "some.nc"
+    write_emit(path, shared, wavelengths=True)
+    with pytest.raises(HsiError, match="is no EMIT reflectance"):
+        open_image(path)
+    path.write_text("text")
+    with pytest.raises(HsiError, match="is no EMIT reflectance"):
+        open_image(path)
+
+
 # refused
 
 

@@ -162,11 +162,19 @@ positions = st.lists(st.integers(0, 62), max_size=6).map(lambda at: np.array(at,
 @settings(max_examples=40)
 @given(rows=positions, cols=positions, bands=positions.map(lambda at: at % BANDS))
 def test_any_positions_are_read_in_their_order(
-    paths: list[Path], counts: Any, rows: Any, cols: Any, bands: Any
+    reader: TiledCounts, counts: Any, rows: Any, cols: Any, bands: Any
 ) -> None:
     np.testing.assert_array_equal(reader.read(rows, cols, bands), counts[np.ix_(rows, cols, bands)])
     n = min(len(rows), len(cols))
     np.testing.assert_array_equal(reader.gather(bands, rows[:n], cols[:n], 2), counts[rows[:n], cols[:n]][:, bands])
+
+
+def test_single_pixels_cost_the_chunks_of_their_tiles_alone(reader: TiledCounts, counts: Any) -> None:
+    rows, cols = np.array([3, 3, 70, 59, 1]), np.array([3, 4, 9, 0, 50])  # two of a chunk of a, d, a gap, c
+    before = tiles.DECODED.now()[0]
+    values = reader.gather(np.arange(9), rows, cols, 1)
+    assert tiles.DECODED.now()[0] - before == 1 + 1 + 3
+    np.testing.assert_array_equal(values, counts[rows, cols, :9])
 
 
 def test_its_chunks_hold_what_its_pixels_hold(reader: TiledCounts, counts: Any) -> None:

@@ -36,7 +36,7 @@ def _distance(name: str) -> Any:
 @pytest.mark.parametrize("name", SCENES)
 def test_similarities_are_pysptools_and_scipys(shared: Path, name: str) -> None:
     found = scene(shared, name)
-    cube = found.cube.isel(y=slice(None, None, 6), x=slice(None, None, 6))
+    cube = found.cube.isel(y=slice(None, None, 7), x=slice(None, None, 7))
     e = found.endmembers.values
     x = cube.values.reshape(-1, e.shape[1]).astype(float)
     assert_allclose(_rows(ncc(cube, found.endmembers)), _pairs(_distance("NormXCorr"), x, e), rtol=0, atol=1e-6)
@@ -86,13 +86,13 @@ THRESHOLDS = (0.1, 0.5, 0.93, [0.9, 0.4, 0.2])
 @pytest.mark.parametrize("chunks", [None, (17, 40)])
 def test_relative_maps_are_pysptools(shared: Path, threshold: Any, chunks: Any) -> None:
     found = scene(shared, "samson")
-    part = found.cube.isel(y=slice(None, None, 3), x=slice(None, None, 2))
+    part = found.cube.isel(y=slice(None, None, 4), x=slice(None, None, 3))
     cube = part if chunks is None else part.chunk(y=chunks[0], x=chunks[1])
     x, e = part.values.astype(float), found.endmembers.values
     # PySpTools scales first, which no correlation notices, then rounds to float32
     label = classify_similarity(ncc(cube, found.endmembers), threshold, relative=True)
     theirs = _classified("NormXCorr", x, e, threshold)
-    assert (label.values != theirs).mean() < 1e-3 and len(np.unique(theirs)) > 2
+    assert (label.values != theirs).sum() <= 1 and len(np.unique(theirs)) > 2
     for unmix in (ucls, hsi.fcls):
         out = unmix(cube, found.endmembers).abundance
         label = classify_abundance(out, threshold, relative=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,10 @@ def test_the_file_is_a_valid_item(tmp_path: Path, out: Path, report: dict[str, A
     from pystac.validation.local_validator import get_local_schema_cache
     from referencing import Registry, Resource
 
-    path = stac.write_item(out, report, site, created=MADE)
-    assert path == out / "item.json"
-    content = json.loads(path.read_text())
-    path.unlink()
+    path = stac.write_item(tmp_path, report, site, created=MADE)
+    assert path == tmp_path / "item.json"
+    assert set(json.loads(path.read_text())["assets"]) == {"run"}
+    content = stac.item(out, report, site, created=MADE)
     schemas = get_local_schema_cache()
     registry = Registry().with_resources([(uri, Resource.from_contents(each)) for uri, each in schemas.items()])
     (core,) = [each for uri, each in schemas.items() if uri.endswith("v1.1.0/item-spec/json-schema/item.json")]
@@ -209,11 +210,29 @@ def test_a_crs_in_its_own_words_is_told_in_wkt2(out: Path, report: dict[str, Any
     assert whole["bbox"] == pytest.approx(stac.item(out, report, site)["bbox"], abs=1e-6)
 
 
-def test_dates_that_are_not_known_span_all_that_may_be(item: dict[str, Any]) -> None:
-    said = item["properties"]
+def test_dates_that_are_not_known_span_all_that_may_be(tmp_path: Path, report: dict[str, Any]) -> None:
+    paths = [write(tmp_path / name, shape=(8, 8), chunks=(8, 8, 5)) for name in ("a.h5", "b.h5")]
+    for path, days in zip(paths, (0, -3), strict=True):
+        moment = MADE.timestamp() + days * 86400
+        os.utime(path, (moment, moment))
+    said = stac.item(tmp_path, report, open_site(paths))["properties"]
     assert said["datetime"] is None
     assert (said["start_datetime"], said["end_datetime"]) == ("2012-01-01T00:00:00Z", "2024-05-06T07:08:09Z")
-    assert said["created"] == "2024-05-06T07:08:09Z"
+    assert "created" not in said  # a run that went on leaves the same item
+    for path in paths:
+        os.utime(path, (0, 0))  # as some archives unpack
+    said = stac.item(tmp_path, report, open_site(paths))["properties"]
+    assert said["end_datetime"] >= f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+def test_times_are_told_in_utc(out: Path, report: dict[str, Any], site: Site) -> None:
+    there = MADE.astimezone(timezone(timedelta(hours=-7)))
+    assert stac.item(out, report, site, created=there)["properties"]["created"] == "2024-05-06T07:08:09Z"
+
+
+def test_a_run_leaves_its_item(out: Path, report: dict[str, Any], site: Site) -> None:
+    left = json.loads((out / stac.ITEM_JSON).read_text())
+    assert left == stac.item(out, report, site)
 
 
 def test_dates_in_the_names_of_flight_lines_are_the_items(tmp_path: Path, report: dict[str, Any]) -> None:

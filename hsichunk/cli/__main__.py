@@ -1,0 +1,5 @@
+"""`python -m hsichunk.cli`."""
+
+from hsichunk.cli import main
+
+main()

@@ -1,0 +1,95 @@
+"""`endmembers` and `count`: what a scene is made of, and of how many."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hsichunk.cli.app import app
+from hsichunk.cli.arguments import (
+    SEARCH,
+    Debug,
+    Every,
+    K,
+    LessonBands,
+    Mask,
+    Memory,
+    OnError,
+    Sample,
+    Seed,
+    Share,
+    Threads,
+    option,
+)
+from hsichunk.cli.outcome import do
+from hsichunk.cli.running import one_blas_thread, processors
+
+
+@app.command()
+def endmembers(
+    tiles: Annotated[list[str], typer.Argument(metavar="TILE", help="NEON reflectance tiles.", show_default=False)],
+    output: Annotated[
+        str, option("--output", "-o", metavar="FILE", text="CSV, NetCDF (.nc) or ENVI library (.sli), by suffix.")
+    ],
+    k: K = None,
+    library: Annotated[
+        str | None, option(metavar="FILE", text="Library of known spectra: names the best match of each.", panel=SEARCH)
+    ] = None,
+    seed: Seed = None,
+    sample: Sample = None,
+    share: Share = None,
+    every: Every = None,
+    lesson_bands: LessonBands = False,
+    mask: Mask = None,
+    on_error: OnError = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Endmembers of tiles, and nothing else, into a file that `run --endmembers` takes.
+
+    Example: **hsichunk endmembers tile.h5 -k 4 -o em.csv**
+    """
+    given = {
+        "tiles": tiles, "out": "", "k": k, "seed": seed, "sample": sample, "share": share, "every": every,
+        "lesson_bands": lesson_bands or None, "mask": mask, "on_error": on_error, "memory": memory,
+        "threads": threads or processors(),
+    }  # fmt: skip
+
+    def work() -> None:
+        from hsichunk import options
+
+        asked = options.build({name: value for name, value in given.items() if value not in (None, [])})
+        one_blas_thread()
+        from hsichunk import progress, searching
+
+        with progress.shown() as show:
+            for line in searching.write(asked, output, library, show):
+                typer.echo(line)
+
+    do(work, debug)
+
+
+@app.command()
+def count(
+    tile: Annotated[str, typer.Argument(metavar="TILE", help="A NEON reflectance tile.", show_default=False)],
+    far: Annotated[
+        list[float] | None, option(metavar="X", text="False-alarm rates of HFC, may be given again (1e-3, 1e-4, 1e-5).")
+    ] = None,
+    figure: Annotated[str | None, option(metavar="FILE", text="Draw the eigenvalues (PNG, SVG, PDF).")] = None,
+    debug: Debug = False,
+) -> None:
+    """How many endmembers a tile holds: HFC, noise-whitened HFC and HySime.
+
+    Example: **hsichunk count tile.h5 --figure eigenvalues.png**
+    """
+
+    def work() -> None:
+        one_blas_thread()
+        from hsichunk import searching
+
+        for line in searching.count(tile, far or [1e-3, 1e-4, 1e-5], figure):
+            typer.echo(line)
+
+    do(work, debug)

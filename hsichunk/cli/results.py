@@ -1,0 +1,131 @@
+"""What is done with the results of a run: class maps with other thresholds, figures, an audit, a report, a look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hsichunk.cli.app import app
+from hsichunk.cli.arguments import Debug, option
+from hsichunk.cli.outcome import do
+
+Results = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished run.", show_default=False)]
+
+
+@app.command()
+def classify(
+    results: Results,
+    metric: Annotated[str, option(metavar="NAME", text="sam or sid.")] = "sid",
+    threshold: Annotated[
+        list[str] | None, option(metavar="X[,X...]", text="Largest distance of a class: one, or one a class.")
+    ] = None,
+    endmember: Annotated[
+        str | None, option(metavar="NAME[,NAME...]", text="Classes to choose among, as EM1,EM3 (all).")
+    ] = None,
+    relative: Annotated[
+        bool, option("--relative", metavar=None, text="Thresholds are shares of the range over the image.")
+    ] = False,
+    output: Annotated[
+        Path | None, option("--output", "-o", metavar="FILE", text="GeoTIFF (DIR/METRIC_class_THRESHOLD.tif).")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """A new class map from the stored scores, without reading a tile.
+
+    Example: **hsichunk classify results --metric sid --threshold 0.8,0.3,0.03 --endmember EM1,EM3,EM4 --relative**
+    """
+
+    def work() -> None:
+        from hsichunk import reclassify
+
+        chosen = endmember.split(",") if endmember else None
+        for line in reclassify.write(results, metric, threshold, chosen, relative, output):
+            typer.echo(line)
+
+    do(work, debug)
+
+
+@app.command()
+def plot(
+    results: Results,
+    output: Annotated[Path | None, option("--output", "-o", metavar="DIR", text="Folder (DIR/figures).")] = None,
+    suffix: Annotated[str, option("--format", metavar="NAME", text="png, svg or pdf.")] = "png",
+    debug: Debug = False,
+) -> None:
+    """Each figure of a run as a file: endmembers, abundances, rmse and class maps.
+
+    Example: **hsichunk plot results --format pdf**
+    """
+
+    def work() -> None:
+        from hsichunk import figures
+
+        for path in figures.write(results, output or results / "figures", suffix):
+            typer.echo(str(path))
+
+    do(work, debug)
+
+
+@app.command()
+def audit(
+    results: Results,
+    pixels: Annotated[int, option(metavar="N", text="Pixels to solve again (200).")] = 200,
+    seed: Annotated[int, option(metavar="N", text="Seed of their choice (0).")] = 0,
+    tolerance: Annotated[float, option(metavar="X", text="Largest difference that passes (1e-6).")] = 1e-6,
+    tiles: Annotated[
+        list[str] | None, option("--tile", metavar="TILE", text="Where a tile lies now, may be given again.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Solves pixels of a finished run again, with cvxopt and PySpTools, and prints the differences.
+
+    Exit status 1 where one is above the tolerance. Needs the extra `reference`.
+
+    Example: **hsichunk audit results --pixels 1000**
+    """
+
+    def work() -> None:
+        from hsichunk import audit as auditing
+
+        report = auditing.audit(results, tiles, pixels=pixels, seed=seed, tolerance=tolerance)
+        typer.echo(auditing.as_text(report))
+        if not report.passed:
+            raise typer.Exit(1)
+
+    do(work, debug)
+
+
+@app.command()
+def report(results: Results, debug: Debug = False) -> None:
+    """One self-contained page about a finished run: DIR/report.html.
+
+    Example: **hsichunk report results**
+    """
+
+    def work() -> None:
+        from hsichunk.report import write_report
+
+        typer.echo(str(write_report(results)))
+
+    do(work, debug)
+
+
+@app.command()
+def view(
+    results: Results,
+    port: Annotated[int, option(metavar="N", text="Port on this machine (any free one).")] = 0,
+    debug: Debug = False,
+) -> None:
+    """A page on this machine to look around in the maps of a run, pixel by pixel. Ctrl-C ends it.
+
+    Example: **hsichunk view results**
+    """
+
+    def work() -> None:
+        from hsichunk.viewer import view as look
+
+        look(results, port)
+
+    do(work, debug)

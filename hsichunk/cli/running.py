@@ -1,0 +1,190 @@
+"""`run`, `info` and `demo`: what reads tiles from end to end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hsichunk.cli.app import app
+from hsichunk.cli.arguments import (
+    Cluster,
+    CommonBands,
+    Config,
+    Debug,
+    DryRun,
+    Endmembers,
+    Every,
+    K,
+    LessonBands,
+    Mask,
+    Memory,
+    OnError,
+    Out,
+    Overwrite,
+    PerTile,
+    Profile,
+    Relative,
+    Sample,
+    SamThreshold,
+    Scheduler,
+    Seed,
+    Share,
+    SidThreshold,
+    Threads,
+    Workers,
+    option,
+)
+from hsichunk.cli.outcome import do
+
+
+@app.command()
+def run(
+    tiles: Annotated[list[str] | None, typer.Argument(metavar="TILE", help="NEON reflectance tiles (HDF5).")] = None,
+    out: Out = None,
+    config: Config = None,
+    overwrite: Overwrite = False,
+    k: K = None,
+    seed: Seed = None,
+    sample: Sample = None,
+    share: Share = None,
+    sam_threshold: SamThreshold = None,
+    sid_threshold: SidThreshold = None,
+    relative: Relative = False,
+    every: Every = None,
+    lesson_bands: LessonBands = False,
+    endmembers: Endmembers = None,
+    per_tile: PerTile = False,
+    mask: Mask = None,
+    on_error: OnError = None,
+    bands: CommonBands = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    profile: Profile = None,
+    dry_run: DryRun = False,
+    debug: Debug = False,
+) -> None:
+    """Endmembers, abundances, SAM, SID and classes of tiles, into a folder.
+
+    The same command run again after a stop goes on where it was.
+
+    Example: **hsichunk run tile.h5 --out results -k 4 --memory 2GB**
+
+    Example: **hsichunk run a.h5 b.h5 --out site -k 3 --sid-threshold 0.8,0.3,0.03**
+
+    It leaves products.zarr, abundance.tif, rmse.tif, sam_class.tif, sid_class.tif, endmembers.csv, item.json (STAC)
+    and run.json.
+    """
+    given = {
+        "tiles": tiles, "out": out, "k": k, "seed": seed, "sample": sample, "share": share,
+        "sam_threshold": sam_threshold, "sid_threshold": sid_threshold, "relative": relative or None,
+        "every": every, "lesson_bands": lesson_bands or None,
+        "memory": memory, "threads": threads, "overwrite": overwrite or None,
+        "endmembers": endmembers, "per_tile": per_tile or None, "mask": mask, "on_error": on_error, "bands": bands,
+        "scheduler": scheduler, "cluster": cluster, "workers": workers, "profile": profile,
+    }  # fmt: skip
+    values = {name: value for name, value in given.items() if value not in (None, [])}
+    do(lambda: _run(values, config, dry_run), debug)
+
+
+def _run(given: dict[str, Any], config: Path | None, dry: bool) -> None:
+    from hsichunk import options
+
+    values = options.read_config(config, given) if config else given
+    asked = options.build({"threads": processors(), **values})
+    one_blas_thread()
+    if dry:
+        from hsichunk import dry_run
+
+        typer.echo(dry_run.as_text(dry_run.dry_run(asked)))
+        return
+    from hsichunk import progress
+    from hsichunk.run import run
+
+    with progress.shown() as show:
+        report = run(asked, show)
+    _summary(asked.out, report)
+
+
+def processors() -> int:
+    """Threads when none are asked for."""
+    from hsichunk.threads import available
+
+    return available()
+
+
+def one_blas_thread() -> None:
+    """Only the search for endmembers uses BLAS, on one thread: its pools would only take memory."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+def _summary(out: str, report: dict[str, Any]) -> None:
+    pixels = report["pixels"]
+    typer.echo(
+        f"{out}: {pixels['valid']} pixels unmixed, {pixels['masked']} without data, {report['bands']['kept']} bands"
+    )
+    typer.echo("mean abundance  " + "  ".join(f"{n} {v:.4f}" for n, v in report["mean_abundance"].items()))
+    took = f"{report['seconds']:.1f} s, peak memory {report['peak_memory'] / 1e6:.0f} MB"
+    typer.echo(f"nothing left to do: finished before, in {took}" if report["finished"] else took)
+
+
+@app.command()
+def info(
+    tile: Annotated[str, typer.Argument(metavar="TILE", help="A NEON reflectance tile (HDF5).", show_default=False)],
+    json: Annotated[bool, option("--json", metavar=None, text="For programs.")] = False,
+    k: K = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """What a tile is, and how a run over it would go.
+
+    Size, bands, windows, CRS, stored chunks, share of no-data, and the plan of a run in the memory given.
+
+    Example: **hsichunk info tile.h5 --memory 512MB**
+    """
+
+    def work() -> None:
+        from hsichunk import options
+
+        given = {"tiles": [tile], "out": "", "k": k, "memory": memory, "threads": threads or processors()}
+        asked = options.build({name: value for name, value in given.items() if value is not None})
+        one_blas_thread()
+        from hsichunk import describe
+
+        said = describe.describe(asked)
+        typer.echo(describe.as_json(said) if json else describe.as_text(said))
+
+    do(work, debug)
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder for the tile, the results and the pictures.")
+    ] = "hsichunk-demo",
+    size: Annotated[int, typer.Option(metavar="N", help="Side of the tile in pixels.", min=64, max=1000)] = 300,
+    debug: Debug = False,
+) -> None:
+    """The main job on a NEON-layout tile that it makes itself; needs no download.
+
+    Example: **hsichunk demo --out demo**
+    """
+
+    def work() -> None:
+        one_blas_thread()
+        from hsichunk import demonstration, progress
+
+        with progress.shown() as show:
+            made = demonstration.demo(Path(out), size, show)
+        _summary(str(made.results), made.report)
+        for line in made.lines:
+            typer.echo(line)
+
+    do(work, debug)

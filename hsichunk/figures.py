@@ -1,0 +1,42 @@
+"""The figures of a run, each as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hsichunk as hsi
+from hsichunk import schema, zarr_store
+from hsichunk.errors import HsiError
+from hsichunk.ledger import STORE
+from hsichunk.library import read_library
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def write(results: Path, folder: Path, suffix: str) -> list[Path]:
+    """Draws endmembers, abundances, rmse and class maps of a finished run into a folder; gives back their paths.
+
+    Raises HsiError for an unknown format and for a folder without results.
+    """
+    if suffix not in FORMATS:
+        raise HsiError(f"format is {suffix!r}; expected {', '.join(FORMATS)}")
+    products = zarr_store.open_store(results / STORE)
+    from matplotlib.figure import Figure
+
+    def panel(draw: Any, what: Any, width: float = 7.0) -> Figure:
+        figure = Figure(figsize=(width, 5.5), layout="constrained")
+        draw(what, ax=figure.add_subplot())
+        return figure
+
+    figures = {
+        "endmembers": panel(hsi.plot.endmembers, read_library(results / "endmembers.csv"), 9.0),
+        "abundances": hsi.plot.abundances(products.abundance, fig=Figure(figsize=(10, 8), layout="constrained")),
+        **{name: panel(hsi.plot.classes, products[name]) for name in (schema.SAM_CLASS, schema.SID_CLASS)},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in figures.items():
+        paths.append(folder / f"{name}.{suffix}")
+        figure.savefig(paths[-1], dpi=110, bbox_inches="tight")
+    return paths

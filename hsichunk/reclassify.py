@@ -1,0 +1,57 @@
+"""`hsichunk classify`: class maps from the stored scores of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from hsichunk import schema, zarr_store
+from hsichunk.classification import classify
+from hsichunk.errors import HsiError
+from hsichunk.geotiff import write_geotiff
+from hsichunk.ledger import STORE
+from hsichunk.options import numbers
+
+METRICS = {schema.SAM: 0.1, schema.SID: 0.05}
+
+
+def write(
+    results: Path,
+    metric: str,
+    threshold: Sequence[str] | None,
+    endmember: Sequence[str] | None,
+    relative: bool,
+    path: Path | None,
+) -> Iterator[str]:
+    """Writes a class map as GeoTIFF and says the share of each class, line by line. Reads no tile.
+
+    Raises HsiError for a folder without results, an unknown metric, endmember or threshold.
+    """
+    if metric not in METRICS:
+        raise HsiError(f"metric is {metric!r}; expected {' or '.join(METRICS)}")
+    distance = zarr_store.open_store(results / STORE)[metric]
+    if endmember is not None:
+        known = distance[schema.ENDMEMBER].values.tolist()
+        if unknown := [name for name in endmember if name not in known]:
+            raise HsiError(f"endmember {unknown[0]} is not in {results}; expected some of {', '.join(known)}")
+        distance = distance.sel({schema.ENDMEMBER: list(endmember)})
+    given = numbers("threshold", list(threshold) if threshold else METRICS[metric])
+    label = classify(distance, given[0] if len(given) == 1 else list(given), relative=relative)
+    if path is None:
+        rule = "-".join(f"{value:g}" for value in given) + ("_relative" if relative else "")
+        path = results / f"{metric}_class_{rule}.tif"
+    label = label.persist()
+    write_geotiff(label, path)
+    yield from shares(label)
+    yield str(path)
+
+
+def shares(label: xr.DataArray) -> list[str]:
+    """The share of each class among the pixels that hold data."""
+    found = np.bincount(label.values.ravel(), minlength=256)
+    valid = max(int(found[: schema.CLASS_NO_DATA].sum()), 1)
+    names = label.attrs["flag_meanings"].split()[:-1]
+    return [f"{name:<14} {found[value] / valid:7.2%}" for value, name in enumerate(names)]

@@ -1,0 +1,114 @@
+"""The commands around a run: endmembers, count, classify, plot, audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+import zarr
+from numpy.testing import assert_array_equal
+from runs import go, products, write
+from typer.testing import CliRunner
+
+import hsichunk as hsi
+from hsichunk import cli
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+
+
+def shell(*words: Any) -> tuple[int, str]:
+    said = CliRunner().invoke(cli.app, [str(word) for word in words])
+    return said.exit_code, said.output
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tile and the folder of a run over it."""
+    folder = tmp_path_factory.mktemp("done")
+    tile = write(folder / "tile.h5")
+    go(tile, folder / "out")
+    return tile, folder / "out"
+
+
+def test_endmembers_alone_are_those_of_a_run(done: tuple[Path, Path], tmp_path: Path) -> None:
+    status, said = shell("endmembers", done[0], "-k", 4, "-o", tmp_path / "em.csv")
+    assert status == 0, said
+    assert (tmp_path / "em.csv").read_text() == (done[1] / "endmembers.csv").read_text()
+    assert said.splitlines()[0].startswith("EM1  at x 368")
+    status, said = shell("endmembers", done[0], "-k", 3, "-o", tmp_path / "em.nc", "--library", tmp_path / "em.csv")
+    assert status == 0, said
+    assert xr.open_dataarray(tmp_path / "em.nc").sizes["endmember"] == 3
+
+
+def test_endmembers_refuses(done: tuple[Path, Path], tmp_path: Path) -> None:
+    status, said = shell("endmembers", done[0], "-k", 4, "-o", tmp_path / "em.xyz")
+    assert (status, said.count("\n")) == (1, 1), said
+    assert shell("endmembers", tmp_path / "no.h5", "-o", tmp_path / "em.csv")[0] == 1
+
+
+def test_count_draws_and_counts(done: tuple[Path, Path], tmp_path: Path) -> None:
+    status, said = shell("count", done[0], "--far", 1e-3, "--figure", tmp_path / "eigenvalues.png")
+    assert status == 0, said
+    lines = said.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["HFC", "NWHFC", "HySime"]
+    assert all(2 <= int(line.split()[1]) <= 8 for line in lines[:3])  # four were mixed
+    assert (tmp_path / "eigenvalues.png").stat().st_size > 5000
+
+
+def test_classify_takes_other_thresholds(done: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "map.tif"
+    words = ("classify", done[1], "--metric", "sid", "--threshold", "0.8,0.3,0.03", "--endmember", "EM1,EM3,EM4")
+    status, said = shell(*words, "--relative", "-o", path)
+    assert status == 0, said
+    scores = products(done[1]).sid.sel(endmember=["EM1", "EM3", "EM4"])
+    expected = hsi.classify(scores, [0.8, 0.3, 0.03], relative=True)
+    with rasterio.open(path) as raster:
+        assert_array_equal(raster.read(1), expected.values)
+    shares = {line.split()[0]: float(line.split()[1].rstrip("%")) for line in said.splitlines()[:-1]}
+    assert list(shares) == ["unclassified", "EM1", "EM3", "EM4"]
+    assert sum(shares.values()) == pytest.approx(100, abs=0.03)
+    assert shares["EM3"] == pytest.approx(100 * (expected == 2).sum() / (expected != 255).sum(), abs=0.006)
+    assert said.splitlines()[-1] == str(path)
+    for words, message in (
+        (("--metric", "ncc"), "metric is 'ncc'; expected sam or sid"),
+        (("--endmember", "EM9"), "endmember EM9 is not in"),
+        (("--threshold", "a"), "threshold is 'a'; expected numbers"),
+    ):
+        status, said = shell("classify", done[1], *words)
+        assert status in (1, 2)
+        assert message in said
+        assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_plot_draws_each_figure(done: tuple[Path, Path], tmp_path: Path, suffix: str) -> None:
+    status, said = shell("plot", done[1], "-o", tmp_path, "--format", suffix)
+    assert status == 0, said
+    paths = [Path(line) for line in said.splitlines()]
+    assert [path.name for path in paths] == [
+        f"{name}.{suffix}" for name in ("endmembers", "abundances", "sam_class", "sid_class")
+    ]
+    assert all(path.stat().st_size > 5000 for path in paths)
+
+
+def test_audit_passes_and_finds_what_was_changed(done: tuple[Path, Path], tmp_path: Path) -> None:
+    pytest.importorskip("cvxopt", reason="audit needs the reference extra")
+    go(done[0], tmp_path / "out")
+    status, said = shell("audit", tmp_path / "out", "--pixels", 300)
+    assert status == 0, said
+    assert said.endswith("passed\n")
+    stored = zarr.open_group(tmp_path / "out" / "products.zarr", mode="r+")["abundance"]
+    values = stored[:]
+    values[0] += np.float32(1e-3)
+    stored[:] = values
+    status, said = shell("audit", tmp_path / "out", "--pixels", 300)
+    assert status == 1
+    assert not said.endswith("passed\n")
