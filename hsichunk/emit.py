@@ -49,7 +49,8 @@ class Variable:
             raise HsiError(f"{self.path}: {self.name} cannot be read ({' '.join(str(error).split())[:100]})") from error
         for axis, positions in enumerate(at):
             values = values.take(positions - positions.min(initial=self.shape[axis]), axis)
-        return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
+        found: NDArray[Any] = values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
+        return found
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (self.path, self.name, self.shape, str(self.dtype), self.stamp)

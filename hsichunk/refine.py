@@ -105,7 +105,8 @@ def _best_of(points: Floats, current: Pixels, maxit: int) -> Pixels:
     """The larger of the simplex climbed to from today's, and the one that a search from other starts finds."""
     climbed = climb(lift(points), current.copy(), maxit).pixels
     searched = search(points, maxit).pixels
-    return searched if _volume(points[searched]) > _volume(points[climbed]) + GAIN else climbed
+    # of equals the one that does not depend on the sample, nor does its order
+    return climbed if _volume(points[climbed]) > _volume(points[searched]) + GAIN else searched
 
 
 def _volume(corners: Floats) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hsichunk import found, memory, schema
+from hsichunk.errors import HsiError
 from hsichunk.job import Job, Progress, make_plan
 from hsichunk.ledger import Ledger
 from hsichunk.options import Options
@@ -23,7 +24,10 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
 
     from hsichunk.identify import identify, renamed
     from hsichunk.library import read_library, write_library
+    from hsichunk.library_files import WRITERS
 
+    if Path(path).suffix.lower() not in WRITERS:
+        raise HsiError(f"{path}: suffix {Path(path).suffix or '(none)'}; expected {', '.join(WRITERS)}")
     memory.steady()
     site, bands, options, _ = prepared(options)
     job = Job(options, site, bands, make_plan(site, bands, options), Ledger(Path(), {}), progress)
