@@ -15,6 +15,7 @@ from xarray.core import indexing
 from hsichunk import lineage, neon, schema
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid
+from hsichunk.remote import name_of
 from hsichunk.stored import StoredArray
 
 
@@ -97,7 +98,7 @@ class NeonBackendEntrypoint(BackendEntrypoint):
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         if not isinstance(filename_or_obj, (str, os.PathLike)):
             return False
-        name = os.path.basename(os.fspath(filename_or_obj)).lower()
+        name = name_of(os.fspath(filename_or_obj)).lower()
         return name.startswith("neon_") and "reflectance" in name and name.endswith(".h5")
 
 

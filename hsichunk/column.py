@@ -217,6 +217,7 @@ def _small_column(
     total.fill(0)
     bad: list[list[int]] = []
     with stored.opened() as handle:
+        stored.announce(handle, ((*column, group.number) for group in groups))
         for group in groups:
             place = (*column, group.number)
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from hsichunk import memory, plan
 from hsichunk.bands import select_bands
 from hsichunk.ledger import Ledger
 from hsichunk.options import Options
+from hsichunk.remote import FETCHED, name_of
 from hsichunk.site import Site
 from hsichunk.stored import DECODED
 
@@ -57,7 +57,7 @@ class Job:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Notes the seconds, chunks and bytes of a stage; of one that comes again, all together."""
-        began, (chunks, size) = time.perf_counter(), DECODED.now()
+        began, (chunks, size), fetched = time.perf_counter(), DECODED.now(), FETCHED.now()[1]
         yield
         memory.release()
         after = DECODED.now()
@@ -65,6 +65,7 @@ class Job:
             "seconds": round(time.perf_counter() - began, 3),
             "chunks_decoded": after[0] - chunks,
             "bytes_decoded": after[1] - size,
+            "bytes_fetched": FETCHED.now()[1] - fetched,
         }
         so_far = self.stages.setdefault(name, dict.fromkeys(came, 0))
         for what, value in came.items():
@@ -112,5 +113,5 @@ def inputs_of(site: Site) -> list[dict[str, Any]]:
             digest.update(stored.index.offset.tobytes() + stored.index.size.tobytes())
         else:
             digest.update(str(stored.stamp).encode())  # only the time of its last change tells other counts
-        out.append({"name": os.path.basename(file.path), "size": stored.stamp[0], "metadata": digest.hexdigest()})
+        out.append({"name": name_of(file.path), "size": stored.stamp[0], "metadata": digest.hexdigest()})
     return out

@@ -134,6 +134,7 @@ def gather(
         lot, wanted = job
         place = (int(rows[lot[0]] // cy), int(cols[lot[0]] // cx))
         with stored.opened() as handle:
+            stored.announce(handle, ((*place, n) for n, _ in wanted))
             for n, at in wanted:
                 try:
                     chunk = stored.chunk(handle, (*place, n))

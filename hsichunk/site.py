@@ -16,7 +16,7 @@ from hsichunk.contained import Outcome, contained_each
 from hsichunk.counts import Counts, Window
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.hdf5_names import one_line
-from hsichunk.remote import is_url
+from hsichunk.remote import is_url, name_of
 from hsichunk.stored import StoredArray
 from hsichunk.threads import available, in_parallel
 
@@ -68,7 +68,7 @@ def open_site(paths: Sequence[str | os.PathLike[str]], on_error: str = "stop", l
     """
     if not paths:
         raise HsiError("no tile given; expected the path of at least one")
-    names = sorted({os.fspath(p) for p in paths}, key=lambda p: (os.path.basename(p), p))
+    names = sorted({os.fspath(p) for p in paths}, key=lambda p: (name_of(p), p))
     files, skipped = _read_all(names, on_error, layers)
     first = files[0]
     for other in files[1:]:
