@@ -11,7 +11,9 @@ __version__ = "0.1.0"
 # name of a function: importing it would put the module in the function's place.
 _PUBLIC = {
     "open_tile": "backend",
+    "open_mosaic": "mosaic",
     "as_cube": "cube",
+    "mask": "lazy_mask",
     "clean": "cleaning",
     "nfindr": "endmembers",
     "unmix": "unmixing",
@@ -22,6 +24,41 @@ _PUBLIC = {
     "minmax": "scaling",
     "write_zarr": "zarr_store",
     "write_geotiff": "geotiff",
+    "ucls": "abundance",
+    "nnls": "abundance",
+    "abundance_std": "abundance",
+    "sid_sam": "similarity",
+    "ncc": "similarity",
+    "chebyshev": "similarity",
+    "classify_similarity": "similarity",
+    "classify_abundance": "similarity",
+    "matched_filter": "detection",
+    "ace": "detection",
+    "cem": "detection",
+    "glrt": "detection",
+    "osp": "detection",
+    "pca": "transforms",
+    "mnf": "transforms",
+    "whiten": "transforms",
+    "continuum_removed": "spectral",
+    "savgol": "spectral",
+    "predict": "learning",
+    "fit_sample": "learning",
+    "atgp": "extraction",
+    "ppi": "extraction",
+    "ppi_votes": "extraction",
+    "fippi": "extraction",
+    "vca": "extraction",
+    "bundles": "extraction",
+    "read_library": "library",
+    "write_library": "library",
+    "resample": "resampling",
+    "identify": "identify",
+    "open_image": "images",
+    "audit": "audit",
+    "hfc": "counting",
+    "nwhfc": "counting",
+    "hysime": "counting",
     "HsiError": "errors",
     "HsiWarning": "errors",
 }
@@ -32,15 +69,52 @@ __all__ = [*_PUBLIC, *_MODULES]
 if TYPE_CHECKING:
     from hsichunk import plot as plot
     from hsichunk import synthetic as synthetic
+    from hsichunk.abundance import abundance_std as abundance_std
+    from hsichunk.abundance import nnls as nnls
+    from hsichunk.abundance import ucls as ucls
+    from hsichunk.audit import audit as audit
     from hsichunk.backend import open_tile as open_tile
     from hsichunk.classification import classify as classify
     from hsichunk.cleaning import clean as clean
+    from hsichunk.counting import hfc as hfc
+    from hsichunk.counting import hysime as hysime
+    from hsichunk.counting import nwhfc as nwhfc
     from hsichunk.cube import as_cube as as_cube
+    from hsichunk.detection import ace as ace
+    from hsichunk.detection import cem as cem
+    from hsichunk.detection import glrt as glrt
+    from hsichunk.detection import matched_filter as matched_filter
+    from hsichunk.detection import osp as osp
     from hsichunk.endmembers import nfindr as nfindr
     from hsichunk.errors import HsiError as HsiError
     from hsichunk.errors import HsiWarning as HsiWarning
+    from hsichunk.extraction import atgp as atgp
+    from hsichunk.extraction import bundles as bundles
+    from hsichunk.extraction import fippi as fippi
+    from hsichunk.extraction import ppi as ppi
+    from hsichunk.extraction import ppi_votes as ppi_votes
+    from hsichunk.extraction import vca as vca
     from hsichunk.geotiff import write_geotiff as write_geotiff
+    from hsichunk.identify import identify as identify
+    from hsichunk.images import open_image as open_image
+    from hsichunk.lazy_mask import mask as mask
+    from hsichunk.learning import fit_sample as fit_sample
+    from hsichunk.learning import predict as predict
+    from hsichunk.library import read_library as read_library
+    from hsichunk.library import write_library as write_library
+    from hsichunk.mosaic import open_mosaic as open_mosaic
+    from hsichunk.resampling import resample as resample
     from hsichunk.scaling import minmax as minmax
+    from hsichunk.similarity import chebyshev as chebyshev
+    from hsichunk.similarity import classify_abundance as classify_abundance
+    from hsichunk.similarity import classify_similarity as classify_similarity
+    from hsichunk.similarity import ncc as ncc
+    from hsichunk.similarity import sid_sam as sid_sam
+    from hsichunk.spectral import continuum_removed as continuum_removed
+    from hsichunk.spectral import savgol as savgol
+    from hsichunk.transforms import mnf as mnf
+    from hsichunk.transforms import pca as pca
+    from hsichunk.transforms import whiten as whiten
     from hsichunk.unmixing import fcls as fcls
     from hsichunk.unmixing import sam as sam
     from hsichunk.unmixing import sid as sid

@@ -45,7 +45,7 @@ def nfindr(
     With `refine` the search goes on over every pixel, in the first k - 1 principal components of all of them, until no
     single pixel anywhere would raise the volume by more than 1e-9: attribute `certified`. That goes through the cube
     twice (of a tile of band chunks each chunk is decoded once, into a scratch file), and keeps k - 1 scores a pixel.
-    Up to 2**24 / k pixels the seed then decides on nothing; `share` has no part in it at any size.
+    Up to 2**23 / k pixels the seed then decides on nothing; `share` has no part in it at any size.
 
     `exclude` leaves outliers out before the subspace is made: pixels farther from the median than so many robust
     standard deviations (root mean square over the k - 1 components), or, below 1, that share of the pixels, the

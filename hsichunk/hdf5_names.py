@@ -74,4 +74,4 @@ def _decoded(item: Any) -> str:
 
 def one_line(error: BaseException) -> str:
     """An exception's own words on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]

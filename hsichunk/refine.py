@@ -24,7 +24,7 @@ from hsichunk.threads import asked_for, in_parallel
 BLOCK = 1 << 15  # pixels, of which the best for each slot are kept
 SMALL_BLOCK = 1 << 12  # pixels laid along all directions at once
 DIRECTIONS = 500
-MOST_SEARCHED = 1 << 24  # scores up to which all pixels are searched together: a tile of 1000 x 1000 up to k = 16
+MOST_SEARCHED = 1 << 23  # scores up to which all pixels are searched together: a tile of 1000 x 1000 up to k = 8
 MOST_PASSES = 100
 GAUSSIAN = 1.4826  # standard deviations in a median absolute deviation
 MEAN_GAUSSIAN = 1.2533  # and in a mean one, where half of all pixels are alike

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hsichunk.cluster import Cluster
     from hsichunk.masks import Masks
 
+MASK_LAYERS = ("weather_quality", "cast_shadow", "haze_cloud_water", "dark_dense_vegetation")
 _LATE = ("dask.array", "hsichunk.outputs", "zarr", "pyproj", "hsichunk.geotiff", "rioxarray")
 
 
@@ -73,7 +74,7 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
 
 def prepared(options: Options) -> tuple[Site, NDArray[np.intp], Options, Found | None]:
     """The tiles on their grid, the kept bands, the options with the number of endmembers, and those of a file."""
-    site = open_site(options.tiles, options.on_error)
+    site = open_site(options.tiles, options.on_error, MASK_LAYERS if options.mask else ())
     bands = kept_bands(site, options)
     ours = found.given(options, site, bands)
     if ours:

@@ -119,6 +119,9 @@ def gather(
     With `bad` (m,) pixels of a chunk that cannot be decoded are set in it, instead of ending with the error.
     """
     stored = counts.stored
+    if (tiled := getattr(stored, "gather", None)) is not None:  # many tiles: each is asked for its own
+        values: NDArray[Any] = tiled(counts.bands, rows, cols, threads, bad)
+        return values
     cy, cx, depth = stored.chunks
     out = np.empty((len(rows), len(counts.bands)), stored.dtype.newbyteorder("="))
     column = rows // cy * stored.grid[1] + cols // cx

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,16 +95,20 @@ def search(scores: Floats, maxit: int) -> Found:
     counts. All start from ATGP on [1; scores]: first with scores so large that the 1 decides on the last pick alone,
     which is PySpTools' start where that is well defined, then with components weighted in fixed, different ways.
     """
-    # volume ratios do not change with the weight of a component, rounding does
     k, even = scores.shape[1] + 1, scores / np.abs(scores).max(0)
     lifted = lift(even)
-    weighted = [scores * (1e6 / np.abs(scores).max())]
-    for number in range(max(1, min(STARTS, STARTS * 30 // k) - 1)):
-        spread = (number * GOLDEN * np.arange(1, k) + 0.5) % 1  # evenly over 0..1; all in the middle for the first
-        weighted.append(even * 10.0 ** (2 * spread - 1))
-    found = [climb(lifted, atgp(lift(start), k), maxit) for start in weighted]
+    found = [climb(lifted, atgp(lift(start), k), maxit) for start in _weighted(scores, even)]
     volumes = np.array([np.linalg.slogdet(lifted[each.pixels])[1] for each in found])
     return found[int(np.argmax(volumes >= volumes.max() - GAIN))]
+
+
+def _weighted(scores: Floats, even: Floats) -> Iterator[Floats]:
+    """Scores to start from: volume ratios do not change with the weight of a component, rounding does."""
+    k = scores.shape[1] + 1
+    yield scores * (1e6 / np.abs(scores).max())
+    for number in range(max(1, min(STARTS, STARTS * 30 // k) - 1)):
+        spread = (number * GOLDEN * np.arange(1, k) + 0.5) % 1  # evenly over 0..1; all in the middle for the first
+        yield even * 10.0 ** (2 * spread - 1)
 
 
 def lift(scores: Floats) -> Floats:

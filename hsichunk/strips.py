@@ -54,6 +54,7 @@ class Spectra:
         self.scratch_bytes = 0
         self._source = source_of(self.cube)
         self._scratch: dict[int, _Scratch] = {}
+        self._held: NDArray[Any] | None = None
         scale = self._source[0].scale if self._source else self.cube.attrs.get(schema.COUNTS_PER_UNIT)
         self._counts = scale is not None
         self.scale = float(1.0 if scale is None else scale)
@@ -66,6 +67,7 @@ class Spectra:
         for scratch in self._scratch.values():
             scratch.file.close()
         self._scratch.clear()
+        self._held = None
 
     @property
     def pixels(self) -> int:
@@ -112,6 +114,8 @@ class Spectra:
         rows, cols = np.divmod(np.asarray(pixels, np.intp), self.shape[1])
         raw = np.empty((len(rows), self.shape[2]), self._dtype)
         from_file = np.zeros(len(rows), np.bool_)
+        if len(self._runs()) == 1 and not self._is_large(self.shape[0]):
+            return self._read(self._block(0, self.shape[0])[rows, cols])[:2]
         for number, (first, last) in enumerate(self._runs()):
             here = (rows >= first) & (rows < last)
             if here.any() and self._is_large(last - first):
@@ -164,12 +168,22 @@ class Spectra:
                 step = max(1, STRIP_PIXELS // self.shape[1])
                 for row in range(0, last - first, step):
                     yield scratch.read(row, min(row + step, last - first))
-            elif self._source is not None:
-                counts, rows, cols = self._source
-                yield counts.stored.read(rows[first:last], cols, counts.bands, threads=asked_for())
             else:
-                part = self.cube.data[first:last]
-                yield np.asarray(part.compute() if hasattr(part, "dask") else part)
+                yield self._block(first, last)
+
+    def _block(self, first: int, last: int) -> NDArray[Any]:
+        """Raw spectra of a row of chunks; kept where that is the whole image."""
+        if self._held is not None:
+            return self._held
+        if self._source is not None:
+            counts, rows, cols = self._source
+            block = counts.stored.read(rows[first:last], cols, counts.bands, threads=asked_for())
+        else:
+            part = self.cube.data[first:last]
+            block = np.asarray(part.compute() if hasattr(part, "dask") else part)
+        if last - first == self.shape[0]:
+            self._held = block
+        return block
 
     def _scratch_of(self, number: int, first: int, last: int) -> _Scratch:
         if number not in self._scratch:

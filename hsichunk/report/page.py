@@ -1,0 +1,277 @@
+"""The page: what is drawn and said, put into the template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.palette import class_colors
+from hsichunk.report import figures, pictures, quicklook, sums, tables
+from hsichunk.report.quicklook import Placed
+from hsichunk.report.results import Results
+
+SIDE = 800  # pixels of a picture, at most
+MOST_DRAWN = 24  # endmembers with a picture
+ABUNDANCE_PIXELS = 1_500_000  # of all pictures of abundances
+DECODED = 2_000_000_000  # bytes of the tiles that the picture in colours may decode
+MOST_MARKS = 120  # endmembers marked on the map
+LABEL = (130.0, 36.0)  # room for the name of one, in thousandths of the longer side
+ABUNDANCE_CMAP, RMSE_CMAP = "viridis", "cividis"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A map and what belongs beside it."""
+
+    uri: str
+    width: int
+    height: int
+    alt: str
+
+
+def render(results: Results, tiles: list[str] | None) -> str:
+    """The report as HTML."""
+    from jinja2 import Environment, StrictUndefined
+
+    source = files("hsichunk.report").joinpath("template.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(source).render(**content(results, tiles))
+
+
+def content(results: Results, tiles: list[str] | None) -> dict[str, Any]:
+    """Everything that the template names."""
+    raster, names = results.raster, results.names
+    found = sums.read_sums(results.products, SIDE, MOST_DRAWN, ABUNDANCE_PIXELS)
+    placed, missing = quicklook.place_tiles(results.tiles if tiles is None else tiles, raster)
+    every = placed[0].file.wavelength if placed else None
+    dropped = figures.gaps(results.endmembers.wavelength, every)
+    command, options_file = tables.command(results)
+    return {
+        "results": results,
+        "run": results.run,
+        "raster": raster,
+        "names": names,
+        "sums": found,
+        "marks": _marks(results),
+        "all_marks": len(results.endmembers.names),
+        "outlines": _outlines(placed, results),
+        "scale_bar": _scale_bar(raster.cols * raster.dx),
+        "placed": placed,
+        "missing": missing,
+        "rgb": _rgb(results, placed, found),
+        "spectra": figures.spectra(results.endmembers, len(names), dropped),
+        "dropped": dropped,
+        "endmember_rows": _endmember_rows(results, found),
+        "abundances": _abundances(results, found),
+        "bars": {"abundance": pictures.color_bar(ABUNDANCE_CMAP), "rmse": pictures.color_bar(RMSE_CMAP)},
+        "class_maps": _class_maps(results, found),
+        "agreement": {
+            "picture": _agreement(found),
+            "rows": tables.agreement_rows(found, raster),
+            "matrix": tables.matrix(found, names),
+            "pairs": tables.differing(found, names),
+        },
+        "rmse": _rmse(found),
+        "left_out": tables.left_out(results, found),
+        "masks": tables.masks(results),
+        "bad": tables.bad(results),
+        "stages": tables.stages(results),
+        "facts": _facts(results),
+        "versions": [("hsichunk", results.run.get("hsichunk", "")), *tables.flat(results.run.get("versions", {}))],
+        "options": tables.flat(results.run.get("options", {})),
+        "command": command,
+        "options_file": options_file,
+        "number": tables.number,
+        "percent": tables.percent,
+        "whole": tables.whole,
+    }
+
+
+def _picture(uri: str, image: NDArray[Any], alt: str) -> Picture:
+    return Picture(uri, image.shape[-1], image.shape[-2], alt)
+
+
+def _rgb(results: Results, placed: tuple[Placed, ...], found: sums.Sums) -> dict[str, Any] | None:
+    """The picture in colours, every n-th pixel, n as small as the page and the bytes to decode allow."""
+    if not placed:
+        return None
+    raster = results.raster
+    step = found.steps[schema.RMSE]
+    while True:
+        rows, cols = sums.samples(raster.rows, step), sums.samples(raster.cols, step)
+        if quicklook.decoded(placed, rows, cols) <= DECODED or min(len(rows), len(cols)) <= 1:
+            break
+        step *= 2
+    colors, damaged = quicklook.read_colors(placed, rows, cols)
+    image, known = quicklook.as_bytes(colors, quicklook.stretch(colors))
+    label = results.products[schema.SAM_CLASS]
+    if step == found.steps[schema.RMSE]:
+        without = found.pictures[schema.SAM_CLASS] == schema.CLASS_NO_DATA
+    else:
+        without = label.isel({schema.Y: rows, schema.X: cols}).values == schema.CLASS_NO_DATA
+    masked = without & known
+    image = pictures.marked(image, known, masked)
+    nm = [f"{placed[0].file.wavelength[band]:.0f}" for band in placed[0].bands]
+    alt = f"Picture of the site in the colours of {', '.join(nm)} nm, with the outlines of {len(placed)} tiles"
+    return {
+        "picture": Picture(pictures.jpeg(image), image.shape[1], image.shape[0], alt),
+        "step": step,
+        "nm": nm,
+        "masked": bool(masked.any()),
+        "damaged": damaged,
+    }
+
+
+def _place(results: Results, row: float, col: float) -> tuple[float, float]:
+    """In thousandths of the longer side, as the drawings over the maps count."""
+    unit = 1000 / max(results.raster.rows, results.raster.cols)
+    return round(col * unit, 2), round(row * unit, 2)
+
+
+def _marks(results: Results) -> list[dict[str, Any]]:
+    """Where the endmembers came from, on the map."""
+    em, raster = results.endmembers, results.raster
+    k = len(results.names)
+    colors = class_colors(k)
+    marks: list[dict[str, Any]] = []
+    for index, name in enumerate(em.names[:MOST_MARKS]):
+        at = raster.pixel(em.x[index], em.y[index])
+        if at is not None:
+            x, y = _place(results, at[0] + 0.5, at[1] + 0.5)
+            marks.append({"x": x, "y": y, "name": name.split()[-1], "color": pictures.css(colors[index % k + 1])})
+    taken: list[tuple[float, float]] = []
+    for mark in sorted(marks, key=lambda each: (each["y"], each["x"])):
+        line = mark["y"]
+        for x, y in taken:  # from top to bottom: a name goes below those in its way
+            if abs(x - mark["x"]) < LABEL[0] and line < y + LABEL[1]:
+                line = y + LABEL[1]
+        taken.append((mark["x"], line))
+        mark["line"] = round(line, 2)
+    return marks
+
+
+def _outlines(placed: tuple[Placed, ...], results: Results) -> list[dict[str, Any]]:
+    out = []
+    for tile in placed:
+        x, y = _place(results, tile.top, tile.left)
+        width, height = _place(results, tile.rows, tile.cols)
+        out.append({"x": x, "y": y, "width": width, "height": height, "name": tile.file.path})
+    return out
+
+
+def _scale_bar(width: float) -> dict[str, Any]:
+    """A round length of about a fifth of the map, and its share of the width."""
+    target = width / 5
+    power = 10 ** np.floor(np.log10(target))
+    length = float(max(m * power for m in (1, 2, 5) if m * power <= target))
+    text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    return {"share": length / width, "text": text}
+
+
+def _endmember_rows(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
+    em, k = results.endmembers, len(results.names)
+    colors = class_colors(k)
+    rows = []
+    for index, name in enumerate(em.names):
+        known = bool(np.isfinite(em.x[index]) and np.isfinite(em.y[index]))
+        rows.append(
+            {
+                "name": name,
+                "color": pictures.css(colors[index % k + 1]),
+                "place": f"{em.x[index]:.1f}, {em.y[index]:.1f}" if known else "no pixel of the tiles",
+                "low": float(em.spectra[index].min()),
+                "high": float(em.spectra[index].max()),
+                "mean": float(found.mean[index]) if len(em.names) == k else None,
+            }
+        )
+    return rows
+
+
+def _abundances(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
+    colors = class_colors(len(results.names))
+    out = []
+    for image, index in zip(found.pictures[schema.ABUNDANCE], found.drawn, strict=True):
+        name, of = results.names[index], found.abundance[index]
+        color = pictures.css(colors[index + 1])
+        out.append(
+            {
+                "name": name,
+                "color": color,
+                "mean": float(found.mean[index]),
+                "low": of.low,
+                "high": of.high,
+                "picture": _picture(
+                    pictures.shaded(image, 0.0, 1.0, ABUNDANCE_CMAP),
+                    image,
+                    f"Map of the abundance of {name}, from 0 (dark) to 1 (bright); mean {found.mean[index]:.3f}",
+                ),
+                "histogram": figures.histogram(of, f"abundance of {name}", color, False),
+                "log": figures.histogram(of, f"abundance of {name}", color, True),
+            }
+        )
+    return out
+
+
+def _class_maps(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
+    out = []
+    for name, title in ((schema.SAM_CLASS, "SAM"), (schema.SID_CLASS, "SID")):
+        label, image = results.products[name], found.pictures[name]
+        rows = tables.class_rows(label, found.classes[name], results.raster)
+        said = ", ".join(f"{row.name} {tables.percent(row.share)}" for row in rows[:12])
+        out.append(
+            {
+                "title": title,
+                "rows": rows,
+                "rule": tables.rule(label),
+                "picture": _picture(
+                    pictures.classes(image, len(results.names)), image, f"Map of the {title} classes: {said}"
+                ),
+            }
+        )
+    return out
+
+
+def _agreement(found: sums.Sums) -> Picture:
+    sam, sid = found.pictures[schema.SAM_CLASS], found.pictures[schema.SID_CLASS]
+    alt = "Map of where the classes of SAM and SID are the same and where they differ"
+    return _picture(pictures.agreement_map(sam, sid), sam, alt)
+
+
+def _rmse(found: sums.Sums) -> dict[str, Any]:
+    image, of = found.pictures[schema.RMSE], found.rmse
+    low, high = of.percentile(0.02), of.percentile(0.98)
+    alt = f"Map of the root mean square residual in reflectance, from {low:.2g} (dark) to {high:.2g} (bright)"
+    return {
+        "picture": _picture(pictures.shaded(image, low, high, RMSE_CMAP), image, alt),
+        "low": low,
+        "high": high,
+        "mean": found.mean_rmse,
+        "most": of.high,
+        "histogram": figures.histogram(of, "rmse (reflectance)", "#0072b2", False),
+        "log": figures.histogram(of, "rmse (reflectance)", "#0072b2", True),
+    }
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    run, raster = results.run, results.raster
+    bands, pixels = run.get("bands", {}), run.get("pixels", {})
+    peak = run.get("peak_memory")
+    budget = run.get("options", {}).get("memory")
+    size = f"{raster.rows:,} x {raster.cols:,} pixels of {raster.dx:g} x {raster.dy:g} {raster.unit}".strip()
+    rows = [
+        ("site", f"{run.get('site', {}).get('name', '')}, {run.get('site', {}).get('crs', '')}"),
+        ("map", size),
+        ("extent", f"x {raster.left:.1f} to {raster.right:.1f}, y {raster.bottom:.1f} to {raster.top:.1f}"),
+        ("tiles", str(len(run.get("inputs", results.tiles)))),
+        ("bands kept", f"{bands.get('kept', '')} of {bands.get('of', '')}"),
+        ("pixels unmixed", tables.whole(pixels.get("valid", 0))),
+        ("seconds", f"{run.get('seconds', 0):.1f}" + (" (resumed: of the last attempt)" if run.get("resumed") else "")),
+    ]
+    if peak:
+        rows.append(("peak memory", f"{peak / 1e6:.0f} MB" + (f" of {budget / 1e6:.0f} MB allowed" if budget else "")))
+    return rows

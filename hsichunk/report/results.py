@@ -1,0 +1,121 @@
+"""What a finished run has left in its folder, opened."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hsichunk import schema, zarr_store
+from hsichunk.errors import HsiError
+from hsichunk.ledger import RUN_JSON, STORE, read_json
+
+
+@dataclass(frozen=True, eq=False)
+class Endmembers:
+    """endmembers.csv."""
+
+    names: tuple[str, ...]
+    x: NDArray[np.float64]
+    """easting of the pixel of each; NaN where it is none"""
+    y: NDArray[np.float64]
+    wavelength: NDArray[np.float64]
+    """nm"""
+    spectra: NDArray[np.float64]
+    """(endmember, wavelength) reflectance"""
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The folder of a finished run."""
+
+    out: Path
+    run: dict[str, Any]
+    """run.json"""
+    products: xr.Dataset
+    """stored maps, read when indexed"""
+    endmembers: Endmembers
+
+    @property
+    def names(self) -> list[str]:
+        """The endmembers of a pixel."""
+        return [str(name) for name in self.products[schema.ENDMEMBER].values]
+
+    @property
+    def tiles(self) -> list[str]:
+        return [str(path) for path in self.run.get("options", {}).get("tiles", ())]
+
+    @property
+    def raster(self) -> Raster:
+        return Raster.of(self.products)
+
+
+@dataclass(frozen=True)
+class Raster:
+    """The grid of the maps: north up, y falling with the rows."""
+
+    left: float
+    """easting of the left edge"""
+    top: float
+    dx: float
+    dy: float
+    rows: int
+    cols: int
+    unit: str
+
+    @classmethod
+    def of(cls, products: xr.Dataset) -> Raster:
+        x, y = products[schema.X].values, products[schema.Y].values
+        dx = float(x[-1] - x[0]) / (len(x) - 1) if len(x) > 1 else 0.0
+        dy = float(y[0] - y[-1]) / (len(y) - 1) if len(y) > 1 else 0.0
+        dx, dy = dx or dy or 1.0, dy or dx or 1.0  # a single row or column has the size of the other side
+        unit = str(products[schema.X].attrs.get("units", ""))
+        return cls(float(x[0]) - dx / 2, float(y[0]) + dy / 2, dx, dy, len(y), len(x), unit)
+
+    @property
+    def right(self) -> float:
+        return self.left + self.cols * self.dx
+
+    @property
+    def bottom(self) -> float:
+        return self.top - self.rows * self.dy
+
+    def pixel(self, x: float, y: float) -> tuple[int, int] | None:
+        """Row and column of a place; None outside."""
+        if not (np.isfinite(x) and np.isfinite(y)):
+            return None
+        row, col = int(np.floor((self.top - y) / self.dy)), int(np.floor((x - self.left) / self.dx))
+        return (row, col) if 0 <= row < self.rows and 0 <= col < self.cols else None
+
+
+def open_results(out: str | os.PathLike[str]) -> Results:
+    """Raises HsiError where `out` is not the folder of a finished run."""
+    out = Path(out)
+    run = read_json(out / RUN_JSON)
+    if not isinstance(run, dict):
+        raise HsiError(f"{out}: holds no {RUN_JSON}; expected the folder of a finished `hsichunk run`")
+    products = zarr_store.open_store(out / STORE, dask=False)
+    needed = (schema.ABUNDANCE, schema.RMSE, schema.SAM_CLASS, schema.SID_CLASS)
+    if missing := [name for name in needed if name not in products]:
+        raise HsiError(f"{out / STORE}: has no {', '.join(missing)}; expected the store of a finished `hsichunk run`")
+    return Results(out, run, products, read_endmembers(out / "endmembers.csv"))
+
+
+def read_endmembers(path: Path) -> Endmembers:
+    """Raises HsiError where the file is missing or is not as a run writes it: names, x, y, a row a wavelength."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            head, x, y, *rows = csv.reader(file)
+        table = np.array([[float(value) for value in row] for row in rows], np.float64)
+        places = np.array([[float(value or "nan") for value in row[1:]] for row in (x, y)], np.float64)
+    except (OSError, ValueError) as error:
+        raise HsiError(f"{path}: cannot be read as endmembers of a run ({error}); run it again") from error
+    if table.ndim != 2 or table.shape[1] != len(head) or places.shape[1] != len(head) - 1:
+        raise HsiError(f"{path}: rows of different lengths; expected a column an endmember: run it again")
+    return Endmembers(tuple(head[1:]), places[0], places[1], table[:, 0], np.ascontiguousarray(table[:, 1:].T))

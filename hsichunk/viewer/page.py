@@ -1,0 +1,273 @@
+"""The page of the viewer: a map to pan and zoom, the spectrum of a pixel, thresholds with their class map."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from bokeh.document import Document
+from bokeh.events import RangesUpdate, Tap
+from bokeh.layouts import column, row
+from bokeh.models.formatters import BasicTickFormatter
+from bokeh.models.layouts import LayoutDOM
+from bokeh.models.ranges import Range1d
+from bokeh.models.sources import ColumnDataSource
+from bokeh.models.tickers import BasicTicker
+from bokeh.models.tools import PanTool, ResetTool, WheelZoomTool
+from bokeh.models.widgets.buttons import Button
+from bokeh.models.widgets.groups import CheckboxGroup
+from bokeh.models.widgets.inputs import Select
+from bokeh.models.widgets.markups import Div
+from bokeh.models.widgets.sliders import Slider
+from bokeh.plotting import figure
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.errors import HsiError
+from hsichunk.palette import class_colors
+from hsichunk.report.pictures import css
+from hsichunk.viewer.maps import METRICS, Maps, Pixel
+
+WAIT = 80  # milliseconds after the last move before a picture is drawn
+STEPS = 400  # of a slider
+
+
+def page(document: Document, maps: Maps) -> None:
+    """Fills a document, one for each browser window."""
+    document.title = f"{maps.results.run.get('site', {}).get('name', '')} hsichunk"
+    document.add_root(Page(document, maps).layout)
+
+
+class Page:
+    """What one browser window shows."""
+
+    def __init__(self, document: Document, maps: Maps) -> None:
+        self._document, self._maps = document, maps
+        self._waiting = False
+        thresholds = maps.stored_thresholds()
+        self._colors = [css(color) for color in class_colors(len(maps.names))]
+        self._layer = Select(
+            title="map", value=maps.layers[0], options=list[str | tuple[Any, str]](maps.layers), width=220
+        )
+        self._layer.on_change("value", lambda _name, _old, _new: self._show_map())
+        self._sliders = {metric: self._thresholds(metric, thresholds[metric]) for metric in METRICS}
+        self._together = CheckboxGroup(labels=["one threshold for all classes"], active=[], width=220)
+        self._button = Button(label="Save thresholds", width=150)
+        self._button.on_click(self._save)
+        self._said = Div(text="", width=420)
+        self._shares = Div(text="", width=420)
+        self._about = Div(text=self._hint(), width=560)
+        self._image = ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []})
+        self._cross = ColumnDataSource({"x": [], "y": []})
+        self._spectra = ColumnDataSource({"nm": [], "pixel": [], "mixture": [], "residual": []})
+        raster = maps.raster
+        self._x = Range1d(start=raster.left, end=raster.right)
+        self._y = Range1d(start=raster.bottom, end=raster.top)
+        self._map = self._map_figure()
+        self._draw()
+        self._panels = {metric: column(*each) for metric, each in self._sliders.items()}
+        classes = column(self._shares, self._together, *self._panels.values(), self._button, self._said)
+        self._show_map()
+        self.layout: LayoutDOM = row(
+            column(self._layer, self._map),
+            column(self._about, self._spectrum_figure(), self._residual_figure(), classes),
+        )
+
+    def _hint(self) -> str:
+        lines = ["Click a pixel for its spectrum. Drag to move, wheel to zoom."]
+        if self._maps.missing:
+            path, why = self._maps.missing[0]
+            count = len(self._maps.missing)
+            lines.append(f"{count} tiles cannot be read, so their spectra are not shown; the first: {path}: {why}")
+        return "<br>".join(html.escape(line) for line in lines)
+
+    def _map_figure(self) -> figure:
+        raster = self._maps.raster
+        side = 640 / max(raster.rows * raster.dy, raster.cols * raster.dx)
+        wide, high = raster.cols * raster.dx * side, raster.rows * raster.dy * side
+        wheel = WheelZoomTool()
+        plot = figure(
+            width=max(300, int(wide)) + 70,
+            height=max(240, int(high)) + 50,
+            x_range=self._x,
+            y_range=self._y,
+            match_aspect=True,
+            tools=[PanTool(), wheel, ResetTool()],
+            toolbar_location="above",
+            background_fill_color="#e9ecee",
+        )
+        plot.toolbar.active_scroll = wheel
+        plot.toolbar.logo = None
+        plot.grid.visible = False
+        for axis in (plot.xaxis, plot.yaxis):
+            axis.formatter = BasicTickFormatter(use_scientific=False)
+            axis.ticker = BasicTicker(desired_num_ticks=4)
+        plot.image_rgba(image="image", x="x", y="y", dw="dw", dh="dh", source=self._image)
+        plot.scatter("x", "y", source=self._cross, marker="cross", size=22, line_color="black", line_width=5)
+        plot.scatter("x", "y", source=self._cross, marker="cross", size=20, line_color="white", line_width=2)
+        plot.on_event(RangesUpdate, lambda _: self._moved())
+        plot.on_event(Tap, lambda event: self.show_pixel(event.x, event.y))
+        return plot
+
+    def _spectrum_figure(self) -> figure:
+        plot = figure(width=560, height=230, y_axis_label="reflectance", tools="", toolbar_location=None)
+        plot.line("nm", "pixel", source=self._spectra, color="#1c2326", line_width=2, legend_label="pixel")
+        plot.line(
+            "nm", "mixture", source=self._spectra, color="#d55e00", line_dash="dashed", line_width=2,
+            legend_label="mixture of endmembers",
+        )  # fmt: skip
+        plot.legend.background_fill_alpha = 0.6
+        plot.legend.label_text_font_size = "9pt"
+        return plot
+
+    def _residual_figure(self) -> figure:
+        plot = figure(
+            width=560, height=150, x_axis_label="wavelength (nm)", y_axis_label="residual", tools="",
+            toolbar_location=None,
+        )  # fmt: skip
+        plot.line("nm", "residual", source=self._spectra, color="#0072b2", line_width=1.5)
+        return plot
+
+    def _thresholds(self, metric: str, values: list[float]) -> list[Slider]:
+        end = 1.0 if self._maps.relative else max(self._maps.reach(metric), *values)
+        unit = "share of range" if self._maps.relative else str(schema.PRODUCT_ATTRS[metric]["units"])
+        sliders: list[Slider] = []
+        for name, value in zip(self._maps.names, values, strict=True):
+            slider = Slider(
+                title=f"{metric.upper()} {name} ({unit})", start=0, end=end, value=value, step=end / STEPS,
+                format="0.0000", width=420, bar_color=self._colors[len(sliders) + 1],
+            )  # fmt: skip
+            slider.on_change("value", self._follow(metric))
+            sliders.append(slider)
+        return sliders
+
+    def thresholds(self) -> dict[str, list[float]]:
+        return {metric: [float(slider.value) for slider in each] for metric, each in self._sliders.items()}
+
+    def _follow(self, metric: str) -> Callable[[str, Any, Any], None]:
+        return lambda _name, _old, value: self._slid(metric, value)
+
+    def _slid(self, metric: str, value: float) -> None:
+        if self._together.active:
+            for slider in self._sliders[metric]:
+                if slider.value != value:
+                    slider.value = value
+        self._draw()
+
+    def _show_map(self) -> None:
+        """Another map: only the thresholds of the metric that it shows can be moved."""
+        metric = self._metric()
+        for name, panel in self._panels.items():
+            panel.visible = name == metric
+        self._together.visible = self._button.visible = self._said.visible = metric is not None
+        self._draw()
+
+    def _metric(self) -> str | None:
+        layer = str(self._layer.value)
+        return layer.removesuffix(" classes").lower() if layer.endswith(" classes") else None
+
+    def _moved(self) -> None:
+        if not self._waiting:
+            self._waiting = True
+            self._document.add_timeout_callback(self._after_move, WAIT)
+
+    def _after_move(self) -> None:
+        self._waiting = False
+        self._draw()
+
+    def _draw(self) -> None:
+        left, right, bottom, top = (_number(v) for v in (self._x.start, self._x.end, self._y.start, self._y.end))
+        window = self._maps.window(left, right, bottom, top)
+        try:
+            image = self._maps.picture(str(self._layer.value), window, self.thresholds(), self._maps.relative)
+        except HsiError as error:
+            self._said.text = html.escape(str(error))
+            return
+        x0, y0, width, height = self._maps.extent(window)
+        self._image.data = {"image": [packed(image)], "x": [x0], "y": [y0], "dw": [width], "dh": [height]}
+        self._shares.text = self._legend(window)
+
+    def _legend(self, window: Any) -> str:
+        metric = self._metric()
+        if metric is None:
+            return self._maps.shades(str(self._layer.value))
+        label = self._maps.labels(metric, window, self.thresholds()[metric], self._maps.relative)
+        counts = np.bincount(label.ravel(), minlength=256)
+        valid = max(int(counts[: schema.CLASS_NO_DATA].sum()), 1)
+        rows = [
+            f'<span style="display:inline-block;width:1em;height:1em;border:1px solid #555;background:{color}"></span> '
+            f"{html.escape(name)} {counts[value] / valid:.2%}"
+            for value, (name, color) in enumerate(zip(["unclassified", *self._maps.names], self._colors, strict=True))
+        ]
+        return f"<b>{metric.upper()} classes</b>, share of the pixels drawn<br>" + "<br>".join(rows)
+
+    def show_pixel(self, x: float, y: float) -> None:
+        """The spectrum of the pixel at a place, over its mixture, and what is left."""
+        pixel = self._maps.pixel(x, y)
+        if pixel is None:
+            return
+        raster = self._maps.raster
+        self._cross.data = {
+            "x": [raster.left + (pixel.col + 0.5) * raster.dx],
+            "y": [raster.top - (pixel.row + 0.5) * raster.dy],
+        }
+        self._spectra.data = curves(pixel)
+        self._about.text = self._describe(pixel, x, y)
+
+    def _describe(self, pixel: Pixel, x: float, y: float) -> str:
+        lines = [f"<b>row {pixel.row}, column {pixel.col}</b> at {x:.1f}, {y:.1f}"]
+        if np.isfinite(pixel.rmse):
+            shares = ", ".join(
+                f"{html.escape(name)} {value:.3f}"
+                for name, value in zip(self._maps.names, pixel.abundance, strict=True)
+            )
+            lines.append(f"abundance {shares}; rmse {pixel.rmse:.5f}")
+            for metric, distance in pixel.distances.items():
+                each = zip(self._maps.names, distance, strict=True)
+                unit = schema.PRODUCT_ATTRS[metric]["units"]
+                said = ", ".join(f"{html.escape(name)} {value:.4f}" for name, value in each)
+                lines.append(f"{metric.upper()} ({unit}) {said}")
+        else:
+            lines.append("no data or masked: no abundances")
+        if pixel.why:
+            lines.append(f"no spectrum: {html.escape(pixel.why)}")
+        return "<br>".join(lines)
+
+    def _save(self) -> None:
+        try:
+            path = self._maps.save(self.thresholds(), self._maps.relative)
+        except HsiError as error:
+            self._said.text = html.escape(str(error))
+            return
+        metric = self._metric() or schema.SID
+        values = ",".join(f"{value:.6g}" for value in self.thresholds()[metric])
+        rule = " --relative" if self._maps.relative else ""
+        command = f"hsichunk classify {self._maps.results.out} --metric {metric} --threshold {values}{rule}"
+        self._said.text = f"Saved to {html.escape(str(path))}. The whole map: <code>{html.escape(command)}</code>"
+
+
+def _number(value: Any) -> float:
+    """The end of a range, which bokeh lets be a date, too."""
+    return float(value)
+
+
+def packed(image: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """RGBA (rows, cols, 4) as bokeh takes it: one number a pixel, rows from the bottom up."""
+    return np.ascontiguousarray(image[::-1]).view(np.uint32)[..., 0]
+
+
+def curves(pixel: Pixel) -> dict[str, NDArray[np.float64]]:
+    """Spectrum, mixture and residual against wavelength, broken where bands were dropped."""
+    nm = pixel.wavelength
+    nothing = np.full(len(nm), np.nan)
+    pixel_curve = nothing if pixel.spectrum is None else pixel.spectrum
+    residual = nothing if pixel.residual is None else pixel.residual
+    steps = np.diff(nm)
+    breaks = np.flatnonzero(steps > 4 * np.median(steps)) + 1 if len(steps) else np.array([], int)
+    between = (nm[breaks - 1] + nm[breaks]) / 2
+    out = {"nm": np.insert(nm, breaks, between)}
+    for name, values in (("pixel", pixel_curve), ("mixture", pixel.mixture), ("residual", residual)):
+        out[name] = np.insert(values, breaks, np.nan)
+    return out
