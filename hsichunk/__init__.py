@@ -53,9 +53,10 @@ _PUBLIC = {
     "read_library": "library",
     "write_library": "library",
     "resample": "resampling",
-    "identify": "identify",
+    "identify": "matching",
     "open_image": "images",
-    "audit": "audit",
+    "audit": "auditing",
+    "moments": "second_moments",
     "hfc": "counting",
     "nwhfc": "counting",
     "hysime": "counting",
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
     from hsichunk.abundance import abundance_std as abundance_std
     from hsichunk.abundance import nnls as nnls
     from hsichunk.abundance import ucls as ucls
-    from hsichunk.audit import audit as audit
+    from hsichunk.auditing import audit as audit
     from hsichunk.backend import open_tile as open_tile
     from hsichunk.classification import classify as classify
     from hsichunk.cleaning import clean as clean
@@ -95,16 +96,17 @@ if TYPE_CHECKING:
     from hsichunk.extraction import ppi_votes as ppi_votes
     from hsichunk.extraction import vca as vca
     from hsichunk.geotiff import write_geotiff as write_geotiff
-    from hsichunk.identify import identify as identify
     from hsichunk.images import open_image as open_image
     from hsichunk.lazy_mask import mask as mask
     from hsichunk.learning import fit_sample as fit_sample
     from hsichunk.learning import predict as predict
     from hsichunk.library import read_library as read_library
     from hsichunk.library import write_library as write_library
+    from hsichunk.matching import identify as identify
     from hsichunk.mosaic import open_mosaic as open_mosaic
     from hsichunk.resampling import resample as resample
     from hsichunk.scaling import minmax as minmax
+    from hsichunk.second_moments import moments as moments
     from hsichunk.similarity import chebyshev as chebyshev
     from hsichunk.similarity import classify_abundance as classify_abundance
     from hsichunk.similarity import classify_similarity as classify_similarity

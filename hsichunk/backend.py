@@ -74,7 +74,7 @@ def _positions(data: Any) -> tuple[StoredArray, tuple[NDArray[np.intp], ...]] | 
 
 
 def open_tile(path: str | os.PathLike[str]) -> xr.Dataset:
-    """Opens a NEON reflectance tile or flight line; reads its metadata, none of its pixels.
+    """Opens a NEON reflectance tile or flight line, or an image (ENVI, GeoTIFF: `open_image`); reads no pixels.
 
     Returns a Dataset: `reflectance(y, x, wavelength)` in counts as stored (int16), its attributes naming scale, no-data
     and bad-band windows; `wavelength` and `fwhm` in nm; `y`, `x` pixel centres in metres; `spatial_ref`; and every
@@ -82,6 +82,11 @@ def open_tile(path: str | os.PathLike[str]) -> xr.Dataset:
     generation .001 or .002; warns (HsiWarning) where a NEON default stands in for what the file leaves out.
     Source: NEON DP3.30006.001/.002, DP1.30006.001/.002.
     """
+    if isinstance(path, (str, os.PathLike)):
+        from hsichunk.images import is_image, open_image
+
+        if is_image(path):
+            return open_image(path)
     return xr.open_dataset(path, engine=NeonBackendEntrypoint, cache=False)  # a cache would come to hold the whole cube
 
 

@@ -27,7 +27,7 @@ def clean(
     tile: xr.Dataset,
     *,
     windows: Ranges | None = None,
-    drop_last: int = schema.NEON_DROP_LAST,
+    drop_last: int | None = None,
     drop: Ranges = (),
     keep: Ranges | None = None,
     every: int = 1,
@@ -36,15 +36,17 @@ def clean(
     """The cube of a tile: float32 reflectance (y, x, wavelength), units "1", no-data NaN, bad bands gone. Lazy.
 
     `windows` are bad-band windows [(low, high), ...] in nm, both ends inclusive, in place of those named in the file;
-    `drop` are further ones; `drop_last` the number of last bands of the tile to leave out; `keep` ranges outside which
-    every band is dropped; `every` n-th of the bands that remain is kept. `lesson_bands` also drops the last band below
-    each window, as the index arithmetic of NEON's lesson does. Dropped bands are never decoded where stored chunks
-    allow. Computes nothing, and gives a cube in memory only for a tile in memory. Raises HsiError for what is no tile,
-    and when no band is left.
+    `drop` are further ones; `drop_last` the number of last bands of the tile to leave out (None: NEON's 10, and none of
+    an image); `keep` ranges outside which every band is dropped; `every` n-th of the bands that remain is kept.
+    `lesson_bands` also drops the last band below each window, as the index arithmetic of NEON's lesson does. Dropped
+    bands are never decoded where stored chunks allow. Computes nothing, and gives a cube in memory only for a tile in
+    memory. Raises HsiError for what is no tile, and when no band is left.
     """
     reflectance, wavelength = _reflectance(tile)
     attrs = reflectance.attrs
     scale, no_data = _scale(reflectance), attrs.get(schema.NO_DATA)
+    if drop_last is None:
+        drop_last = int(attrs.get(schema.DROP_LAST, schema.NEON_DROP_LAST))
     if windows is None:
         edges = np.ravel(attrs.get(schema.WINDOWS, ()))
         windows = list(zip(edges[::2], edges[1::2], strict=True))
@@ -58,7 +60,9 @@ def clean(
     if cube.chunks:  # a chunked tile has chunked widths, of other bands
         chunked = {name: c for name, c in cube.coords.items() if c.chunks and schema.WAVELENGTH in c.dims}
         cube = cube.assign_coords({n: c.chunk({schema.WAVELENGTH: cube.chunks[2]}) for n, c in chunked.items()})
-    cube.attrs = {**schema.PRODUCT_ATTRS[schema.REFLECTANCE], schema.COUNTS_PER_UNIT: scale}
+    cube.attrs = dict(schema.PRODUCT_ATTRS[schema.REFLECTANCE])
+    if reflectance.dtype.kind in "iu":  # floats are no counts: SID would take reflectance 1 for the smallest
+        cube.attrs[schema.COUNTS_PER_UNIT] = scale
     cube.encoding = {"grid_mapping": schema.GRID_MAPPING} if schema.GRID_MAPPING in cube.coords else {}
     return cube
 

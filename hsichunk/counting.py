@@ -11,7 +11,7 @@ import xarray as xr
 
 from hsichunk import schema
 from hsichunk.errors import HsiError
-from hsichunk.moments import Moments, of_dataset, stream
+from hsichunk.second_moments import Moments, of_dataset, stream
 from hsichunk.strips import Floats, Spectra
 
 COMPONENT = "component"

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from hsichunk import schema, simplex
 from hsichunk.endmembers import nfindr, of_pixels
 from hsichunk.errors import HsiError
-from hsichunk.moments import Moments, Scores, drawn_pixels, scores, stream
+from hsichunk.second_moments import Moments, Scores, drawn_pixels, scores, stream
 from hsichunk.simplex import check_k, first_largest
 from hsichunk.strips import Bools, Floats, Spectra
 

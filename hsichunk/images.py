@@ -24,7 +24,6 @@ from hsichunk.grid import Grid
 
 BLOCK_BYTES = 32 << 20  # of stored values in one dask block
 COUNTS = 10000.0  # taken for reflectance 1 of whole numbers, where nothing says
-DROP_LAST = "drop_last_bands"  # attribute: NEON's last ten bands are bad, other sensors say which are
 _NAMED = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*\(?\s*(nm|nanomet\w*|um|\u00b5m|\u03bcm|micromet\w*)\b", re.IGNORECASE)
 
 
@@ -94,7 +93,7 @@ def open_image(
     Returns a Dataset as open_tile does: `reflectance(y, x, wavelength)` as stored, lazy (dask, whole spectra), bands in
     the order of their wavelengths; attributes that name scale, no-data and bad bands (the header's `bbl`); `wavelength`
     and, if known, `fwhm` in nm; `y`, `x` pixel centres and `spatial_ref`, or rows and columns counted where the file
-    lies nowhere. `clean(image, drop_last=0)` makes the cube.
+    lies nowhere. `clean(image)` makes the cube: no band at the end is dropped beside the bad ones.
 
     Wavelengths are those given, or of the ENVI header (beside a GeoTIFF, too), or of the tags or descriptions of the
     bands; in `units`, in those that are named, or in micrometres when all are below 50. What reflectance 1 is stored as
@@ -103,7 +102,7 @@ def open_image(
     """
     if Path(path).suffix.lower() == ".nc" and Path(path).is_file():
         image = open_emit(path)
-        image[schema.REFLECTANCE].attrs[DROP_LAST] = 0
+        image[schema.REFLECTANCE].attrs[schema.DROP_LAST] = 0
         return image
     data, header = _files(Path(path))
     with _opened(str(data)) as file:
@@ -111,7 +110,7 @@ def open_image(
         if len(set(file.dtypes)) != 1 or kind.kind not in "iuf":
             raise HsiError(f"{data}: bands of type {', '.join(sorted(set(file.dtypes)))}; expected one type of numbers")
         bands = _bands(str(data), file, header, wavelength, units)
-        attrs = {"long_name": "reflectance as stored", "units": "counts", DROP_LAST: 0}
+        attrs = {"long_name": "reflectance as stored", "units": "counts", schema.DROP_LAST: 0}
         attrs[schema.SCALE] = _scale(str(data), file, header, scale, kind)
         none = no_data if no_data is not None else _no_data(file, header)
         if none is not None and not math.isnan(none):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hsichunk.errors import HsiError
-from hsichunk.moments import Scores, drawn_pixels, scores, stream
+from hsichunk.second_moments import Scores, drawn_pixels, scores, stream
 from hsichunk.simplex import GAIN, Found, climb, first_largest, lift, search
 from hsichunk.strips import Bools, Floats, Spectra
 from hsichunk.threads import asked_for, in_parallel

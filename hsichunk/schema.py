@@ -27,6 +27,7 @@ SCALE: Final = "scale_factor_stored"  # counts per unit reflectance; not CF's sc
 NO_DATA: Final = "data_ignore_value"
 COUNTS_PER_UNIT: Final = "counts_per_unit"  # of a cube: its values are whole counts over this
 WINDOWS: Final = "bad_band_windows"  # flat [low, high, low, high, ...] in nm
+DROP_LAST: Final = "drop_last_bands"  # bad bands at the end, where it is not NEON's ten
 
 # products of the one pass, in the order they are stored
 PRODUCTS: Final = (ABUNDANCE, RMSE, SAM, SID)

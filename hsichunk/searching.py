@@ -22,9 +22,9 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
     """
     import xarray as xr
 
-    from hsichunk.identify import identify, renamed
     from hsichunk.library import read_library, write_library
     from hsichunk.library_files import WRITERS
+    from hsichunk.matching import identify, renamed
 
     if Path(path).suffix.lower() not in WRITERS:
         raise HsiError(f"{path}: suffix {Path(path).suffix or '(none)'}; expected {', '.join(WRITERS)}")

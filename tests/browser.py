@@ -103,7 +103,7 @@ class Browser:
         while (left := until - time.monotonic()) > 0:
             try:
                 self._read(left)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return
 
     def _read(self, seconds: float) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import zarr
 from scenes import scene
 
 from hsichunk import reference
-from hsichunk.audit import as_text, audit
+from hsichunk.auditing import as_text, audit
 from hsichunk.errors import HsiError
 
 pytest.importorskip("cvxopt", reason="an audit needs the `reference` extra")

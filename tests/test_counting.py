@@ -16,7 +16,7 @@ from scenes import LAYOUTS, scene, tile_path
 
 import hsichunk as hsi
 from hsichunk import counting
-from hsichunk.moments import moments
+from hsichunk.second_moments import moments
 
 
 def theirs(name: str, cube: xr.DataArray, *args: Any) -> Any:

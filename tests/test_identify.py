@@ -12,8 +12,8 @@ import xarray as xr
 
 from hsichunk.endmembers import nfindr
 from hsichunk.errors import HsiError
-from hsichunk.identify import identify, renamed
 from hsichunk.library import read_library
+from hsichunk.matching import identify, renamed
 from hsichunk.resampling import resample
 
 NM = np.linspace(400.0, 900.0, 25)

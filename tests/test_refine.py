@@ -13,7 +13,7 @@ from scenes import LAYOUTS, scene, tile_path
 
 import hsichunk as hsi
 from hsichunk import refine, strips
-from hsichunk.moments import Scores
+from hsichunk.second_moments import Scores
 from hsichunk.stored import DECODED
 
 

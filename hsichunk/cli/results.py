@@ -87,7 +87,7 @@ def audit(
     """
 
     def work() -> None:
-        from hsichunk import audit as auditing
+        from hsichunk import auditing
 
         report = auditing.audit(results, tiles, pixels=pixels, seed=seed, tolerance=tolerance)
         typer.echo(auditing.as_text(report))

@@ -102,13 +102,11 @@ def agreement_map(sam: NDArray[np.uint8], sid: NDArray[np.uint8]) -> str:
 
 
 def marked(image: NDArray[np.uint8], known: NDArray[np.bool_], masked: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The picture in colours: white without data, and stripes of white and vermilion over what was masked."""
+    """The picture in colours: white without data, and stripes of vermilion over what was masked."""
     out = image.copy()
     out[~known] = 255
     y, x = np.indices(known.shape)
-    stripes = (x + y) % 8
-    out[masked & (stripes < 3)] = (213, 94, 0)
-    out[masked & (stripes >= 3) & (stripes < 5)] = 255
+    out[masked & ((x + y) % 8 < 3)] = AGREEMENT[DIFFER][1]
     return out
 
 

@@ -34,12 +34,7 @@ def view(
     print(f"{address} shows {Path(out)}; Ctrl-C ends it", flush=True)
     if browser:
         server.io_loop.add_callback(_browse, address)
-    try:
-        server.run_until_shutdown()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.stop()
+    server.run_until_shutdown()  # and stops at Ctrl-C
 
 
 def serve(

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import LAYOUTS, scene, tile_path
 
 import hsichunk as hsi
-from hsichunk import moments as subject
+from hsichunk import second_moments as subject
 from hsichunk import strips
 from hsichunk.stored import DECODED
 from hsichunk.strips import Spectra
