@@ -246,7 +246,7 @@ def _profiled(path: str | None, client: Client) -> Iterator[None]:
         try:
             stack.enter_context(performance_report(filename=path))
         except ImportError as error:
-            raise HsiError("--profile needs bokeh: pip install bokeh") from error
+            raise HsiError("--profile needs bokeh: pip install 'hsichunk[view]'") from error
         yield
 
 

@@ -31,7 +31,7 @@ FILES = (
     "item.json",
 )
 """what a finished run has left, run.json aside"""
-LATER = ("report.html",)
+LATER = ("report.html", "thresholds.json")
 """what other commands add to it"""
 
 
