@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hsichunk import memory, neon, sampling
 from hsichunk.column import load_kernels
+from hsichunk.common_bands import CommonBands, on_bands_of
 from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.options import Options
@@ -47,19 +48,34 @@ class Errand:
     left: int
     window: Window
     start: int
+    wavelength: NDArray[np.float64] | None
+    """to which the tile is interpolated; None where its own are right"""
 
 
 def errand(stint: Stint) -> Errand:
     place = stint.place
     file = place.file
     return Errand(
-        file.path, file.reflectance.stamp, stint.tile, stint.number, place.top, place.left, stint.window, stint.start
+        file.path,
+        file.reflectance.stamp,
+        stint.tile,
+        stint.number,
+        place.top,
+        place.left,
+        stint.window,
+        stint.start,
+        wavelength_of(file),
     )
+
+
+def wavelength_of(file: neon.NeonFile) -> NDArray[np.float64] | None:
+    """The wavelengths that a tile is interpolated to, None where it is not."""
+    return file.reflectance.wavelength if isinstance(file.reflectance, CommonBands) else None
 
 
 def work_errand(work: Work, errand: Errand, threads: int) -> list[tuple[int, Tally]]:
     """Does an errand and gives back its entries for the ledger."""
-    place = Place(_open(errand.path, errand.stamp), errand.top, errand.left, (errand.window,))
+    place = Place(_open(errand.path, errand.stamp, errand.wavelength), errand.top, errand.left, (errand.window,))
     counts = place.counts(work.bands)
     stint = Stint(errand.tile, errand.number, place, counts, errand.window, errand.start)
     entries: list[tuple[int, Tally]] = []
@@ -75,6 +91,7 @@ class Draw:
     stamp: tuple[int, int]
     rows: NDArray[np.intp]
     cols: NDArray[np.intp]
+    wavelength: NDArray[np.float64] | None
 
 
 def read_draw(
@@ -82,12 +99,12 @@ def read_draw(
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Counts of drawn pixels (m, L) and whether they hold data: the sample itself, a few megabytes of a whole site."""
     bands, corrupt = common
-    file = _open(draw.path, draw.stamp)
+    file = _open(draw.path, draw.stamp, draw.wavelength)
     counts = Counts(file.reflectance, bands, file.scale, file.no_data)
     return sampling.read(counts, draw.rows, draw.cols, threads, corrupt)
 
 
-def _open(path: str, stamp: tuple[int, int]) -> neon.NeonFile:
+def _open(path: str, stamp: tuple[int, int], wavelength: NDArray[np.float64] | None) -> neon.NeonFile:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HsiWarning)  # said when the run began
         try:
@@ -96,7 +113,7 @@ def _open(path: str, stamp: tuple[int, int]) -> neon.NeonFile:
             raise HsiError(f"{error} (seen by a worker: tiles and results must lie where all workers reach)") from error
     if tuple(file.reflectance.stamp) != tuple(stamp):
         raise HsiError(f"{path}: changed since the run began, or another file on the worker; run again")
-    return file
+    return file if wavelength is None else on_bands_of(file, wavelength, None)
 
 
 @contextmanager

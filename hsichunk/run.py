@@ -74,7 +74,7 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
 
 def prepared(options: Options) -> tuple[Site, NDArray[np.intp], Options, Found | None]:
     """The tiles on their grid, the kept bands, the options with the number of endmembers, and those of a file."""
-    site = open_site(options.tiles, options.on_error, MASK_LAYERS if options.mask else ())
+    site = open_site(options.tiles, options.on_error, MASK_LAYERS if options.mask else (), options.bands)
     bands = kept_bands(site, options)
     ours = found.given(options, site, bands)
     if ours:

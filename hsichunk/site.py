@@ -6,7 +6,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ SECONDS = 60.0
 """in which the metadata of one tile are read, or its file is bad"""
 CHILDREN = 8
 """processes that read metadata, at most"""
+
+
+SAME_WAVELENGTH = 1e-3  # nm
 
 
 @dataclass(frozen=True)
@@ -57,20 +60,28 @@ class Site:
         return self.places[0].file.wavelength
 
 
-def open_site(paths: Sequence[str | os.PathLike[str]], on_error: str = "stop", layers: Collection[str] = ()) -> Site:
+def open_site(
+    paths: Sequence[str | os.PathLike[str]],
+    on_error: str = "stop",
+    layers: Collection[str] = (),
+    bands: str = "same",
+) -> Site:
     """Reads the metadata of all tiles, in processes of their own that HDF5 may crash, and lays the tiles on one grid.
 
     Where tiles overlap, the first by file name counts, whatever the order of `paths`. Raises HsiError, with both
     values, for tiles of different CRS, pixel size, wavelengths, bad-band windows or scale, and for grids that do not
     align; and for a file that cannot be trusted, the first by name. With `on_error` "skip" or "mask" such a file is
     left out and warned about (HsiWarning); HsiError where none is left. `layers` names the ancillary layers that will
-    be read: the places of their chunks are looked up now, too.
+    be read: the places of their chunks are looked up now, too. With `bands` "common" tiles of other wavelengths are
+    interpolated to those of the first by name.
     """
     if not paths:
         raise HsiError("no tile given; expected the path of at least one")
     names = sorted({os.fspath(p) for p in paths}, key=lambda p: (name_of(p), p))
     files, skipped = _read_all(names, on_error, layers)
     first = files[0]
+    if bands == "common":
+        files = [first, *(_common(first, other) for other in files[1:])]
     for other in files[1:]:
         _check_same(first, other)
     tops = [_steps(first, f, first.grid.top - f.grid.top, first.grid.dy) for f in files]
@@ -168,6 +179,21 @@ def _check_index(stored: StoredArray, no_data: int) -> None:
         warnings.warn(f"{stored.path}: {found}; their counts are {stored.fill}", HsiWarning, stacklevel=2)
 
 
+def _common(first: neon.NeonFile, other: neon.NeonFile) -> neon.NeonFile:
+    """The other tile at the wavelengths of the first."""
+    from hsichunk.common_bands import on_bands_of
+
+    same = len(first.wavelength) == len(other.wavelength)
+    if same and np.abs(first.wavelength - other.wavelength).max() <= SAME_WAVELENGTH:
+        return other
+    warnings.warn(
+        f"{other.path}: its bands are interpolated to those of {first.path}; its chunks are decoded up to twice",
+        HsiWarning,
+        stacklevel=3,
+    )
+    return on_bands_of(replace(other, windows=first.windows), first.wavelength, first.fwhm)
+
+
 def _check_same(a: neon.NeonFile, b: neon.NeonFile) -> None:
     for what, one, two in (
         ("CRS", a.grid.epsg or a.grid.wkt, b.grid.epsg or b.grid.wkt),
@@ -179,10 +205,10 @@ def _check_same(a: neon.NeonFile, b: neon.NeonFile) -> None:
         if one != two:
             raise HsiError(f"{a.path} has {what} {one}, {b.path} {two}; run them separately")
     apart = np.abs(a.wavelength - b.wavelength)
-    if (worst := int(apart.argmax()), apart[worst] > 1e-3)[1]:
+    if (worst := int(apart.argmax()), apart[worst] > SAME_WAVELENGTH)[1]:
         raise HsiError(
             f"band {worst + 1} lies at {a.wavelength[worst]:.4f} nm in {a.path} and at {b.wavelength[worst]:.4f} nm in "
-            f"{b.path}; run them separately"
+            f"{b.path}; run them separately, or with --bands common"
         )
 
 

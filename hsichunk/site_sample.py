@@ -56,7 +56,11 @@ def _read(
 
         errands = [
             cluster.Draw(
-                place.file.path, place.file.reflectance.stamp, rows[inside] - place.top, cols[inside] - place.left
+                place.file.path,
+                place.file.reflectance.stamp,
+                rows[inside] - place.top,
+                cols[inside] - place.left,
+                cluster.wavelength_of(place.file),
             )
             for place, inside in draws
         ]

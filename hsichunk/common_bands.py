@@ -1,0 +1,107 @@
+"""Tiles of other wavelengths, interpolated to those of the first: `run --bands common`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk.errors import HsiError
+from hsichunk.neon import NeonFile
+from hsichunk.stored import ChunkIndex, StoredArray
+from hsichunk.threads import of_this_thread
+
+KEPT = 2  # decoded chunks a thread keeps: those that the next bands share with the last
+BEYOND = 1.0  # band spacings that a wavelength may lie outside those of a tile: it takes the outermost band
+
+
+def on_bands_of(file: NeonFile, wavelength: NDArray[np.float64], fwhm: NDArray[np.float64] | None) -> NeonFile:
+    """A tile as if it had been measured at other wavelengths (nm), linearly between its own; lazy.
+
+    Raises HsiError for wavelengths that the tile does not reach.
+    """
+    return replace(file, reflectance=CommonBands(file, wavelength), wavelength=wavelength, fwhm=fwhm)
+
+
+class CommonBands(StoredArray):
+    """Counts (y, x, band) at other wavelengths: whole counts, no-data where one of the two bands between holds none.
+
+    A chunk is made of the chunks of the file that its bands lie in; those of one band each are decoded twice.
+    """
+
+    def __init__(self, file: NeonFile, wavelength: NDArray[np.float64]) -> None:
+        base = file.reflectance
+        self.base, self.no_data, self.wavelength = base, file.no_data, wavelength
+        self.path, self.name, self.stamp = base.path, base.name, base.stamp
+        self.direct, self.remote, self.filters = base.direct, base.remote, base.filters
+        self.stored_chunks, self.fill = base.stored_chunks, base.fill
+        self.dtype = base.native
+        self.shape = (*base.shape[:2], len(wavelength))
+        self.chunks = base.chunks
+        own = file.wavelength
+        spacing = float(np.median(np.diff(own)))
+        outside = (wavelength < own[0] - BEYOND * spacing) | (wavelength > own[-1] + BEYOND * spacing)
+        if outside.any():
+            raise HsiError(
+                f"{file.path}: reaches from {own[0]:.1f} to {own[-1]:.1f} nm, not to {wavelength[outside.argmax()]:.1f}"
+                " nm of the first tile; run them separately"
+            )
+        inside = np.clip(wavelength, own[0], own[-1])
+        self.lower = np.clip(np.searchsorted(own, inside, side="right") - 1, 0, len(own) - 2)
+        self.share = (inside - own[self.lower]) / (own[self.lower + 1] - own[self.lower])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("hsichunk.CommonBands", self.base.__dask_tokenize__(), self.wavelength.tobytes())
+
+    @property
+    def index(self) -> ChunkIndex:
+        """The places of the file's own chunks."""
+        return self.base.index
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Any]:
+        with self.base.opened() as handle:
+            yield handle
+
+    def announce(self, handle: Any, places: Iterable[tuple[int, ...]]) -> None:
+        own = {(*place[:2], int(n)) for place in places for n in self._own_chunks(place[2])}
+        self.base.announce(handle, sorted(own))
+
+    def _own_chunks(self, number: int) -> NDArray[np.intp]:
+        depth = self.chunks[2]
+        lower = self.lower[number * depth : (number + 1) * depth]
+        return np.unique(np.concatenate([lower, lower + 1]) // depth)
+
+    def chunk(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
+        """Decoded and interpolated; what sticks out at the last band is no-data."""
+        depth = self.chunks[2]
+        held = {int(n): self._decoded(handle, (*place[:2], int(n))) for n in self._own_chunks(place[2])}
+        whole = np.full(self.chunks, self.no_data, self.native)
+        for to, band in enumerate(range(place[2] * depth, min((place[2] + 1) * depth, self.shape[2]))):
+            low, share = int(self.lower[band]), self.share[band]
+            one, two = (held[b // depth][:, :, b % depth] for b in (low, low + 1))
+            known = (one != self.no_data) & (two != self.no_data)
+            # float64 holds counts and shares, and rint takes halves to even: the same everywhere
+            values = np.rint(one + share * (two.astype(np.float64) - one))
+            whole[:, :, to][known] = values[known].astype(self.native)
+        return whole
+
+    def _decoded(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
+        kept = of_this_thread("common bands")
+        key = (self.path, self.stamp, place)
+        if key not in kept:
+            while len(kept) >= KEPT:
+                del kept[next(iter(kept))]
+            kept[key] = self.base.chunk(handle, place)
+        found: NDArray[Any] = kept[key]
+        return found
