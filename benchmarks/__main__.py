@@ -27,6 +27,7 @@ PARTS: Final = {
     "pysptools": "lesson",
     "fcls": "kernels",
     "growth": "growth",
+    "dlr": "dlr",
 }
 """name of a part: the module whose `measure` does it"""
 

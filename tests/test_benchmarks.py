@@ -83,6 +83,14 @@ def test_run_decodes_what_the_floor_does_and_its_stages_add_up(measured: Any) ->
     assert 50 << 20 < run["peak"] < 512 << 20
 
 
+def test_dlr_says_how_far_areas_and_spectra_are_off(measured: Any, shared: Path) -> None:
+    rows, _ = measured("--only", "dlr")
+    image, field, found = (row["numbers"] for row in rows)
+    assert image["error"] <= 0.05
+    assert field["error"] <= 0.10
+    assert found["angle"] <= 0.0365
+
+
 def test_growth_counts_tiles(measured: Any) -> None:
     rows, cells = measured("--only", "growth", "--layouts", "spatial")
     check(rows, cells)

@@ -108,4 +108,5 @@ Profile = Annotated[str | None, option(metavar="FILE", text="Save dask's perform
 DryRun = Annotated[
     bool, option("--dry-run", metavar=None, text="Say what would be done, and in what memory; do nothing.", panel=WORK)
 ]
+Report = Annotated[bool, option("--report", metavar=None, text="Write DIR/report.html, too.", panel=WORK)]
 Debug = Annotated[bool, option("--debug", metavar=None, text="Show the traceback of an error.", panel=WORK)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +29,7 @@ from hsichunk.cli.arguments import (
     PerTile,
     Profile,
     Relative,
+    Report,
     Sample,
     SamThreshold,
     Scheduler,
@@ -67,6 +70,7 @@ def run(
     workers: Workers = None,
     profile: Profile = None,
     dry_run: DryRun = False,
+    report: Report = False,
     debug: Debug = False,
 ) -> None:
     """Endmembers, abundances, SAM, SID and classes of tiles, into a folder.
@@ -78,7 +82,7 @@ def run(
     Example: **hsichunk run a.h5 b.h5 --out site -k 3 --sid-threshold 0.8,0.3,0.03**
 
     It leaves products.zarr, abundance.tif, rmse.tif, sam_class.tif, sid_class.tif, endmembers.csv, item.json (STAC)
-    and run.json.
+    and run.json; with --report also report.html.
     """
     given = {
         "tiles": tiles, "out": out, "k": k, "seed": seed, "sample": sample, "share": share,
@@ -89,10 +93,10 @@ def run(
         "scheduler": scheduler, "cluster": cluster, "workers": workers, "profile": profile,
     }  # fmt: skip
     values = {name: value for name, value in given.items() if value not in (None, [])}
-    do(lambda: _run(values, config, dry_run), debug)
+    do(lambda: _run(values, config, dry_run, report), debug)
 
 
-def _run(given: dict[str, Any], config: Path | None, dry: bool) -> None:
+def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool) -> None:
     from hsichunk import options
 
     values = options.read_config(config, given) if config else given
@@ -109,6 +113,8 @@ def _run(given: dict[str, Any], config: Path | None, dry: bool) -> None:
     with progress.shown() as show:
         report = run(asked, show)
     _summary(asked.out, report)
+    if page and subprocess.run([sys.executable, "-m", "hsichunk.cli", "report", asked.out]).returncode:
+        raise typer.Exit(1)  # in a process of its own: this one's memory is for the run
 
 
 def processors() -> int:
