@@ -14,8 +14,9 @@ from runs import go, products, write
 from typer.testing import CliRunner
 
 import hsichunk as hsi
-from hsichunk import cli
+from hsichunk import cli, options
 from hsichunk.library import read_library
+from hsichunk.threads import available
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +113,38 @@ def test_audit_passes_and_finds_what_was_changed(done: tuple[Path, Path], tmp_pa
     status, said = shell("audit", tmp_path / "out", "--pixels", 300)
     assert status == 1
     assert not said.endswith("passed\n")
+
+
+def test_a_written_config_says_and_gives_the_same(done: tuple[Path, Path], tmp_path: Path) -> None:
+    words = (
+        "run",
+        done[0],
+        "--out",
+        tmp_path / "out",
+        "-k",
+        3,
+        "--mask",
+        "ndvi=0.1:",
+        "--sid-threshold",
+        "0.8,0.3,0.03",
+    )
+    path = tmp_path / "run.yml"
+    assert shell(*words, "--write-config", path) == (0, f"{path}\n")
+    assert not (tmp_path / "out").exists()
+    text = path.read_text()
+    given = options.read_config(path, {})
+    assert options.build(given) == options.build(
+        {
+            "tiles": [str(done[0])],
+            "out": str(tmp_path / "out"),
+            "k": 3,
+            "mask": ["ndvi=0.1:"],
+            "sid_threshold": (0.8, 0.3, 0.03),
+            "threads": available(),
+        }
+    )
+    names = [line.split(":")[0] for line in text.splitlines() if line and not line.startswith("#")]
+    comments = [line for line in text.splitlines() if line.startswith("# ")]
+    assert len(comments) > len(names) >= 20
+    assert shell("run", "--config", path)[0] == 0
+    assert (tmp_path / "out" / "run.json").exists()

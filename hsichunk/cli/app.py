@@ -11,7 +11,6 @@ app = typer.Typer(
     epilog="Start with **hsichunk demo**, then **hsichunk run tile.h5 --out results**; -h after a command tells more. "
     "Exit status: 0 done, 1 failed, 2 bad arguments.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -108,5 +108,9 @@ Profile = Annotated[str | None, option(metavar="FILE", text="Save dask's perform
 DryRun = Annotated[
     bool, option("--dry-run", metavar=None, text="Say what would be done, and in what memory; do nothing.", panel=WORK)
 ]
+WriteConfig = Annotated[
+    Path | None,
+    option(metavar="FILE", text="Write these options to a YAML file, each explained, for --config; do nothing else."),
+]
 Report = Annotated[bool, option("--report", metavar=None, text="Write DIR/report.html, too.", panel=WORK)]
 Debug = Annotated[bool, option("--debug", metavar=None, text="Show the traceback of an error.", panel=WORK)]

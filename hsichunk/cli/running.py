@@ -38,6 +38,7 @@ from hsichunk.cli.arguments import (
     SidThreshold,
     Threads,
     Workers,
+    WriteConfig,
     option,
 )
 from hsichunk.cli.outcome import do
@@ -71,6 +72,7 @@ def run(
     profile: Profile = None,
     dry_run: DryRun = False,
     report: Report = False,
+    write_config: WriteConfig = None,
     debug: Debug = False,
 ) -> None:
     """Endmembers, abundances, SAM, SID and classes of tiles, into a folder.
@@ -93,14 +95,20 @@ def run(
         "scheduler": scheduler, "cluster": cluster, "workers": workers, "profile": profile,
     }  # fmt: skip
     values = {name: value for name, value in given.items() if value not in (None, [])}
-    do(lambda: _run(values, config, dry_run, report), debug)
+    do(lambda: _run(values, config, dry_run, report, write_config), debug)
 
 
-def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool) -> None:
+def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool, written: Path | None) -> None:
     from hsichunk import options
 
     values = options.read_config(config, given) if config else given
     asked = options.build({"threads": processors(), **values})
+    if written is not None:
+        from hsichunk.cli import config_file
+
+        config_file.write(asked, written)
+        typer.echo(str(written))
+        return
     one_blas_thread()
     if dry:
         from hsichunk import dry_run
