@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from hsichunk.contained import contained, contained_each
@@ -43,19 +44,17 @@ def misbehave(name: str, how: str) -> str:
     return f"{name} {how}"
 
 
-def no_children() -> bool:
-    try:
-        os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return True
-    return False
+def children() -> set[int]:
+    """Of this process: those that other tests have left, too."""
+    return {child.pid for child in psutil.Process().children()}
 
 
 @pytest.fixture(autouse=True)
 def all_reaped() -> Any:
     descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    before = children()
     yield
-    assert no_children()
+    assert children() <= before
     if descriptors:
         assert len(os.listdir("/proc/self/fd")) == descriptors
 

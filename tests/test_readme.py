@@ -1,0 +1,230 @@
+"""README.md: its Python runs as written, its command lines do what they say, its names exist."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import typer
+import xarray as xr
+from runs import BANDS, SHAPE, write
+from sklearn.neighbors import KNeighborsClassifier
+from typer.testing import CliRunner
+
+import hsichunk as hsi
+from hsichunk import cli
+from hsichunk.demonstration import TILE
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+SPANS = re.findall(r"`([^`\n]+)`", PROSE)
+INDENTED = [line.split("#")[0].strip() for line in PROSE.splitlines() if line.startswith("    hsichunk ")]
+COMMANDS = list(dict.fromkeys(INDENTED + [span for span in SPANS if span.startswith("hsichunk ")]))
+
+# Blocks and commands that need what a test has not: they are only parsed.
+ELSEWHERE = {"dask_jobqueue": "a Slurm cluster", "neonutilities": "NEON's server"}
+PARSED_ONLY = {
+    "view": "stays until Ctrl-C; test_viewer.py asks it for pages",
+    "--scheduler": "needs a cluster at that address; test_cluster.py starts one",
+}
+
+
+def expressions() -> list[str]:
+    """The expressions that use the package in the running text and in the table, each once."""
+    found = {}
+    for span in SPANS:
+        if "hsi." in span or "engine=" in span:
+            ast.parse(span)
+            found[span] = None
+    return list(found)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiles of the README's names, neighbours on the ground, and a finished run of the first command."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "tiles").mkdir()
+    write(folder / TILE)
+    for i in range(2):
+        write(folder / "tiles" / f"tile_{i}.h5", origin=(368000.0 + SHAPE[1] * i, 4307000.0))
+    [first] = [line for line in COMMANDS if line == "hsichunk run TILE... --out DIR -k 4 --memory 2GB"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        status, said = shell(words(first))
+    assert status == 0, said
+    return folder
+
+
+def words(line: str) -> list[str]:
+    """A command line as the shell would give it, TILE and DIR filled in; from inside the folder."""
+    tiles = ["tiles/tile_0.h5", "tiles/tile_1.h5"]
+    out: list[str] = []
+    for word in shlex.split(line)[1:]:
+        match word:
+            case "TILE":
+                out.append(TILE)
+            case "TILE..." | "tiles/*.h5":
+                out += tiles
+            case "DIR":
+                out.append("results")
+            case _:
+                out.append(word)
+    return out
+
+
+def shell(given: list[str]) -> tuple[int, str]:
+    said = CliRunner().invoke(cli.app, given)
+    return said.exit_code, said.output
+
+
+def options_of(command: Any) -> set[str]:
+    return {name for parameter in command.params for name in parameter.opts if name.startswith("-")}
+
+
+def test_readme_holds_what_this_file_looks_for() -> None:
+    assert len(BLOCKS) == 3
+    assert len(INDENTED) == 13
+    assert {shlex.split(line)[1] for line in INDENTED} == set(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+    assert len(expressions()) > 30
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split()[1])
+def test_python_runs_as_written(block: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = compile(block, "README.md", "exec")
+    for module, need in ELSEWHERE.items():
+        if module in block:
+            pytest.skip(f"compiled; running it needs {need}")
+    (tmp_path / TILE).symlink_to(folder / TILE)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compiled, names)
+    plt.close("all")
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"products.zarr", "sid_class.tif"}
+    assert set(names["out"].data_vars) == {"abundance", "rmse", "sam", "sid"}
+    assert names["label"].attrs["flag_meanings"] == "unclassified EM1 EM3 EM4 no_data"
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command_lines(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.chdir(folder)
+    name, *rest = words(line)
+    typer.main.get_command(cli.app).commands[name].make_context(name, list(rest))  # type: ignore[attr-defined]
+    for word, reason in PARSED_ONLY.items():
+        if word in (name, *rest):
+            pytest.skip(f"parsed; {word} {reason}")
+    if name == "run" and "--out" not in rest:
+        pytest.skip("parsed; a row of measurements, without tiles")
+    if name == "demo":
+        rest += ["--size", "80"]  # for time; 300 as written
+    if "site" in rest:
+        rest += ["--overwrite"]  # each is a run of its own
+    status, said = shell([name, *rest])
+    assert status == 0, said
+    assert said.strip()
+    left = {
+        "endmembers": ["em.csv"],
+        "report": ["results/report.html"],
+        "demo": ["hsichunk-demo/rgb.png", "hsichunk-demo/results/run.json"],
+        "plot": ["results/figures/endmembers.pdf"],
+        "run": ["site/run.json" if "site" in rest else "results/run.json"],
+    }
+    assert [path for path in left.get(name, ()) if not (folder / path).is_file()] == []
+
+
+def test_run_leaves_what_is_said(folder: Path) -> None:
+    [said] = re.findall(r"^`run` leaves in `DIR`:(.*?)\n\n", README, re.MULTILINE | re.DOTALL)
+    named = {name for name in re.findall(r"`([a-z_]+\.[a-z]+)`", said)}
+    left = {path.name for path in (folder / "results").iterdir()}
+    assert {name for name in left if not name.endswith(".xml")} - {"figures", "report.html"} >= named
+    assert len(named) == 8
+    made = {"report.html", "sid_class_0.8_0.3_0.03.tif"}  # by the other commands
+    assert {name for name in left if "." in name and not name.endswith(".xml")} - made <= named
+
+
+def test_every_option_exists() -> None:
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    known = set().union(*(options_of(command) for command in commands.values()))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PROSE))
+    assert len(named) > 15
+    assert named - known == set()
+
+
+def test_every_extra_exists() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = set(re.findall(r"hsichunk\[(\w+)\]", README))
+    assert named
+    assert named <= set(extras)
+
+
+def test_every_public_name_exists() -> None:
+    names = set(re.findall(r"\bhsi\.(\w+)", README))
+    assert len(names) > 40
+    assert names - set(hsi.__all__) == set()
+
+
+@pytest.mark.parametrize("text", expressions())
+def test_expressions_run(text: str, folder: Path, values: dict[str, Any]) -> None:
+    """Each expression of the text and of the table, on a small cube: what it calls exists and takes what it is given."""
+    names = values | SPECIAL.get(text, lambda _: {})(values)
+    body = ast.parse(text).body
+    last = body.pop()
+    assert isinstance(last, ast.Expr)
+    exec(compile(ast.Module(body, []), "README.md", "exec"), names)
+    found = eval(compile(ast.Expression(last.value), "README.md", "eval"), names)
+    if isinstance(found, (xr.DataArray, xr.Dataset)):
+        found = found.compute()
+        layers = found.data_vars.values() if isinstance(found, xr.Dataset) else [found]
+        assert all(np.size(layer) for layer in layers)
+    else:
+        assert callable(found)  # a name alone
+
+
+@pytest.fixture(scope="module")
+def values(folder: Path) -> dict[str, Any]:
+    """What the names of the expressions stand for."""
+    tile = hsi.open_tile(folder / TILE)
+    cube = hsi.clean(tile, drop_last=0)
+    em = hsi.nfindr(cube, 4)
+    library = hsi.write_library(em, folder / "library.csv")
+    out = hsi.unmix(cube, em).compute()
+    y = out.abundance.fillna(0).argmax("endmember").where(out.rmse.notnull(), -1)
+    return {
+        "hsi": hsi, "xr": xr, "tile": tile, "cube": cube, "em": em, "out": out, "y": y,
+        "path": folder / TILE, "paths": sorted((folder / "tiles").glob("*.h5")), "library": hsi.read_library(library),
+        "array": cube.values, "wavelength": cube.wavelength.values, "SVC": KNeighborsClassifier, "cube_or_em": em,
+        "k": 3, "n": 3, "t": 0.3, "thr": 0.5, "w": 7, "o": 2, "deriv": 0, "library_path": library,
+    }  # fmt: skip
+
+
+def _target(values: dict[str, Any]) -> dict[str, Any]:
+    return {"t": values["em"].isel(endmember=0)}
+
+
+SPECIAL: dict[str, Any] = {
+    "hsi.matched_filter(cube, t) > thr": _target,
+    "hsi.osp(cube, em, t)": _target,
+    "hsi.read_library(path)": lambda values: {"path": values["library_path"]},
+    "f = hsi.mnf(cube, n); f.transform(cube); f.inverse(scores)": lambda values: {
+        "scores": hsi.mnf(values["cube"], 3).transform(values["cube"])
+    },
+}
+
+
+def test_special_values_belong_to_expressions() -> None:
+    assert set(SPECIAL) <= set(expressions())
+    for name in hsi.__all__:
+        assert inspect.getdoc(getattr(hsi, name)), name
+    assert BANDS < 426
