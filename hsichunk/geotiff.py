@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -24,7 +24,7 @@ from hsichunk.staging import staging, sync_one
 if TYPE_CHECKING:
     from rasterio.io import DatasetWriter
 
-_CACHE_BYTES: Final = 64 * 2**20  # GDAL would take 5 % of the machine
+_CACHE_BYTES: Final = 16 * 2**20  # GDAL would take 5 % of the machine; 64 MiB are no faster
 _TILE_BYTES: Final = 16 * 2**20  # of all bands of one tile, which GDAL interleaves by pixel
 _STRIP_ROWS: Final = 512
 # GDAL's types for those that TIFF lacks; all else that NumPy and TIFF share stays as it is
@@ -44,6 +44,7 @@ def write_geotiff(data: xr.DataArray, path: str | Path, *, overwrite: bool = Tru
     path = Path(path)
     if not isinstance(data, xr.DataArray):
         raise HsiError(f"a GeoTIFF holds one map, not a {type(data).__name__}; choose one, such as products['rmse']")
+    stored = data.encoding.get("preferred_chunks", {})  # which no operation keeps
     data = _bands_first(data)
     if os.path.lexists(path) and not overwrite:
         raise HsiError(f"{path} exists; choose another name, or overwrite=True to replace it")
@@ -53,7 +54,7 @@ def write_geotiff(data: xr.DataArray, path: str | Path, *, overwrite: bool = Tru
     with staging(path) as folder, _gdal():
         cog = folder / path.name
         source = cog.with_name(f"{path.name}.source")
-        _write_source(data, source)
+        _write_source(data, source, stored)
         _copy_to_cog(data, source, cog)
         if names:
             _aux(cog).write_text(category_xml(names), encoding="utf-8")
@@ -122,7 +123,7 @@ class _SmallCache:
 _SMALL_CACHE: Final = _SmallCache()
 
 
-def _write_source(data: xr.DataArray, source: Path) -> None:
+def _write_source(data: xr.DataArray, source: Path, stored: Mapping[Hashable, int]) -> None:
     """Write the blocks to a tiled GeoTIFF without compression, in any order."""
     import rasterio
 
@@ -136,7 +137,7 @@ def _write_source(data: xr.DataArray, source: Path) -> None:
         profile["transform"] = transform
     with rasterio.open(source, "w", **profile) as raster:
         describe(raster, data)
-        _store(data, _Windows(raster))
+        _store(data, _Windows(raster), stored)
     tiles = bands * -(-height // side) * -(-width // side)
     if source.stat().st_size < tiles * side * side * data.dtype.itemsize:
         # GDAL writes the last blocks on closing, where rasterio does not hear of errors
@@ -157,7 +158,7 @@ class _Windows:
         self._raster.write(block, indexes=indexes, window=Window.from_slices(rows, cols))
 
 
-def _store(data: xr.DataArray, windows: _Windows) -> None:
+def _store(data: xr.DataArray, windows: _Windows, stored: Mapping[Hashable, int]) -> None:
     """Put each block of data in its place; each task runs once if dask works in this process."""
     if data.chunks is not None:
         import dask.array as da
@@ -170,7 +171,6 @@ def _store(data: xr.DataArray, windows: _Windows) -> None:
             da.store(data.data, cast(Any, windows), lock=True)
             return
     # processes and clusters hand back one row of blocks at a time; what is read when indexed, a block
-    stored = data.encoding.get("preferred_chunks", {})
     rows = data.chunksizes.get(Y) or _even(data.sizes[Y], stored.get(Y, _STRIP_ROWS))
     cols = (data.sizes[X],) if X in data.chunksizes else _even(data.sizes[X], stored.get(X, data.sizes[X]))
     bottom = np.cumsum(rows).tolist()
@@ -207,7 +207,7 @@ def _copy_to_cog(data: xr.DataArray, source: Path, cog: Path) -> None:
 
 def _tile_side(data: xr.DataArray) -> int:
     pixel = data.shape[0] * data.dtype.itemsize
-    return next((side for side in (512, 256) if side * side * pixel <= _TILE_BYTES), 128)
+    return 256 if 256 * 256 * pixel <= _TILE_BYTES else 128  # 512: twice the memory, and slower on large images
 
 
 def _aux(raster: Path) -> Path:

@@ -13,6 +13,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 _MAPPED = 16 << 20  # bytes from which a block is mapped on its own; a decoded chunk is smaller
+_SMALL = 128 << 10
 _KEPT = 64 << 20  # bytes free at the end of the heap before they are given back
 
 
@@ -36,6 +37,17 @@ def steady() -> None:
         library = ctypes.CDLL(None)
         for option, value in ((_M_MMAP_THRESHOLD, _MAPPED), (_M_TRIM_THRESHOLD, _KEPT), (_M_ARENA_MAX, 1)):
             library.mallopt(option, value)
+
+
+def thrifty() -> None:
+    """Has the C library map each large block on its own from here on, and give it back when it is freed.
+
+    For work that takes blocks of many sizes, which leave holes in a heap.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            library.mallopt(option, _SMALL)
 
 
 def release() -> None:

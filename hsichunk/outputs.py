@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import hsichunk
-from hsichunk import schema, zarr_store
+from hsichunk import memory, schema, zarr_store
 from hsichunk.backend import with_grid
 from hsichunk.classification import classify, label_nearest, score_range
 from hsichunk.counts import Window
@@ -38,7 +38,8 @@ Guard = Callable[["zarr.Group", slice, slice], AbstractContextManager[None]]
 
 CLASS_OF = {schema.SAM: schema.SAM_CLASS, schema.SID: schema.SID_CLASS}
 DIGEST = "hsichunk_run"  # attribute of a store: which run it belongs to
-TIFF_TILE = 512  # pixels: a GeoTIFF holds whole tiles
+TIFF_TILE = 256  # pixels: a GeoTIFF holds whole tiles
+SIDE_BY_SIDE = 4_000_000  # pixels of an image up to which two GeoTIFFs are made at a time: GDAL's cache is one
 TIFF_SHARE = 2.4  # of a map's bytes on the disk while its GeoTIFF is made: as it is, compressed, overviews
 
 
@@ -205,7 +206,9 @@ def write_maps(maps: dict[Path, xr.DataArray], job: Job) -> None:
         job.progress("maps", len(written), len(maps))
         written.append(write_geotiff(maps[path], path))
 
-    in_parallel(write, maps, min(2, job.options.threads))
+    memory.release()
+    memory.thrifty()
+    in_parallel(write, maps, min(2, job.options.threads) if job.site.rows * job.site.cols <= SIDE_BY_SIDE else 1)
     job.progress("maps", len(maps), len(maps))
 
 

@@ -23,7 +23,7 @@ STRIP_ROWS = 250  # a quarter of a tile: whole stored chunks of results
 FEWEST_ROWS = 15
 HELD_TOGETHER = (TOGETHER, 16, 8)  # band chunks held at a time, the fewer the slower
 FEWEST_SUMS = 25  # rows; fewer at a time would decode a tile more than 40 times
-GDAL_CACHE = 64 << 20
+GDAL_CACHE = 16 << 20
 ZARR_CHUNK = 8 << 20
 STORED_CHUNK = 16 << 20  # what `zarr_layout` makes one at most
 
@@ -282,8 +282,8 @@ def _maps(p: int, threads: int, rows: int, cols: int) -> int:
     """
     high, wide = zarr_chunk(rows, cols, p)
     layers = max(1, min(p, STORED_CHUNK // (4 * high * wide)))
-    tile = (p << 20) // (1 if p <= 16 else 4 if p <= 64 else 16)  # all bands of 512, 256 or 128 pixels square
-    gdal = GDAL_CACHE + 10 * MB + min(20 * tile, 60 * MB + 12 * tile)
+    tile = (p << 20) // (4 if p <= 64 else 16)  # all bands of 256 or 128 pixels square
+    gdal = GDAL_CACHE + 20 * MB + min(20 * tile, 60 * MB + 12 * tile)
     return 2 * threads * 4 * layers * high * wide + min(gdal, 4 * 4 * p * rows * cols)
 
 

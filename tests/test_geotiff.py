@@ -456,7 +456,7 @@ def test_gdal_has_a_small_cache_while_writing_and_its_own_afterwards(
         write_geotiff(abundance(), tmp_path / "t.tif")
         assert get_gdal_config("GDAL_CACHEMAX") == 100_000_000
         set_gdal_config("GDAL_CACHEMAX", usual)
-    assert seen == [64 * 2**20]
+    assert seen == [16 * 2**20]
 
 
 # -- whole or not at all ------------------------------------------------------------------------------------------
