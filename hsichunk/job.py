@@ -54,6 +54,11 @@ class Job:
     def wavelength(self) -> NDArray[np.float64]:
         return self.site.wavelength[self.bands]
 
+    @property
+    def zarr_chunk(self) -> tuple[int, int]:
+        """Rows and columns of a stored chunk of results."""
+        return plan.zarr_chunk(self.site.rows, self.site.cols, self.options.k, self.site.tile)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Notes the seconds, chunks and bytes of a stage; of one that comes again, all together."""

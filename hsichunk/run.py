@@ -157,7 +157,7 @@ def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> No
     content = {"sets": [each.as_json() for each in sets], "stages": job.stages}
     ledger.write_json(job.ledger.folder / "endmembers.json", content)
     whole = outputs.template(job, solvers[0])
-    zarr_store.create(whole, job.ledger.store, plan.zarr_chunk(job.site.rows, job.site.cols, solvers[0].p))
+    zarr_store.create(whole, job.ledger.store, job.zarr_chunk)
     job.ledger.start()
 
 
@@ -177,7 +177,7 @@ def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
     if any(each.spectra.shape != (job.options.k, len(job.bands)) for each in sets):
         return None
     solvers = found.solvers(job, sets)
-    chunks = plan.zarr_chunk(job.site.rows, job.site.cols, job.options.k)
+    chunks = job.zarr_chunk
     whole = outputs.template(job, solvers[0])
     if job.ledger.store.exists():
         good = outputs.fits(job.ledger.store, whole, chunks)

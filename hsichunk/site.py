@@ -59,6 +59,16 @@ class Site:
     def wavelength(self) -> NDArray[np.float64]:
         return self.places[0].file.wavelength
 
+    @property
+    def tile(self) -> tuple[int, int] | None:
+        """Rows and columns of all tiles where they lie on a grid of their own size, as NEON's do."""
+        rows, cols, _ = self.places[0].file.reflectance.shape
+        regular = all(
+            place.file.reflectance.shape[:2] == (rows, cols) and place.top % rows == place.left % cols == 0
+            for place in self.places
+        )
+        return (rows, cols) if regular else None
+
 
 def open_site(
     paths: Sequence[str | os.PathLike[str]],

@@ -163,6 +163,6 @@ def test_geotiffs_of_many_endmembers_and_of_many_tiles_take_more() -> None:
         return plan.make(10**11, [SPATIAL], p, 2, sample=20_000, image=image).maps - plan.MAPPING
 
     # (endmembers, side): what writing took, measured in MB
-    for (p, side), took in {(4, 1000): 52, (12, 1000): 143, (30, 500): 107, (30, 1000): 221, (4, 3000): 152}.items():
-        assert took * MB <= maps(p, (side, side)) <= 2 * took * MB
+    for (p, side), took in {(4, 1000): 55, (12, 1000): 138, (30, 1000): 151, (4, 6000): 49}.items():
+        assert took * MB <= maps(p, (side, side)) <= 2.2 * took * MB
     assert maps(4, (3000, 3000)) == maps(4, (30_000, 30_000))  # whatever the number of tiles

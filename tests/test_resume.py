@@ -43,7 +43,7 @@ class Stop(BaseException):
 
 def shrink(monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
     """Makes a small tile come in many strips, which fill stored chunks unevenly."""
-    monkeypatch.setattr(plan, "zarr_chunk", lambda rows, cols, p: (min(rows, BITS), min(cols, 1000)))
+    monkeypatch.setattr(plan, "zarr_chunk", lambda rows, cols, p, tile=None: (min(rows, BITS), min(cols, 1000)))
     monkeypatch.setattr(plan, "STRIP_ROWS", 10)
     if layout == "band":
         for name in ("column", "plan"):

@@ -229,7 +229,7 @@ def test_sums_that_do_not_fit_are_decoded_again_for_the_same_bits(
 def test_strips_smaller_and_larger_than_stored_chunks_give_the_same_bits(
     side: int, tmp_path: Path, done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "zarr_chunk", lambda rows, cols, p: (min(rows, 12), min(cols, side)))
+    monkeypatch.setattr(plan, "zarr_chunk", lambda rows, cols, p, tile=None: (min(rows, 12), min(cols, side)))
     split(monkeypatch, strip_rows=31)
     go(write(tmp_path / "tile.h5", chunks=(90, 33, 4)), tmp_path / "out")
     assert_same(products(done[0]), products(tmp_path / "out"))
