@@ -18,7 +18,7 @@ from hsichunk.kernels.stored_sums import TOGETHER
 MB = 1_000_000
 # interpreter, libraries and compiled kernels while the sample is searched, in the pass, and with GDAL started: measured
 # on Python 3.13 with what it resolves to (on 3.11 some 50 MB less), and a little on top
-SEARCHING, PROGRAM, MAPPING = 315 * MB, 345 * MB, 420 * MB
+SEARCHING, PROGRAM, MAPPING = 315 * MB, 360 * MB, 420 * MB
 STRIP_ROWS = 250  # a quarter of a tile: whole stored chunks of results
 FEWEST_ROWS = 15
 HELD_TOGETHER = (TOGETHER, 16, 8)  # band chunks held at a time, the fewer the slower
