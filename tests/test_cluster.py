@@ -185,3 +185,38 @@ def test_options_that_do_not_go_together() -> None:
         connected(build({**asking, "profile": "report.html"})),
     ):
         pass
+
+
+def test_the_recipe_for_slurm(tiles: list[Path], alone: dict[str, str], tmp_path: Path) -> None:
+    """README's lines, with dask-jobqueue's own stand-in for a batch system: jobs are scripts that it starts here."""
+    local = pytest.importorskip("dask_jobqueue.local", reason="dask-jobqueue is not installed")
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    [recipe] = [block for block in text.split("```") if "SLURMCluster(" in block]
+    cut = recipe[recipe.index("cluster = ") : recipe.index("input(")]
+    slurm = 'SLURMCluster(cores=8, processes=1, memory="8GB", walltime="02:00:00")'
+    assert slurm in cut
+    here = (
+        f"LocalCluster(cores=1, processes=1, memory='1GB', log_directory={str(tmp_path)!r}, "
+        f"local_directory={str(tmp_path)!r}, scheduler_options={{'dashboard_address': None, 'port': 0}})"
+    )
+    lines = [*cut.replace(slurm, here).replace("jobs=20", "jobs=2").splitlines(), "input()"]
+    script = "from dask_jobqueue.local import LocalCluster\nif __name__ == '__main__':\n"
+    script += "".join(f"    {line}\n" for line in lines)
+    assert local
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    (tmp_path / "recipe.py").write_text(script)
+    with subprocess.Popen(
+        [sys.executable, "-u", str(tmp_path / "recipe.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=env,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            assert address.startswith("tcp://"), address
+            go(tiles, tmp_path / "out", scheduler=address)
+        finally:
+            process.communicate("\n", timeout=SECONDS)
+    assert checksums(tmp_path / "out") == alone
