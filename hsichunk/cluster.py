@@ -213,7 +213,7 @@ def connected(options: Options) -> Iterator[Cluster | None]:
                     threads_per_worker=options.threads,
                     processes=True,
                     memory_limit=0,  # the plan keeps to it; spilling and pausing are for other work
-                    dashboard_address=None,
+                    dashboard_address=":0",  # any free port: another cluster may have the usual one
                 )
             )
         try:
