@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.server
 import os
 import pickle
@@ -120,6 +121,17 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     server = Web()
     yield server
     server.close()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_collection() -> Iterator[None]:
+    """h5py waits for an answer with its lock held; a server's thread of this process that collects h5py's garbage
+    would wait for that lock for ever. h5py's documentation warns of it; a server elsewhere cannot be held up so.
+    """
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="module")
