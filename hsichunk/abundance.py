@@ -11,7 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.blockwise import Floats, check_cube, check_endmembers, endmember_coord, labelled, on_pixels
+from hsichunk.blockwise import Floats, endmember_coord, labelled, on_pixels
+from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
 from hsichunk.kernels.fcls import dependent

@@ -1,7 +1,6 @@
-"""A kernel on the spectra of pixels, applied to a whole cube; and the mean and covariance of a cube, streamed.
+"""A kernel on the spectra of pixels, applied to a whole cube; and what detectors and transforms need of its mean.
 
-What a pixel comes to never depends on the chunk it lies in: kernels add in the order of bands, and the statistics are
-sums of integers, which are the same in any order.
+What a pixel comes to never depends on the chunk it lies in: kernels add in the order of bands.
 """
 
 from __future__ import annotations
@@ -18,21 +17,19 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.checks import check_cube
 from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.second_moments import stream
+from hsichunk.strips import Spectra
 from hsichunk.threads import asked_for, in_parallel
-from hsichunk.unmixing import _check_cube, _check_endmembers
 
 Floats: TypeAlias = NDArray[np.float64]
 Kernel: TypeAlias = Callable[[Floats], NDArray[Any]]
 
 SLAB = 512  # pixels worked at once: 362 bands of two float64 operands are 3 MB
-GEMM_SLAB = 4096  # pixels of one matrix product of the statistics
 BLOCK_BYTES = 64 << 20  # of whole spectra in a block that had to be rechunked
-LIMB = 18  # bits of half a number; products of halves stay below 2**34: a slab of them adds exactly in float64
 SINGULAR = 1e-13  # smallest over largest eigenvalue of the band correlations from which no inverse is taken
 COMPONENT = "component"
-
-check_cube, check_endmembers = _check_cube, _check_endmembers
 
 
 def on_pixels(
@@ -161,89 +158,15 @@ class Statistics:
 
 
 def statistics(cube: xr.DataArray) -> Statistics:
-    """Mean and covariance, float64, of a cube (y, x, wavelength). Computes: reads the cube twice, block by block.
+    """Mean and covariance, float64, of a cube (y, x, wavelength). Computes: reads the cube once, strip by strip.
 
-    The first pass finds each band's range, the second adds up values in whole 2**-35ths of it: integers, whose sums
-    are the same in any order, so every chunk grid gives the same bits. What that rounds away is far below
-    float32's own rounding. Pixels with no-data in any band are left out. Raises HsiError for fewer than two pixels.
+    The same bits on any chunks; of counts exact (see `hsichunk.second_moments`). Pixels with no-data in any band are
+    left out. Raises HsiError for fewer than two pixels.
     """
-    cube = check_cube(cube)
-    data = whole_spectra(cube)
-    pixels, low, high = _reduce(data, _range, _join_ranges, ())
-    if pixels < 2:
-        raise HsiError(f"{pixels} pixels hold data in every band; expected at least two for a covariance")
-    middle, half = (low + high) / 2, (high - low) / 2
-    unit = np.where(half > 0, np.ldexp(1.0, np.frexp(half)[1] - (2 * LIMB - 2)), 1.0)
-    total, products = _reduce(data, _moments, _add_moments, (middle, unit))
-    return _finished(pixels, total, products, middle, unit)
-
-
-def _finished(
-    pixels: int, total: NDArray[np.int64], products: NDArray[np.int64], middle: Floats, unit: Floats
-) -> Statistics:
-    bands = len(total)
-    # Python's integers: n times a sum of squares is beyond 64 bits
-    whole = products.astype(object)
-    cross = whole[:bands, bands:]
-    square = (whole[:bands, :bands] << 2 * LIMB) + ((cross + cross.T) << LIMB) + whole[bands:, bands:]
-    sums = total.astype(object)
-    scatter = (square * pixels - np.outer(sums, sums)) / (pixels * (pixels - 1))
-    mean = middle + (sums / pixels).astype(np.float64) * unit
-    return Statistics(pixels, mean, scatter.astype(np.float64) * np.outer(unit, unit))
-
-
-def _range(block: NDArray[Any]) -> tuple[int, Floats, Floats]:
-    """Valid pixels, and the least and the most of each band among them."""
-    count, low, high = 0, np.full(block.shape[2], np.inf), np.full(block.shape[2], -np.inf)
-    for spectra in _valid_spectra(block):
-        count += len(spectra)
-        low, high = np.minimum(low, spectra.min(0)), np.maximum(high, spectra.max(0))
-    return count, low, high
-
-
-def _join_ranges(parts: list[tuple[int, Floats, Floats]]) -> tuple[int, Floats, Floats]:
-    counts, lows, highs = zip(*parts, strict=True)
-    return sum(counts), np.min(lows, axis=0), np.max(highs, axis=0)
-
-
-def _moments(block: NDArray[Any], middle: Floats, unit: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sums (L,) and products (2L, 2L) of the high and low halves of every value, in units of its band."""
-    bands = block.shape[2]
-    total, products = np.zeros(bands, np.int64), np.zeros((2 * bands, 2 * bands), np.int64)
-    for spectra in _valid_spectra(block):
-        steps = np.rint((spectra - middle) / unit)
-        halves = np.empty((len(steps), 2 * bands))
-        halves[:, :bands] = np.rint(steps / 2**LIMB)
-        halves[:, bands:] = steps - halves[:, :bands] * 2**LIMB
-        total += steps.sum(0).astype(np.int64)
-        products += (halves.T @ halves).astype(np.int64)
-    return total, products
-
-
-def _add_moments(parts: list[tuple[Any, Any]]) -> tuple[Any, Any]:
-    totals, products = zip(*parts, strict=True)
-    return sum(totals), sum(products)
-
-
-def _valid_spectra(block: NDArray[Any]) -> Any:
-    """The finite spectra of a block, float64 (n, L), a slab at a time."""
-    for corner in _corners(block.shape[0], block.shape[1], GEMM_SLAB):
-        spectra = block[corner].reshape(-1, block.shape[2]).astype(np.float64)
-        spectra = spectra[np.isfinite(spectra).all(1)]
-        if len(spectra):
-            yield spectra
-
-
-def _reduce(data: Any, of_block: Any, join: Any, args: tuple[Any, ...]) -> Any:
-    """`of_block` of every block, joined eight at a time."""
-    if not hasattr(data, "dask"):
-        return of_block(np.asarray(data), *args)
-    from dask.delayed import delayed
-
-    parts = [delayed(of_block)(block, *args) for block in data.to_delayed().ravel()]
-    while len(parts) > 1:
-        parts = [delayed(join)(parts[i : i + 8]) for i in range(0, len(parts), 8)]
-    return parts[0].compute()
+    with Spectra(check_cube(cube)) as spectra:
+        found = stream(spectra)
+    unbiased = found.covariance * (found.n / (found.n - 1))
+    return Statistics(found.n, found.mean / found.scale, unbiased / found.scale**2)
 
 
 def whitener(matrix: Floats, ridge: float, bands: Floats) -> Floats:

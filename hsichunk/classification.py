@@ -46,7 +46,7 @@ def classify(
     NaN; with CF flag_values and flag_meanings. Lazy where the distances are. HsiError on thresholds that are not
     finite, negative, of the wrong number or (relative) above 1, and on more than 254 classes.
     """
-    _check_distance(distance)
+    check_distance(distance)
     classes = class_names(distance)
     thresholds = _check_threshold(threshold, classes, relative)
     if limits is not None and not relative:
@@ -60,10 +60,10 @@ def classify(
         if thresholds.ndim == 0:
             ranges = _common_range(ranges)
         operands = [distance, ranges[LOW], ranges[HIGH]]
-        label = _apply(_label_relative, operands, {"threshold": each})
+        label = over_classes(_label_relative, operands, {"threshold": each})
     else:
-        label = _apply(label_nearest, [distance], {"limit": each.astype(distance.dtype), "closed": True})
-    return _describe(label.transpose(schema.Y, schema.X), distance, classes, thresholds, relative)
+        label = over_classes(label_nearest, [distance], {"limit": each.astype(distance.dtype), "closed": True})
+    return described(label.transpose(schema.Y, schema.X), distance, classes, thresholds, relative)
 
 
 def score_range(distance: xr.DataArray) -> xr.Dataset:
@@ -72,7 +72,7 @@ def score_range(distance: xr.DataArray) -> xr.Dataset:
     distance: (endmember, y, x). A class without a finite distance gets low = inf, high = -inf. A minimum does not
     depend on the order it is taken in, so the same distances give the same bits on any chunks.
     """
-    _check_distance(distance)
+    check_distance(distance)
     finite = np.isfinite(distance)
     over = (schema.Y, schema.X)
     low = distance.where(finite, np.inf).min(over, skipna=False)
@@ -122,7 +122,8 @@ def _common_range(ranges: xr.Dataset) -> xr.Dataset:
     return one.broadcast_like(ranges)
 
 
-def _apply(kernel: Any, operands: list[xr.DataArray], options: dict[str, Any]) -> xr.DataArray:
+def over_classes(kernel: Any, operands: list[xr.DataArray], options: dict[str, Any]) -> xr.DataArray:
+    """Labels (y, x), uint8, by a kernel that takes the classes' values of each pixel last; lazy where they are."""
     label: xr.DataArray = xr.apply_ufunc(
         kernel,
         *operands,
@@ -135,9 +136,10 @@ def _apply(kernel: Any, operands: list[xr.DataArray], options: dict[str, Any]) -
     return label
 
 
-def _describe(
+def described(
     label: xr.DataArray, distance: xr.DataArray, classes: list[str], thresholds: FloatArray, relative: bool
 ) -> xr.DataArray:
+    """Labels with the names of their classes, CF's flags and how they were found."""
     measure = distance.attrs.get("long_name") or distance.name or "distance"
     label.attrs = {
         "long_name": f"class of the smallest {measure}",
@@ -158,7 +160,8 @@ def _describe(
     return label.rename(f"{distance.name}_class" if distance.name else "class")
 
 
-def _check_distance(distance: xr.DataArray) -> None:
+def check_distance(distance: xr.DataArray) -> None:
+    """Raises HsiError for anything but distances (endmember, y, x)."""
     if not isinstance(distance, xr.DataArray):
         raise HsiError(f"classify got a {type(distance).__name__}, expected a DataArray of distances such as out.sid")
     wanted = (schema.ENDMEMBER, schema.Y, schema.X)

@@ -6,7 +6,6 @@ threads inside; stored chunks that two errands share are locked while they are c
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from hsichunk.column import load_kernels
 from hsichunk.common_bands import CommonBands, on_bands_of
 from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.hdf5_names import one_line
 from hsichunk.options import Options
 from hsichunk.scoring import Tally
 from hsichunk.site import Place
@@ -181,21 +181,18 @@ class Cluster:
                 yield futures.pop(future), result
         except KilledWorker as error:
             raise HsiError(
-                f"{self._address}: workers died again and again ({_line(error)}); give them more memory or "
+                f"{self._address}: workers died again and again ({one_line(error)}); give them more memory or "
                 "a smaller --memory, then the same command goes on"
             ) from error
         except (OSError, TimeoutError) as error:
-            raise HsiError(f"{self._address}: lost the cluster ({_line(error)}); the same command goes on") from error
+            raise HsiError(
+                f"{self._address}: lost the cluster ({one_line(error)}); the same command goes on"
+            ) from error
 
 
 @contextmanager
-def connected(options: Options) -> Iterator[Cluster | None]:
-    """The cluster that the options ask for; None for this process alone. A local one ends with the block."""
-    if options.scheduler is None and options.cluster is None:
-        if options.profile:
-            raise HsiError("--profile reports on a cluster; expected --scheduler or --cluster beside it")
-        yield None
-        return
+def connected(options: Options) -> Iterator[Cluster]:
+    """The cluster that the options ask for; a local one ends with the block."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -220,7 +217,7 @@ def connected(options: Options) -> Iterator[Cluster | None]:
             client = stack.enter_context(Client(where, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, TimeoutError, ValueError) as error:
             raise HsiError(
-                f"{options.scheduler}: no dask scheduler answers ({_line(error)}); expected tcp://host:port"
+                f"{options.scheduler}: no dask scheduler answers ({one_line(error)}); expected tcp://host:port"
             ) from error
         name = options.scheduler or "the local cluster"
         if options.scheduler:
@@ -241,7 +238,7 @@ def _prepare(client: Client, name: str) -> None:
         import hsichunk
 
         if version != hsichunk.__version__:
-            found = version if isinstance(version, str) else _line(version)
+            found = version if isinstance(version, str) else one_line(version)
             raise HsiError(f"{name}: worker {worker} has hsichunk {found}; expected {hsichunk.__version__}: install it")
 
 
@@ -259,13 +256,9 @@ def _profiled(path: str | None, client: Client) -> Iterator[None]:
         return
     from distributed import performance_report
 
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         try:
             stack.enter_context(performance_report(filename=path))
         except ImportError as error:
             raise HsiError("--profile needs bokeh: pip install 'hsichunk[view]'") from error
         yield
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,14 +13,13 @@ from hsichunk import schema
 from hsichunk.blockwise import (
     Floats,
     Statistics,
-    check_cube,
-    check_endmembers,
     endmember_coord,
     labelled,
     on_pixels,
     statistics,
     whitener,
 )
+from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
 
@@ -34,7 +33,7 @@ def matched_filter(
 
     cube (y, x, wavelength); `target` one spectrum (wavelength) or several (endmember, wavelength), on the same bands.
     G is the inverse of the background's covariance plus `ridge` times its mean variance on the diagonal. `background`
-    is what `statistics` gave, of another cube perhaps; without it the cube's own is computed now, which reads it twice.
+    is what `statistics` gave, of another cube perhaps; without it the cube's own is computed now, which reads it once.
     Returns float32 (y, x), or (endmember, y, x) for several targets; NaN where any band of a pixel is; lazy for a dask
     cube. Raises HsiError where the covariance has no inverse and `ridge` is 0.
     Source: Manolakis & Shaw 2002.

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hsichunk import schema
+from hsichunk.checks import check_cube
 from hsichunk.cleaning import source_of
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
 from hsichunk.refine import check_exclude, outlying, refined
 from hsichunk.sampling import Sample, choose, gather, places
 from hsichunk.simplex import check_k, components, pick
-from hsichunk.strips import Spectra, check_cube, from_dask
+from hsichunk.strips import Spectra, from_dask
 from hsichunk.threads import asked_for
 
 SAMPLE = 20_000

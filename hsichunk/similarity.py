@@ -12,8 +12,18 @@ import xarray as xr
 from numba import njit
 
 from hsichunk import schema
-from hsichunk.blockwise import Floats, check_cube, check_endmembers, endmember_coord, labelled, on_pixels
-from hsichunk.classification import HIGH, LOW, _apply, _check_distance, _describe, class_names, classify, label_nearest
+from hsichunk.blockwise import Floats, endmember_coord, labelled, on_pixels
+from hsichunk.checks import check_cube, check_endmembers
+from hsichunk.classification import (
+    HIGH,
+    LOW,
+    check_distance,
+    class_names,
+    classify,
+    described,
+    label_nearest,
+    over_classes,
+)
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
 from hsichunk.unmixing import unmix
@@ -118,7 +128,7 @@ def classify_similarity(
     high are, for one number, those of the largest similarity of each pixel and, for one per class, those of each class.
     Returns what `classify` does: uint8 (y, x), 0 unclassified, 1..k, 255 no data.
     """
-    _check_distance(similarity)
+    check_distance(similarity)
     opposite = (-similarity).assign_attrs(similarity.attrs)
     opposite.encoding = dict(similarity.encoding)
     if relative:
@@ -183,5 +193,5 @@ def _absolute(opposite: xr.DataArray, threshold: Any) -> xr.DataArray:
     if opposite.chunks is not None:
         opposite = opposite.chunk({schema.ENDMEMBER: -1})
     limit = -np.broadcast_to(values, len(names)).astype(opposite.dtype)
-    label = _apply(label_nearest, [opposite], {"limit": limit, "closed": True})
-    return _describe(label.transpose(schema.Y, schema.X), opposite, names, values, False)
+    label = over_classes(label_nearest, [opposite], {"limit": limit, "closed": True})
+    return described(label.transpose(schema.Y, schema.X), opposite, names, values, False)

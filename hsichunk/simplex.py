@@ -139,9 +139,6 @@ def first_largest(values: Floats) -> int:
     return int(np.argmax(values >= values.max() * (1 - GAIN)))
 
 
-_first_largest = first_largest
-
-
 def atgp(pixels: Floats, count: int) -> NDArray[np.intp]:
     """Automatic target generation: again and again the pixel of (m, d) farthest from the span of those found."""
     rest = pixels.copy()

@@ -11,7 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.blockwise import Floats, Kernel, check_cube, labelled, on_pixels
+from hsichunk.blockwise import Floats, Kernel, labelled, on_pixels
+from hsichunk.checks import check_cube
 from hsichunk.errors import HsiError
 
 GAP = 1.5  # times the median distance of neighbouring bands: where there is more, bands are missing

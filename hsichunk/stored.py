@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hsichunk import remote
 from hsichunk.errors import CorruptChunk, HsiError
+from hsichunk.hdf5_names import one_line
 from hsichunk.threads import available, in_parallel
 
 DEFLATE, SHUFFLE = 1, 2  # HDF5's filter numbers
@@ -143,7 +144,7 @@ class StoredArray:
                     file[self.name].id.chunk_iter(add)
             except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
                 raise HsiError(
-                    f"{self.path}: the chunk index of {self.name} is damaged ({_line(error)}); download it again"
+                    f"{self.path}: the chunk index of {self.name} is damaged ({one_line(error)}); download it again"
                 ) from error
         last = int((offset + size).max(initial=0))
         if last > self.stamp[0]:
@@ -223,7 +224,7 @@ class StoredArray:
         try:
             return isal_zlib.decompress(data, bufsize=self.chunk_bytes)
         except (isal_zlib.error, EOFError, ValueError) as error:  # type: ignore[misc]  # the stub errs
-            raise self._corrupt(place, _line(error)) from error
+            raise self._corrupt(place, one_line(error)) from error
 
     def _corrupt(self, place: tuple[int, ...], why: str) -> CorruptChunk:
         return CorruptChunk(f"{self.path}: chunk {place} of {self.name} is corrupt ({why}); download the file again")
@@ -244,7 +245,7 @@ class StoredArray:
             with self._by_h5py() as file:
                 part = file[self.name][window]
         except (OSError, RuntimeError, LookupError, ValueError) as error:
-            raise self._corrupt(place, _line(error)) from error
+            raise self._corrupt(place, one_line(error)) from error
         if part.shape == self.chunks:
             return np.asarray(part, self.native)
         whole = np.full(self.chunks, self.fill, self.native)
@@ -328,7 +329,3 @@ def _put(out: NDArray[Any], at: Sequence[Positions], values: NDArray[Any]) -> No
     else:
         lists = (np.arange(c.start, c.stop) if isinstance(c, slice) else c for c in at)
         out[np.ix_(*lists)] = values
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

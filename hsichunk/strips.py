@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.checks import check_cube
 from hsichunk.cleaning import source_of
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
@@ -253,18 +254,6 @@ def temporary_file(size: int) -> IO[bytes]:
             "memory: point TMPDIR to a larger disk, or raise memory="
         )
     return tempfile.TemporaryFile(dir=folder)
-
-
-def check_cube(cube: xr.DataArray) -> xr.DataArray:
-    """The cube as (y, x, wavelength). Raises HsiError for what is no cube of reflectance."""
-    if not isinstance(cube, xr.DataArray) or set(cube.dims) != {schema.Y, schema.X, schema.WAVELENGTH}:
-        found = cube.dims if isinstance(cube, xr.DataArray) else type(cube).__name__
-        raise HsiError(f"the cube has {found}; expected a DataArray (y, x, wavelength), as clean or as_cube give it")
-    if cube.dtype.kind != "f":
-        raise HsiError(
-            f"the cube holds {cube.dtype} counts; expected reflectance: use clean(tile) or as_cube(..., scale=)"
-        )
-    return cube.transpose(schema.Y, schema.X, schema.WAVELENGTH)
 
 
 def from_dask(data: Any, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:

@@ -14,11 +14,11 @@ from hsichunk.blockwise import (
     SINGULAR,
     Floats,
     Statistics,
-    check_cube,
     labelled,
     on_pixels,
     statistics,
 )
+from hsichunk.checks import check_cube
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
 
@@ -74,7 +74,7 @@ class Transform:
 
 
 def pca(cube: xr.DataArray, n: int | None = None) -> Transform:
-    """The first `n` principal components (all without `n`), by falling variance. Computes: reads the cube twice.
+    """The first `n` principal components (all without `n`), by falling variance. Computes: reads the cube once.
 
     cube (y, x, wavelength); pixels with no-data in any band are left out. Components are orthonormal; of each the
     loading largest in size is positive. Nothing is scaled. Raises HsiError for n beyond the bands.
@@ -91,7 +91,7 @@ def mnf(cube: xr.DataArray, n: int | None = None, *, noise_covariance: Floats | 
     """The first `n` minimum noise fraction components (all without `n`), by falling signal-to-noise.
 
     The noise covariance (L, L) is that of `noise(cube)` unless given. Scores have noise of variance 1 that is not
-    correlated, and variances (`eigenvalues`) of signal over noise + 1. Computes: reads the cube four times. Raises
+    correlated, and variances (`eigenvalues`) of signal over noise + 1. Computes: reads the cube twice. Raises
     HsiError where the noise covariance has no inverse, as where bands hold no noise.
     Sources: Green et al. 1988; Lee, Woodyatt & Berman 1990 (noise-adjusted principal components).
     """
@@ -113,7 +113,7 @@ def mnf(cube: xr.DataArray, n: int | None = None, *, noise_covariance: Floats | 
 def whiten(cube: xr.DataArray) -> Transform:
     """The symmetric whitening: scores, one a band, of covariance I, nearest to the centred spectra in shape.
 
-    Computes: reads the cube twice. `eigenvalues` are the variances along principal axes. Raises HsiError where the
+    Computes: reads the cube once. `eigenvalues` are the variances along principal axes. Raises HsiError where the
     covariance has no inverse. Source: Krizhevsky 2009, appendix A (ZCA), which PySpTools means to follow.
     """
     cube = check_cube(cube)
@@ -124,7 +124,7 @@ def whiten(cube: xr.DataArray) -> Transform:
 
 
 def noise(cube: xr.DataArray) -> Statistics:
-    """Mean and covariance of the noise, from half the differences of diagonal neighbours. Computes: reads it twice.
+    """Mean and covariance of the noise, from half the differences of diagonal neighbours. Computes: reads it once.
 
     What changes slowly over the image falls out; edges in the scene count as noise. Both pixels need data in every
     band. The same bits on any chunks. Source: the shift difference of Green et al. 1988.

@@ -19,6 +19,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.cleaning import source_of
 from hsichunk.column import is_small, solve_window
 from hsichunk.counts import Counts, Window
@@ -53,11 +54,11 @@ def unmix(
     differ and for endmembers that are equal or mixtures of each other.
     Sources: Heinz & Chang 2001 (FCLS), Kruse et al. 1993 (SAM), Chang 2000 (SID).
     """
-    cube = _check_cube(cube)
+    cube = check_cube(cube)
     wanted = _check_products(products)
     if scaling is not None:
         cube, endmembers = _scaled(cube, endmembers, scaling)
-    spectra, names = _check_endmembers(endmembers, cube)
+    spectra, names = check_endmembers(endmembers, cube)
     source = source_of(cube)
     window = None if source is None else _window(source[1], source[2])
     if source is not None and window is not None:
@@ -89,39 +90,6 @@ def _scaled(cube: xr.DataArray, endmembers: xr.DataArray, scaling: str) -> tuple
     if scaling != "minmax":
         raise HsiError(f'scaling is {scaling!r}; expected "minmax" or None')
     return minmax(cube), minmax(endmembers)
-
-
-def _check_cube(cube: xr.DataArray) -> xr.DataArray:
-    dims = {schema.Y, schema.X, schema.WAVELENGTH}
-    if not isinstance(cube, xr.DataArray) or set(cube.dims) != dims or schema.WAVELENGTH not in cube.coords:
-        found = cube.dims if isinstance(cube, xr.DataArray) else type(cube).__name__
-        raise HsiError(f"the cube has {found}; expected a DataArray (y, x, wavelength), as clean or as_cube give it")
-    if cube.dtype.kind != "f":
-        raise HsiError(
-            f"the cube holds {cube.dtype} counts; expected reflectance: use clean(tile) or as_cube(..., scale=)"
-        )
-    return cube.transpose(schema.Y, schema.X, schema.WAVELENGTH)
-
-
-def _check_endmembers(endmembers: xr.DataArray, cube: xr.DataArray) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    if not isinstance(endmembers, xr.DataArray) or set(endmembers.dims) != {schema.ENDMEMBER, schema.WAVELENGTH}:
-        found = endmembers.dims if isinstance(endmembers, xr.DataArray) else type(endmembers).__name__
-        raise HsiError(f"endmembers have {found}; expected a DataArray (endmember, wavelength), as nfindr gives it")
-    ours, theirs = cube[schema.WAVELENGTH].values, endmembers[schema.WAVELENGTH].values
-    if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=0, atol=1e-3):
-        raise HsiError(
-            f"the cube has {len(ours)} bands ({ours[0]:g} to {ours[-1]:g} nm), the endmembers {len(theirs)} "
-            f"({theirs[0]:g} to {theirs[-1]:g} nm); bring both to the same bands, as with "
-            "endmembers.sel(wavelength=cube.wavelength)"
-        )
-    names = (
-        [str(n) for n in endmembers[schema.ENDMEMBER].values]
-        if schema.ENDMEMBER in endmembers.coords
-        else [f"EM{i + 1}" for i in range(endmembers.sizes[schema.ENDMEMBER])]
-    )
-    if len(set(names)) != len(names):
-        raise HsiError(f"endmember names {', '.join(names)} repeat; give each its own")
-    return endmembers.transpose(schema.ENDMEMBER, schema.WAVELENGTH).values.astype(np.float64), tuple(names)
 
 
 def _check_products(products: Iterable[str]) -> tuple[str, ...]:

@@ -75,8 +75,10 @@ def test_detectors_are_spectral_pythons(shared: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["samson", "neon", "dlr"])
 def test_statistics_are_numpys(shared: Path, name: str) -> None:
-    cube = scene(shared, name).cube.astype(np.float64)
-    x = cube.values.reshape(-1, cube.shape[2])
+    cube = scene(shared, name).cube
+    x = cube.values.reshape(-1, cube.shape[2]).astype(np.float64)
+    if name != "samson":  # stored counts, of which float32 reflectance is a rounding; the statistics are the counts'
+        x = np.rint(x * 10000) / 10000
     found = statistics(cube)
     assert_allclose(found.mean, x.mean(0), rtol=1e-9)
     expected = np.cov(x.T)

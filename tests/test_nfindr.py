@@ -285,8 +285,8 @@ def test_ties_go_to_the_first_pixel(folder: Path) -> None:
 
 
 def test_what_rounding_tells_apart_is_a_tie() -> None:
-    assert simplex._first_largest(np.array([1.0, 2.0, 2.0 + 1e-12, 2.0 - 1e-12])) == 1
-    assert simplex._first_largest(np.array([1.0, 2.0, 2.0 + 1e-6])) == 2
+    assert simplex.first_largest(np.array([1.0, 2.0, 2.0 + 1e-12, 2.0 - 1e-12])) == 1
+    assert simplex.first_largest(np.array([1.0, 2.0, 2.0 + 1e-6])) == 2
     corner = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     again = corner * (1 + 1e-12)
     found = simplex.search(np.concatenate([corner, again, corner / 2]) - 0.25, 9)

@@ -1,0 +1,45 @@
+"""What every function that takes a cube or endmembers asks of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.errors import HsiError
+
+
+def check_cube(cube: xr.DataArray) -> xr.DataArray:
+    """The cube as (y, x, wavelength). Raises HsiError for what is no cube of reflectance."""
+    dims = {schema.Y, schema.X, schema.WAVELENGTH}
+    if not isinstance(cube, xr.DataArray) or set(cube.dims) != dims or schema.WAVELENGTH not in cube.coords:
+        found = cube.dims if isinstance(cube, xr.DataArray) else type(cube).__name__
+        raise HsiError(f"the cube has {found}; expected a DataArray (y, x, wavelength), as clean or as_cube give it")
+    if cube.dtype.kind != "f":
+        raise HsiError(
+            f"the cube holds {cube.dtype} counts; expected reflectance: use clean(tile) or as_cube(..., scale=)"
+        )
+    return cube.transpose(schema.Y, schema.X, schema.WAVELENGTH)
+
+
+def check_endmembers(endmembers: xr.DataArray, cube: xr.DataArray) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Spectra (p, L) float64 of endmembers on the bands of a cube, and their names. Raises HsiError for other bands."""
+    if not isinstance(endmembers, xr.DataArray) or set(endmembers.dims) != {schema.ENDMEMBER, schema.WAVELENGTH}:
+        found = endmembers.dims if isinstance(endmembers, xr.DataArray) else type(endmembers).__name__
+        raise HsiError(f"endmembers have {found}; expected a DataArray (endmember, wavelength), as nfindr gives it")
+    ours, theirs = cube[schema.WAVELENGTH].values, endmembers[schema.WAVELENGTH].values
+    if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=0, atol=1e-3):
+        raise HsiError(
+            f"the cube has {len(ours)} bands ({ours[0]:g} to {ours[-1]:g} nm), the endmembers {len(theirs)} "
+            f"({theirs[0]:g} to {theirs[-1]:g} nm); bring both to the same bands, as with "
+            "endmembers.sel(wavelength=cube.wavelength)"
+        )
+    names = (
+        [str(n) for n in endmembers[schema.ENDMEMBER].values]
+        if schema.ENDMEMBER in endmembers.coords
+        else [f"EM{i + 1}" for i in range(endmembers.sizes[schema.ENDMEMBER])]
+    )
+    if len(set(names)) != len(names):
+        raise HsiError(f"endmember names {', '.join(names)} repeat; give each its own")
+    return endmembers.transpose(schema.ENDMEMBER, schema.WAVELENGTH).values.astype(np.float64), tuple(names)
