@@ -113,23 +113,33 @@ def _lazy(dims: tuple[str, ...], stored: StoredArray, attrs: dict[str, Any]) -> 
     return xr.Variable(dims, data, attrs, encoding)
 
 
-def _dataset(file: neon.NeonFile) -> xr.Dataset:
-    rows, cols, _ = file.reflectance.shape
-    attrs = {
-        **file.attrs,
+def count_attrs(file: neon.NeonFile, no_data: float) -> dict[str, Any]:
+    """What stored counts mean."""
+    return {
         "long_name": "reflectance as stored",
         "units": "counts",
         schema.SCALE: file.scale,
-        schema.NO_DATA: file.no_data,
+        schema.NO_DATA: no_data,
         schema.WINDOWS: [edge for window in file.windows for edge in window],
     }
+
+
+def cube_coords(file: neon.NeonFile, grid: Grid, rows: int, cols: int) -> dict[str, Any]:
+    """Coordinates of a cube on a grid, with the bands of a file."""
     coords: dict[str, Any] = {
-        schema.Y: (schema.Y, file.grid.y(rows), schema.Y_ATTRS),
-        schema.X: (schema.X, file.grid.x(cols), schema.X_ATTRS),
+        schema.Y: (schema.Y, grid.y(rows), schema.Y_ATTRS),
+        schema.X: (schema.X, grid.x(cols), schema.X_ATTRS),
         schema.WAVELENGTH: (schema.WAVELENGTH, file.wavelength, schema.WAVELENGTH_ATTRS),
     }
     if file.fwhm is not None:
         coords[schema.FWHM] = (schema.WAVELENGTH, file.fwhm, schema.FWHM_ATTRS)
+    return coords
+
+
+def _dataset(file: neon.NeonFile) -> xr.Dataset:
+    rows, cols, _ = file.reflectance.shape
+    attrs = {**file.attrs, **count_attrs(file, file.no_data)}
+    coords = cube_coords(file, file.grid, rows, cols)
     variables = {schema.REFLECTANCE: _lazy((schema.Y, schema.X, schema.WAVELENGTH), file.reflectance, attrs)}
     for layer in file.layers:
         variables[layer.name] = _lazy(layer.dims, layer.stored, layer.attrs)

@@ -10,8 +10,10 @@ import numpy as np
 import xarray as xr
 
 import hsichunk as hsi
-from hsichunk import options, schema, zarr_store
+from hsichunk import figures, options, zarr_store
 from hsichunk.job import Progress
+from hsichunk.ledger import STORE
+from hsichunk.library import read_library
 from hsichunk.run import run
 from hsichunk.threads import available
 
@@ -47,52 +49,17 @@ def demo(out: Path, size: int, progress: Progress) -> Demo:
         }
     )
     report = run(asked, progress)
-    em = _endmembers(results / "endmembers.csv")
-    pictures = draw(tile, results, em, out)
+    em = read_library(results / "endmembers.csv")
+    pictures = figures.write(results, out, tile=tile)
     lines = (_against_truth(truth, em, results), f"tile     {tile}", *(f"picture  {path}" for path in pictures))
     return Demo(results, report, lines)
 
 
-def _endmembers(path: Path) -> xr.DataArray:
-    """Endmembers as a run has written them."""
-    names = path.read_text(encoding="utf-8").splitlines()[0].split(",")[1:]
-    table = np.genfromtxt(path, delimiter=",", skip_header=3)
-    coords = {schema.ENDMEMBER: names, schema.WAVELENGTH: (schema.WAVELENGTH, table[:, 0], schema.WAVELENGTH_ATTRS)}
-    dims = (schema.ENDMEMBER, schema.WAVELENGTH)
-    return xr.DataArray(table[:, 1:].T, coords, dims, schema.REFLECTANCE, schema.PRODUCT_ATTRS[schema.REFLECTANCE])
-
-
 def _against_truth(truth: Any, em: xr.DataArray, results: Path) -> str:
     """How far the abundances lie from those the tile was mixed with, endmembers matched by their spectra."""
-    products = zarr_store.open_store(results / "products.zarr")
+    products = zarr_store.open_store(results / STORE)
     known = truth.reflectance.sel(wavelength=em.wavelength.values, method="nearest").values
     cosine = (em.values @ known.T) / np.linalg.norm(em.values, axis=1)[:, None] / np.linalg.norm(known, axis=1)
     match = cosine.argmax(1)
     error = np.abs(products.abundance.values - truth.abundance.values[match])
     return f"against the abundances that the tile was mixed with: mean difference {np.nanmean(error):.3f}"
-
-
-def draw(tile: Path, results: Path, em: xr.DataArray, out: Path) -> list[Path]:
-    """The pictures of the lesson: colours, endmembers, abundances and classes."""
-    from matplotlib.figure import Figure
-
-    opened = hsi.open_tile(tile)
-    products = zarr_store.open_store(results / "products.zarr")
-
-    def panel(draw_it: Any, what: Any, width: float = 7.0) -> Figure:
-        figure = Figure(figsize=(width, 5.5), layout="constrained")
-        draw_it(what, ax=figure.add_subplot())
-        return figure
-
-    figures = {
-        "rgb": panel(hsi.plot.rgb, opened),
-        "endmembers": panel(hsi.plot.endmembers, em, 9.0),
-        "abundances": hsi.plot.abundances(products.abundance, fig=Figure(figsize=(10, 8), layout="constrained")),
-        "sam_class": panel(hsi.plot.classes, products.sam_class),
-        "sid_class": panel(hsi.plot.classes, products.sid_class),
-    }
-    paths = []
-    for name, figure in figures.items():
-        paths.append(out / f"{name}.png")
-        figure.savefig(paths[-1], dpi=110, bbox_inches="tight")
-    return paths

@@ -14,8 +14,8 @@ from hsichunk.library import read_library
 FORMATS = ("png", "svg", "pdf")
 
 
-def write(results: Path, folder: Path, suffix: str) -> list[Path]:
-    """Draws endmembers, abundances, rmse and class maps of a finished run into a folder; gives back their paths.
+def write(results: Path, folder: Path, suffix: str = "png", tile: Path | None = None) -> list[Path]:
+    """Draws endmembers, abundances and class maps of a finished run into a folder, and a tile's colours; their paths.
 
     Raises HsiError for an unknown format and for a folder without results.
     """
@@ -34,6 +34,8 @@ def write(results: Path, folder: Path, suffix: str) -> list[Path]:
         "abundances": hsi.plot.abundances(products.abundance, fig=Figure(figsize=(10, 8), layout="constrained")),
         **{name: panel(hsi.plot.classes, products[name]) for name in (schema.SAM_CLASS, schema.SID_CLASS)},
     }
+    if tile is not None:
+        figures = {"rgb": panel(hsi.plot.rgb, hsi.open_tile(tile)), **figures}
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures.items():

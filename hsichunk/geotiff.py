@@ -127,7 +127,7 @@ def _write_source(data: xr.DataArray, source: Path, stored: Mapping[Hashable, in
     """Write the blocks to a tiled GeoTIFF without compression, in any order."""
     import rasterio
 
-    side = _tile_side(data)
+    side = tile_side(data)
     data, transform, crs = north_up(data)
     bands, height, width = data.shape
     profile = {"driver": "GTiff", "count": bands, "height": height, "width": width, "dtype": data.dtype.name}
@@ -197,7 +197,7 @@ def _copy_to_cog(data: xr.DataArray, source: Path, cog: Path) -> None:
         COMPRESS="DEFLATE",
         LEVEL=1,
         PREDICTOR="NO",
-        BLOCKSIZE=_tile_side(data),
+        BLOCKSIZE=tile_side(data),
         OVERVIEW_RESAMPLING=resampling,
         BIGTIFF="IF_SAFER",
         # with more threads GDAL 3.10 leaves a truncated file, and no error, when the disk is full
@@ -205,7 +205,8 @@ def _copy_to_cog(data: xr.DataArray, source: Path, cog: Path) -> None:
     )
 
 
-def _tile_side(data: xr.DataArray) -> int:
+def tile_side(data: xr.DataArray) -> int:
+    """Pixels along the side of the squares that a GeoTIFF of `data` is stored in."""
     pixel = data.shape[0] * data.dtype.itemsize
     return 256 if 256 * 256 * pixel <= _TILE_BYTES else 128  # 512: twice the memory, and slower on large images
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xarray.core import indexing
 
 from hsichunk import schema
-from hsichunk.backend import LazyStored, with_grid
+from hsichunk.backend import LazyStored, count_attrs, cube_coords, with_grid
 from hsichunk.counts import Counts, Window
 from hsichunk.site import Place, Site, open_site
 from hsichunk.stored import StoredArray
@@ -157,14 +157,7 @@ def open_mosaic(
     """
     site = open_site([paths] if isinstance(paths, (str, os.PathLike)) else paths)
     counts, first = TiledCounts(site), site.places[0].file
-    attrs = {
-        **_shared([place.file.attrs for place in site.places]),
-        "long_name": "reflectance as stored",
-        "units": "counts",
-        schema.SCALE: first.scale,
-        schema.NO_DATA: counts.no_data,
-        schema.WINDOWS: [edge for window in first.windows for edge in window],
-    }
+    attrs = {**_shared([place.file.attrs for place in site.places]), **count_attrs(first, counts.no_data)}
     dims = (schema.Y, schema.X, schema.WAVELENGTH)
     encoding = {"preferred_chunks": dict(zip(dims, counts.chunks, strict=True))}
     variable = xr.Variable(dims, indexing.LazilyIndexedArray(LazyStored(counts)), attrs, encoding)
@@ -172,13 +165,7 @@ def open_mosaic(
         variable = variable.chunk(dict(zip(dims, _blocks(counts), strict=True)))
     elif chunks is not None:
         variable = variable.chunk(chunks)
-    coords: dict[str, Any] = {
-        schema.Y: (schema.Y, site.grid.y(site.rows), schema.Y_ATTRS),
-        schema.X: (schema.X, site.grid.x(site.cols), schema.X_ATTRS),
-        schema.WAVELENGTH: (schema.WAVELENGTH, site.wavelength, schema.WAVELENGTH_ATTRS),
-    }
-    if first.fwhm is not None:
-        coords[schema.FWHM] = (schema.WAVELENGTH, first.fwhm, schema.FWHM_ATTRS)
+    coords = cube_coords(first, site.grid, site.rows, site.cols)
     title = {"title": f"NEON AOP reflectance, {first.site}", "site": first.site}
     return with_grid(xr.Dataset({schema.REFLECTANCE: variable}, coords, title), site.grid)
 

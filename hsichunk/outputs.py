@@ -38,7 +38,6 @@ Guard = Callable[["zarr.Group", slice, slice], AbstractContextManager[None]]
 
 CLASS_OF = {schema.SAM: schema.SAM_CLASS, schema.SID: schema.SID_CLASS}
 DIGEST = "hsichunk_run"  # attribute of a store: which run it belongs to
-TIFF_TILE = 256  # pixels: a GeoTIFF holds whole tiles
 SIDE_BY_SIDE = 4_000_000  # pixels of an image up to which two GeoTIFFs are made at a time: GDAL's cache is one
 TIFF_SHARE = 2.4  # of a map's bytes on the disk while its GeoTIFF is made: as it is, compressed, overviews
 
@@ -213,7 +212,10 @@ def write_maps(maps: dict[Path, xr.DataArray], job: Job) -> None:
 
 
 def _tiled_bytes(data: xr.DataArray) -> int:
-    rows, cols = (-(-data.sizes[dim] // TIFF_TILE) * TIFF_TILE for dim in (schema.Y, schema.X))
+    from hsichunk.geotiff import tile_side
+
+    side = tile_side(data)
+    rows, cols = (-(-data.sizes[dim] // side) * side for dim in (schema.Y, schema.X))
     return rows * cols * data.size // (data.sizes[schema.Y] * data.sizes[schema.X]) * data.dtype.itemsize
 
 

@@ -107,3 +107,14 @@ def tile_path(folder: Path, chunks: tuple[int, int, int], **options: Any) -> Pat
     path = folder / f"NEON_{name}_reflectance.h5"
     write_tile(path, **({"shape": SHAPE, "chunks": chunks, "seed": 3} | options))
     return path
+
+
+def cube_of(folder: Path, chunks: tuple[int, int, int] = LAYOUTS[0]) -> xr.DataArray:
+    return clean(open_tile(tile_path(folder, chunks, bands=96)))
+
+
+def numbers_of(cube: xr.DataArray, em: xr.DataArray) -> list[int]:
+    """Numbers of the pixels that endmembers were taken from."""
+    rows = [int(np.flatnonzero(cube.y.values == y)[0]) for y in em.y.values]
+    cols = [int(np.flatnonzero(cube.x.values == x)[0]) for x in em.x.values]
+    return [row * cube.sizes["x"] + col for row, col in zip(rows, cols, strict=True)]

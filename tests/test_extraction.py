@@ -12,7 +12,7 @@ import pysptools_oracle as oracle
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
-from scenes import LAYOUTS, scene, tile_path
+from scenes import LAYOUTS, cube_of, numbers_of, scene
 
 import hsichunk as hsi
 from hsichunk import extraction, strips
@@ -23,17 +23,6 @@ SCENES = ("samson", "dlr", "neon")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tiles")
-
-
-def cube_of(folder: Path, chunks: tuple[int, int, int] = LAYOUTS[0]) -> xr.DataArray:
-    return hsi.clean(hsi.open_tile(tile_path(folder, chunks, bands=96)))
-
-
-def numbers_of(cube: xr.DataArray, em: xr.DataArray) -> list[int]:
-    """Numbers of the source pixels."""
-    rows = [int(np.flatnonzero(cube.y.values == y)[0]) for y in em.y.values]
-    cols = [int(np.flatnonzero(cube.x.values == x)[0]) for x in em.x.values]
-    return [row * cube.sizes["x"] + col for row, col in zip(rows, cols, strict=True)]
 
 
 def pure_scene(k: int, *, noise: float = 0.0) -> tuple[xr.DataArray, list[int]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
-from scenes import LAYOUTS, scene, tile_path
+from scenes import LAYOUTS, cube_of, numbers_of, scene, tile_path
 
 import hsichunk as hsi
 from hsichunk import refine, strips
@@ -20,17 +20,6 @@ from hsichunk.stored import DECODED
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tiles")
-
-
-def cube_of(folder: Path, chunks: tuple[int, int, int] = LAYOUTS[0]) -> xr.DataArray:
-    return hsi.clean(hsi.open_tile(tile_path(folder, chunks, bands=96)))
-
-
-def numbers_of(cube: xr.DataArray, em: xr.DataArray) -> list[int]:
-    """Numbers of the source pixels."""
-    rows = [int(np.flatnonzero(cube.y.values == y)[0]) for y in em.y.values]
-    cols = [int(np.flatnonzero(cube.x.values == x)[0]) for x in em.x.values]
-    return [row * cube.sizes["x"] + col for row, col in zip(rows, cols, strict=True)]
 
 
 def lifted(cube: xr.DataArray, k: int) -> Any:
