@@ -8,7 +8,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "numba", "h5py", "isal", "xarray", "dask", "zarr", "rasterio", "scipy", "pysptools", "cvxopt")
+PACKAGES = (
+    "numpy",
+    "numba",
+    "h5py",
+    "deflate",
+    "isal",
+    "xarray",
+    "dask",
+    "zarr",
+    "rasterio",
+    "scipy",
+    "pysptools",
+    "cvxopt",
+)
 
 
 def describe() -> dict[str, Any]:

@@ -13,13 +13,15 @@ from hsichunk.errors import HsiError
 def check_cube(cube: xr.DataArray) -> xr.DataArray:
     """The cube as (y, x, wavelength). Raises HsiError for what is no cube of reflectance."""
     dims = {schema.Y, schema.X, schema.WAVELENGTH}
-    if not isinstance(cube, xr.DataArray) or set(cube.dims) != dims or schema.WAVELENGTH not in cube.coords:
+    if not isinstance(cube, xr.DataArray) or set(cube.dims) != dims:
         found = cube.dims if isinstance(cube, xr.DataArray) else type(cube).__name__
         raise HsiError(f"the cube has {found}; expected a DataArray (y, x, wavelength), as clean or as_cube give it")
     if cube.dtype.kind != "f":
         raise HsiError(
             f"the cube holds {cube.dtype} counts; expected reflectance: use clean(tile) or as_cube(..., scale=)"
         )
+    if schema.WAVELENGTH not in cube.coords:
+        raise HsiError("the cube has no wavelengths; expected a coordinate wavelength in nm, as as_cube gives it")
     return cube.transpose(schema.Y, schema.X, schema.WAVELENGTH)
 
 

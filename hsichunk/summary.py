@@ -14,7 +14,7 @@ from hsichunk.scoring import ABUNDANCE_UNIT, Tally
 if TYPE_CHECKING:
     from hsichunk.job import Job
 
-PACKAGES = ("numpy", "numba", "h5py", "isal", "xarray", "dask", "zarr", "rioxarray", "rasterio")
+PACKAGES = ("numpy", "numba", "h5py", "deflate", "xarray", "dask", "zarr", "rioxarray", "rasterio")
 
 
 def summary(job: Job, names: Sequence[str], tally: Tally, seconds: float) -> dict[str, Any]:

@@ -348,7 +348,7 @@ def serve() -> None:
     from hsichunk import cli, run, site
     from hsichunk.column import load_kernels
 
-    for name in (*run._LATE, "hsichunk.site_pass", "hsichunk.progress", "hsichunk.summary", "h5py", "isal.isal_zlib"):
+    for name in (*run._LATE, "hsichunk.site_pass", "hsichunk.progress", "hsichunk.summary", "h5py", "deflate"):
         importlib.import_module(name)
     load_kernels()
     site.SECONDS = PIECE

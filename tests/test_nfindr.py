@@ -357,6 +357,7 @@ def refusals() -> list[tuple[Any, dict[str, Any], str]]:
         (good.isel(wavelength=0), {"k": 3}, "wavelength"),
         (counts, {"k": 3}, "ndarray"),
         (xr.DataArray(counts, dims=("y", "x", "wavelength")), {"k": 3}, "int16"),
+        (xr.DataArray(counts / 1e4, dims=("y", "x", "wavelength")), {"k": 3}, "no wavelengths"),
     ]
 
 
