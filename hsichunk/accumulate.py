@@ -1,4 +1,7 @@
-"""Counts to the sums behind every product, for the two ways in which they are stored."""
+"""Counts to the sums behind every product, for the two ways in which they are stored.
+
+Kernels are imported where they are called: numba takes a quarter of a second, in which tiles are read already.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.kernels import stored_sums, sums
 from hsichunk.solver import Floats, Solver
 
 Runs = Iterable[tuple[int, int, int]]
@@ -24,6 +26,8 @@ def add_spectra(
     valid: NDArray[np.bool_],
 ) -> None:
     """Adds runs of bands of `pixels` (N, bands) to sums `total` (sums, N) of pixels `at`; pixel-major, as stored."""
+    from hsichunk.kernels import stored_sums
+
     pixels, weights = _readonly(pixels), _weights(solver, no_data)
     for first, count, to in runs:
         stored_sums.add_spectra(pixels, at.start, at.stop, first, count, to, *weights, total, valid)
@@ -39,6 +43,8 @@ def add_bands(
     valid: NDArray[np.bool_],
 ) -> None:
     """Adds kept bands `kept`, held one a row (bands, N), to the sums of pixels `at`; band-major, as stored."""
+    from hsichunk.kernels import stored_sums
+
     count = kept.stop - kept.start
     weights = _weights(solver, no_data)
     stored_sums.add_bands(_readonly(bands), count, kept.start, at.start, at.stop, *weights, total, valid)
@@ -46,6 +52,8 @@ def add_bands(
 
 def _weights(solver: Solver, no_data: int | None) -> tuple[int, float, NDArray[np.int32], Floats, Floats]:
     """What both kernels take of a solver: the count that is no data, the floor, the logarithms and the weights."""
+    from hsichunk.kernels import stored_sums
+
     return (stored_sums.NEVER if no_data is None else no_data, solver.floor, _logs(solver), *solver.padded)
 
 
@@ -65,5 +73,7 @@ def _logs(solver: Solver) -> NDArray[np.int32]:
     if not solver.with_sid:
         return _NO_LOGS
     if solver.floor not in _LOGS:
+        from hsichunk.kernels import sums
+
         _LOGS[solver.floor] = sums.log_table(solver.floor)
     return _LOGS[solver.floor]

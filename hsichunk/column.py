@@ -21,8 +21,6 @@ from hsichunk import schema
 from hsichunk.accumulate import add_bands, add_spectra
 from hsichunk.counts import Counts, Window
 from hsichunk.errors import CorruptChunk, HsiError
-from hsichunk.kernels import sums
-from hsichunk.kernels.stored_sums import TOGETHER
 from hsichunk.memory import release
 from hsichunk.scoring import Products, Tally, empty_products, score_sums, tally_of
 from hsichunk.solver import Solver, prepare
@@ -30,6 +28,7 @@ from hsichunk.stored import StoredArray
 from hsichunk.threads import in_parallel, scratch
 
 FEWEST_PIXELS = 2048  # of a large column that are one job
+TOGETHER = 40  # band chunks held and added in one visit of the sums, where memory allows
 GROUP_BANDS = 16  # bands whose shares are added to running sums together, where a chunk has several
 FINISH_SLAB = 4096  # pixels solved and scored at once
 SMALL_COLUMN = 8 << 20  # decoded bytes up to which one thread works a column alone
@@ -188,6 +187,8 @@ def _pixels(
     flat = chunk[rows].reshape(-1, chunk.shape[2])
     if flat.dtype == np.int16:
         return flat
+    from hsichunk.kernels import sums
+
     out = np.empty(flat.shape, np.int16)
     kept = [
         slice(first, first + count) for first, count, _ in group.runs

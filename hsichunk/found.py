@@ -84,7 +84,7 @@ def _from_sample(job: Job, tile: int | None) -> Found:
             f"{' and are not masked' if job.masks else ''}; expected at least k = {k}"
         )
     with job.stage("endmembers"):
-        picked = simplex.pick(sample, k, job.options.maxit)
+        picked = simplex.pick(sample, k, job.options.maxit, job.options.threads)
     for name in ("sample_pixels", "sweeps", "swaps"):
         job.stages["endmembers"][name] = job.stages["endmembers"].get(name, 0) + getattr(picked, name)
     places = zip(picked.names, picked.x.tolist(), picked.y.tolist(), strict=True)

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
-from hsichunk.column import FINISH_SLAB, GROUP_BANDS, SMALL_COLUMN
+from hsichunk.column import FINISH_SLAB, GROUP_BANDS, SMALL_COLUMN, TOGETHER
 from hsichunk.errors import HsiError
-from hsichunk.kernels.stored_sums import TOGETHER
 
 MB = 1_000_000
 # interpreter, libraries and compiled kernels while the sample is searched, in the pass, and with GDAL started: measured

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import sys
 import threading
 import time
 import warnings
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 MASK_LAYERS = ("weather_quality", "cast_shadow", "haze_cloud_water", "dark_dense_vegetation")
 _LATE = ("dask.array", "hsichunk.outputs", "zarr", "pyproj", "hsichunk.geotiff", "rioxarray")
+SWITCH = 2e-4  # seconds
 
 
 def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
@@ -141,12 +143,19 @@ def _importing() -> Iterator[Callable[[], None]]:
             load_kernels()
 
     thread = threading.Thread(target=work, name="hsichunk-imports", daemon=True)
+    # a thread that inflates needs the interpreter for a moment per chunk, and would wait 5 ms for it each time
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH)
     thread.start()
+
+    def done() -> None:
+        thread.join()
+        sys.setswitchinterval(interval)
+
     try:
-        yield thread.join
-    except Exception:
-        thread.join()  # an interpreter that ends in the middle of an import says so at length
-        raise
+        yield done
+    finally:
+        done()  # an interpreter that ends in the middle of an import says so at length
 
 
 def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.kernels import fcls, score
 from hsichunk.solver import Solver
 from hsichunk.threads import of_this_thread, scratch
+
+if TYPE_CHECKING:
+    from hsichunk.kernels import fcls
 
 ABUNDANCE_UNIT = 2.0**30  # abundances are summed in this unit, in integers: the mean does not depend on the order
 
@@ -63,6 +66,8 @@ def empty_products(solver: Solver, shape: tuple[int, ...]) -> Products:
 
 def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_]) -> tuple[Products, Tally]:
     """Products (p, n) or (n,) float32 of pixels with sums `total`, and the solver's own counts."""
+    from hsichunk.kernels import fcls, score
+
     p, n = solver.p, len(valid)
     out = empty_products(solver, (n,))
     tally = Tally()
@@ -91,6 +96,8 @@ def tally_of(tally: Tally, products: Products, valid: NDArray[np.bool_], pixels:
     tally.valid = int(valid.sum())
     tally.masked = pixels - tally.valid
     if schema.ABUNDANCE in products:
+        from hsichunk.kernels import score
+
         abundance, whole = products[schema.ABUNDANCE], np.zeros(len(products[schema.ABUNDANCE]), np.int64)
         tally.worst_kkt = float(score.add_up(abundance, products[schema.KKT], valid, ABUNDANCE_UNIT, whole))
         tally.abundance = whole.tolist()
@@ -99,5 +106,7 @@ def tally_of(tally: Tally, products: Products, valid: NDArray[np.bool_], pixels:
 def _table(p: int) -> fcls.Table:
     tables: dict[int, fcls.Table] = of_this_thread("tables")
     if p not in tables:
+        from hsichunk.kernels import fcls
+
         tables[p] = fcls.new_table(p)
     return tables[p]

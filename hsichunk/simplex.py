@@ -13,7 +13,9 @@ from threadpoolctl import threadpool_limits
 from hsichunk import schema
 from hsichunk.errors import HsiError
 from hsichunk.sampling import Sample
+from hsichunk.threads import in_parallel
 
+BLOCK = 4096  # spectra added up at a time
 STARTS = 10  # of the search, fewer beyond 30 endmembers
 GOLDEN = (5**0.5 - 1) / 2
 GAIN = 1e-9  # a swap must raise the volume by more than this share; volumes closer than this are equal
@@ -47,35 +49,43 @@ class Picked:
         return [f"EM{i + 1}" for i in range(len(self.spectra))]
 
 
-def pick(sample: Sample, k: int, maxit: int | None) -> Picked:
+def pick(sample: Sample, k: int, maxit: int | None, threads: int = 1) -> Picked:
     """The k endmembers of a sample; `maxit` sweeps at most, None for 3 k."""
     if len(sample.spectra) < k:
         raise HsiError(f"{len(sample.spectra)} valid pixels of {sample.drawn} drawn; expected at least k = {k}")
     # one thread: what BLAS adds up in another order would be another rounding
     with threadpool_limits(1, user_api="blas"):
-        found = search(components(sample.spectra, k - 1), 3 * k if maxit is None else maxit)
+        found = search(components(sample.spectra, k - 1, threads), 3 * k if maxit is None else maxit)
     spectra = sample.spectra[found.pixels].astype(np.float64) / sample.scale
     y, x = sample.y[found.pixels], sample.x[found.pixels]
     return Picked(spectra, y, x, len(sample.spectra), found.sweeps, found.swaps, found.converged)
 
 
-def components(spectra: NDArray[Any], count: int) -> Floats:
+def components(spectra: NDArray[Any], count: int, threads: int = 1) -> Floats:
     """The first principal components of spectra (m, L): scores (m, count). Raises HsiError when there are fewer.
 
-    Counts are centred on whole numbers: their moments are whole, exact whatever BLAS does. One float64 copy is made.
+    Counts are centred on whole numbers: their moments are whole, exact whatever BLAS does. Blocks of spectra are added
+    up in their order: any number of threads gives the same bits.
     """
-    x = spectra.astype(np.float64)
-    n = len(x)
-    centre = x.sum(0) / n
-    x -= np.rint(centre) if spectra.dtype.kind in "iu" else centre
-    rest = x.sum(0) / n  # what rounding the centre left
-    covariance = (x.T @ x) / n - np.outer(rest, rest)
+    n = len(spectra)
+    blocks = [slice(start, start + BLOCK) for start in range(0, n, BLOCK)]
+    centre = np.sum([spectra[block].sum(0, dtype=np.float64) for block in blocks], axis=0) / n
+    if spectra.dtype.kind in "iu":
+        centre = np.rint(centre)
+
+    def moments(block: slice) -> tuple[Floats, Floats]:
+        x = spectra[block] - centre
+        return x.sum(0), x.T @ x
+
+    parts = in_parallel(moments, blocks, threads)
+    rest = np.sum([total for total, _ in parts], axis=0) / n  # what rounding the centre left
+    covariance = np.sum([square for _, square in parts], axis=0) / n - np.outer(rest, rest)
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     rank = int((values > values[-1] * 1e-12).sum()) if values[-1] > 0 else 0
     if rank < count:
         raise HsiError(f"the sample's spectra span {rank} dimensions; expected at least {count} for k = {count + 1}")
     axes = vectors[:, ::-1][:, :count]
-    return np.asarray(x @ axes - rest @ axes)
+    return np.concatenate(in_parallel(lambda block: (spectra[block] - centre) @ axes - rest @ axes, blocks, threads))
 
 
 @dataclass(frozen=True)

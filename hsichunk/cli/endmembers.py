@@ -23,7 +23,7 @@ from hsichunk.cli.arguments import (
     option,
 )
 from hsichunk.cli.outcome import do
-from hsichunk.cli.running import one_blas_thread, processors
+from hsichunk.cli.running import processors
 
 
 @app.command()
@@ -61,7 +61,6 @@ def endmembers(
         from hsichunk import options
 
         asked = options.build({name: value for name, value in given.items() if value not in (None, [])})
-        one_blas_thread()
         from hsichunk import progress, searching
 
         with progress.shown() as show:
@@ -86,7 +85,6 @@ def count(
     """
 
     def work() -> None:
-        one_blas_thread()
         from hsichunk import searching
 
         for line in searching.count(tile, far or [1e-3, 1e-4, 1e-5], figure):

@@ -13,6 +13,9 @@ import typer
 
 def do(work: Callable[[], None], debug: bool) -> None:
     """Runs a command: errors become one line and an exit status, warnings one line each."""
+    # only the search for endmembers uses BLAS, on one thread: its pools would take memory and spin. Before numpy.
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     import warnings
 
     from hsichunk.errors import HsiError, HsiWarning

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,7 +108,6 @@ def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool, writ
         config_file.write(asked, written)
         typer.echo(str(written))
         return
-    one_blas_thread()
     if dry:
         from hsichunk import dry_run
 
@@ -130,12 +128,6 @@ def processors() -> int:
     from hsichunk.threads import available
 
     return available()
-
-
-def one_blas_thread() -> None:
-    """Only the search for endmembers uses BLAS, on one thread: its pools would only take memory."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
 
 
 def _summary(out: str, report: dict[str, Any]) -> None:
@@ -169,7 +161,6 @@ def info(
 
         given = {"tiles": [tile], "out": "", "k": k, "memory": memory, "threads": threads or processors()}
         asked = options.build({name: value for name, value in given.items() if value is not None})
-        one_blas_thread()
         from hsichunk import describe
 
         said = describe.describe(asked)
@@ -192,7 +183,6 @@ def demo(
     """
 
     def work() -> None:
-        one_blas_thread()
         from hsichunk import demonstration, progress
 
         with progress.shown() as show:

@@ -24,7 +24,6 @@ from hsichunk.kernels.sums import HIGHEST, LN_UNIT, LOWEST, exact
 GROUP = 8  # bands multiplied together: as many operands as stay in registers
 SLAB = 256  # pixels of spectra: two operands of eight bands are 32 kB
 BAND_SLAB = 1024  # pixels of bands: longer runs of sums that lie megabytes apart
-TOGETHER = 40  # band chunks held and added in one visit of the sums, where memory allows
 NEVER = 1 << 40  # a count that is none, for `no_data`
 
 
