@@ -23,6 +23,7 @@ PARTS: Final = {
     "floor": "floor",
     "pass": "one_pass",
     "run": "whole_run",
+    "certificate": "certificate",
     "user": "user",
     "pysptools": "lesson",
     "fcls": "kernels",

@@ -23,6 +23,7 @@ _PUBLIC = {
     "classify": "classification",
     "minmax": "scaling",
     "write_zarr": "zarr_store",
+    "write_envi": "exporting",
     "write_geotiff": "geotiff",
     "ucls": "abundance",
     "nnls": "abundance",
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from hsichunk.endmembers import nfindr as nfindr
     from hsichunk.errors import HsiError as HsiError
     from hsichunk.errors import HsiWarning as HsiWarning
+    from hsichunk.exporting import write_envi as write_envi
     from hsichunk.extraction import atgp as atgp
     from hsichunk.extraction import bundles as bundles
     from hsichunk.extraction import fippi as fippi

@@ -7,22 +7,18 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from numba import njit
 from numpy.typing import NDArray
 
-from hsichunk import schema
+from hsichunk import provenance, schema
 from hsichunk.blockwise import Floats, endmember_coord, labelled, on_pixels
 from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
-from hsichunk.kernels.fcls import dependent
+from hsichunk.kernels.least import active_set
+from hsichunk.solver import check_independent
 
 Method = Literal["fcls", "nnls", "ucls"]
 ABUNDANCE_STD = "abundance_std"
-LEAST_GAIN = 1e-13  # gradient over the largest of a pixel's products from which an endmember comes in
-PIVOT = 1e-14
-
-kernel = njit(nogil=True, cache=True, error_model="numpy")
 
 
 def ucls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
@@ -32,7 +28,7 @@ def ucls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
     abundance (endmember, y, x) and rmse (y, x), in reflectance; NaN where any band of a pixel is. Lazy for a dask cube.
     Raises HsiError for wavelengths that differ and for endmembers that are mixtures of each other.
     """
-    return _unmixed(cube, endmembers, "unconstrained", _ucls)
+    return _unmixed(cube, endmembers, schema.UCLS, _ucls)
 
 
 def nnls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
@@ -41,7 +37,7 @@ def nnls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
     As `ucls`. PySpTools' NNLS minimises ||EE'a - Ex|| instead and differs by up to 0.1.
     Source: Lawson & Hanson 1974 (active sets), on normal equations as Bro & de Jong 1997.
     """
-    return _unmixed(cube, endmembers, "nonnegative", _nnls)
+    return _unmixed(cube, endmembers, schema.NNLS, _nnls)
 
 
 def _unmixed(cube: xr.DataArray, endmembers: xr.DataArray, how: str, solve: Any) -> xr.Dataset:
@@ -51,24 +47,20 @@ def _unmixed(cube: xr.DataArray, endmembers: xr.DataArray, how: str, solve: Any)
     p = len(names)
     found = on_pixels(cube, partial(solve, spectra=spectra), p + 1)
     coords = endmember_coord(names)
-    attrs = {"units": "1", "long_name": f"abundance ({how} least squares)"}
+    attrs = schema.abundance_attrs(how)
     dims = (schema.Y, schema.X)
     abundance = labelled(found[:p], cube, (schema.ENDMEMBER, *dims), schema.ABUNDANCE, attrs, coords)
     rmse = labelled(found[p], cube, dims, schema.RMSE, schema.PRODUCT_ATTRS[schema.RMSE])
-    return xr.Dataset({schema.ABUNDANCE: abundance, schema.RMSE: rmse})
+    return xr.Dataset(
+        {schema.ABUNDANCE: abundance, schema.RMSE: rmse}, attrs=provenance.carried(cube.attrs, provenance.MADE)
+    )
 
 
 def _check_independent(spectra: Floats, names: tuple[str, ...], *, sum_to_one: bool) -> None:
     if not np.isfinite(spectra).all():
         bad = names[int((~np.isfinite(spectra).all(1)).argmax())]
         raise HsiError(f"endmember {bad} holds values that are not finite; drop those bands or it")
-    p = len(names)
-    gram = spectra @ spectra.T
-    # affine mixtures of the endmembers and of zero are their linear ones
-    groups = dependent(gram if sum_to_one else np.pad(gram, (0, 1)))
-    if groups:
-        named = "; ".join(", ".join(names[i] for i in group if i < p) for group in groups)
-        raise HsiError(f"endmembers {named} are zero, multiples or mixtures of each other; drop one of them")
+    check_independent(spectra @ spectra.T, names, sum_to_one=sum_to_one)
 
 
 def _ucls(x: Floats, spectra: Floats) -> Floats:
@@ -97,101 +89,6 @@ def _with_rmse(by_band: Floats, abundance: Floats, spectra: Floats) -> Floats:
     square = np.zeros(by_band.shape[1])
     sums.add_dots(by_band, by_band, square)
     return np.column_stack([abundance.T, np.sqrt(square / len(by_band))])
-
-
-@kernel
-def _solve(gram: Any, linear: Any, members: Any, m: int, factor: Any, found: Any) -> bool:
-    """Least squares on the first m members of a set, by Cholesky; False where the last one adds nothing new."""
-    for i in range(m):
-        for j in range(i + 1):
-            value = gram[members[i], members[j]]
-            for k in range(j):
-                value -= factor[i, k] * factor[j, k]
-            if i > j:
-                factor[i, j] = value / factor[j, j]
-            elif value > PIVOT:
-                factor[i, i] = np.sqrt(value)
-            else:
-                return False
-    for i in range(m):
-        value = linear[members[i]]
-        for k in range(i):
-            value -= factor[i, k] * found[k]
-        found[i] = value / factor[i, i]
-    for i in range(m - 1, -1, -1):
-        value = found[i]
-        for k in range(i + 1, m):
-            value -= factor[k, i] * found[k]
-        found[i] = value / factor[i, i]
-    return True
-
-
-@kernel
-def active_set(gram: Any, linear: Any, out: Any) -> None:
-    """min 1/2 a'Ga - b'a, a >= 0 for each b of `linear` (n, p), into `out` (n, p), zeros at first; diag(G) = 1."""
-    n, p = linear.shape
-    members, place = np.zeros(p, np.int64), np.zeros(p, np.int64)
-    refused = np.zeros(p, np.bool_)
-    factor, found = np.zeros((p, p)), np.zeros(p)
-    for pixel in range(n):
-        b, a = linear[pixel], out[pixel]
-        largest = 0.0
-        for i in range(p):
-            largest = max(largest, abs(b[i]))
-            place[i] = -1
-            refused[i] = False
-        m = 0
-        for _ in range(10 * p + 10):
-            best, most = -1, LEAST_GAIN * largest
-            for i in range(p):
-                if place[i] < 0 and not refused[i]:
-                    gain = b[i]
-                    for k in range(m):
-                        gain -= gram[i, members[k]] * a[members[k]]
-                    if gain > most:
-                        best, most = i, gain
-            if best < 0:
-                break
-            members[m] = best
-            place[best] = m
-            m += 1
-            if not _solve(gram, b, members, m, factor, found) or found[m - 1] <= 0.0:
-                m -= 1  # its gradient was rounding
-                place[best] = -1
-                refused[best] = True
-                continue
-            refused[:] = False
-            m = _back_inside(gram, b, a, members, place, m, factor, found)
-
-
-@kernel
-def _back_inside(gram: Any, b: Any, a: Any, members: Any, place: Any, m: int, factor: Any, found: Any) -> int:
-    """From `a` towards the solution of the set, members leaving as they reach zero; the number that stay."""
-    while True:
-        step = 2.0  # beyond the solution: nothing is in the way
-        for k in range(m):
-            if found[k] <= 0.0:
-                here = a[members[k]]
-                step = min(step, here / (here - found[k]) if here > 0.0 else 0.0)
-        if step == 2.0:
-            for k in range(m):
-                a[members[k]] = found[k]
-            return m
-        kept = 0
-        for k in range(m):
-            i = members[k]
-            leaves = found[k] <= 0.0 and (a[i] <= 0.0 or a[i] / (a[i] - found[k]) <= step)
-            if leaves:
-                a[i] = 0.0
-                place[i] = -1
-            else:
-                a[i] += step * (found[k] - a[i])
-                members[kept] = i
-                place[i] = kept
-                kept += 1
-        m = kept
-        if m == 0 or not _solve(gram, b, members, m, factor, found):
-            return m
 
 
 def abundance_std(

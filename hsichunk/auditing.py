@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from hsichunk import ledger, reference, schema
 from hsichunk.errors import HsiError
+from hsichunk.image_array import ImageArray
+from hsichunk.image_metadata import opened
 from hsichunk.library import SAME_BAND, read_library
 from hsichunk.neon import NeonFile
-
-CLASS_OF = {schema.SAM: schema.SAM_CLASS, schema.SID: schema.SID_CLASS}
 
 Floats = NDArray[np.float64]
 
@@ -87,10 +87,12 @@ def audit(
     """Computes a random sample of the pixels of a finished run again and compares; needs the `reference` extra.
 
     The counts come from the tiles (those that run.json names, or `tiles`) through plain h5py, the bands and endmembers
-    from endmembers.csv. Abundances are cvxopt's, polished by least squares on their support; SAM and SID are those of
-    pysptools.distance; rmse and labels follow in float64, thresholds from run.json. `pixels` None means all of them.
-    Reads only stored chunks that hold a sampled pixel. Writes nothing. Raises HsiError for a folder that holds no
-    finished run and for tiles that are not those of the run.
+    from endmembers.csv. Abundances are cvxopt's, polished by least squares on their support (SciPy's of a run with
+    nnls, NumPy's of one with ucls); SAM and SID are those of pysptools.distance, SID-SAM their product, NCC is NumPy's;
+    rmse and labels follow in float64, thresholds from run.json. How endmembers were found is not looked into. `pixels`
+    None means all of them. Reads only stored chunks that hold a sampled pixel. Writes nothing. Returns an Audit:
+    `passed`, and of each product the worst and mean difference. Raises HsiError for a folder that holds no finished run
+    and for tiles that are not those of the run.
     """
     out = Path(out)
     if (pixels is not None and pixels < 1) or not 0 < tolerance < 1:
@@ -114,14 +116,16 @@ def audit(
     report = Audit(os.fspath(out), tolerance, rows * cols, len(picked))
     excused = bool(said["options"].get("mask") or said["options"].get("on_error", "stop") != "stop")
     spectra, who, valid = _spectra(files, em, sample)
-    _check_no_data(report, sample, valid, excused)
+    metrics = tuple(said["options"].get("metric", (schema.SAM, schema.SID)))
+    _check_no_data(report, sample, valid, excused, metrics)
     both = valid & np.isfinite(sample[schema.RMSE].values)
     report.valid = int(both.sum())
     names = [str(name) for name in stored[schema.ENDMEMBER].values]
-    expected = _expected(spectra[both], who[both], files, em, names)
+    constraint = str(said["options"].get("solver", schema.FCLS))
+    expected = _expected(spectra[both], who[both], files, em, names, metrics, constraint)
     solved = sample.isel(pixel=both)
     _compare(report, solved, expected)
-    _check_labels(report, solved, expected, said["options"], stored)
+    _check_labels(report, solved, expected, said["options"], stored, metrics)
     return report
 
 
@@ -143,9 +147,10 @@ def _files(tiles: Sequence[str | os.PathLike[str]], said: dict[str, Any]) -> lis
             continue
         if not os.path.exists(path):
             raise HsiError(f"{path}: is not there any more; say where the tiles of the run are now")
-        if os.path.getsize(path) != sizes.pop(name):
+        file = neon.read(path, floats=True)
+        if file.reflectance.stamp[0] != sizes.pop(name):
             raise HsiError(f"{path}: is not the tile that the run read (another size); expected the same file")
-        files.append(neon.read(path))
+        files.append(file)
     if sizes:
         raise HsiError(f"the run read {', '.join(sorted(sizes))}, which is not among the tiles given; give all of them")
     return files
@@ -192,8 +197,10 @@ def _spectra(
 
 def _counts(
     file: NeonFile, rows: NDArray[np.int64], cols: NDArray[np.int64], bands: NDArray[np.intp]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Counts (n, L) of pixels and whether they could be read; each stored chunk that holds some is read once."""
+    if isinstance(file.reflectance, ImageArray):
+        return _of_image(file, rows, cols, bands), np.ones(len(rows), np.bool_)
     import h5py
 
     out = np.zeros((len(rows), len(bands)), np.int64)
@@ -219,12 +226,35 @@ def _counts(
     return out, readable
 
 
-def _check_no_data(report: Audit, sample: xr.Dataset, valid: NDArray[np.bool_], excused: bool) -> None:
+def _of_image(
+    file: NeonFile, rows: NDArray[np.int64], cols: NDArray[np.int64], bands: NDArray[np.intp]
+) -> NDArray[Any]:
+    """Values (n, L) of pixels of an image as GDAL reads them, line by line."""
+    from rasterio.windows import Window
+
+    stored = file.reflectance
+    assert isinstance(stored, ImageArray)
+    out = np.zeros((len(rows), len(bands)), stored.native)
+    with opened(stored.path) as image:
+        for row in np.unique(rows).tolist():
+            here = np.flatnonzero(rows == row)
+            line = image.read((stored.order[bands] + 1).tolist(), window=Window(0, row, image.width, 1))
+            out[here] = line[:, 0, cols[here]].T
+    if stored.dtype.kind == "f":
+        out[~np.isfinite(out)] = file.no_data
+    return out
+
+
+def _check_no_data(
+    report: Audit, sample: xr.Dataset, valid: NDArray[np.bool_], excused: bool, metrics: tuple[str, ...]
+) -> None:
     """Values where the tile has data, and none where it has not, in every product and class map alike."""
     empty = {
-        name: np.isnan(sample[name].transpose("pixel", ...).values.reshape(len(valid), -1)) for name in schema.PRODUCTS
+        name: np.isnan(sample[name].transpose("pixel", ...).values.reshape(len(valid), -1))
+        for name in (schema.ABUNDANCE, schema.RMSE, *metrics)
     }
-    empty |= {name: sample[name].values[:, None] == schema.CLASS_NO_DATA for name in CLASS_OF.values()}
+    labels = [schema.CLASS_OF[metric] for metric in metrics]
+    empty |= {name: sample[name].values[:, None] == schema.CLASS_NO_DATA for name in labels}
     none = np.stack([each.all(1) for each in empty.values()]).all(0)
     some = np.stack([each.any(1) for each in empty.values()]).any(0)
     left_out = none & valid
@@ -240,18 +270,25 @@ def _note(report: Audit, name: str, wrong: NDArray[np.bool_], sample: xr.Dataset
 
 
 def _expected(
-    spectra: Floats, who: NDArray[np.int64], files: list[NeonFile], em: xr.DataArray, names: list[str]
+    spectra: Floats,
+    who: NDArray[np.int64],
+    files: list[NeonFile],
+    em: xr.DataArray,
+    names: list[str],
+    metrics: tuple[str, ...],
+    constraint: str,
 ) -> dict[str, Floats]:
     """The products of the reference: (n, p) or (n,)."""
     shape = (len(spectra), len(names))
-    expected = {name: np.empty(shape if name in schema.PER_ENDMEMBER else shape[:1]) for name in schema.PRODUCTS}
+    expected: dict[str, Floats] = {name: np.empty(shape) for name in (schema.ABUNDANCE, schema.RMSE, *metrics)}
+    expected[schema.RMSE] = np.empty(shape[:1])
     for number in np.unique(who).tolist():
         own, pure = who == number, endmembers_of(em, files[number], names)
-        abundance = reference.abundances(spectra[own], pure)
+        abundance = reference.ABUNDANCES[constraint](spectra[own], pure)
         expected[schema.ABUNDANCE][own] = abundance
         expected[schema.RMSE][own] = reference.rmse(spectra[own], pure, abundance)
-        expected[schema.SAM][own] = reference.angles(spectra[own], pure)
-        expected[schema.SID][own] = reference.divergences(spectra[own], pure)
+        for metric in metrics:
+            expected[metric][own] = reference.SCORES[metric](spectra[own], pure)
     return expected
 
 
@@ -260,7 +297,8 @@ def _compare(report: Audit, sample: xr.Dataset, expected: dict[str, Floats]) -> 
         if not theirs.size:
             continue
         ours = sample[name].transpose("pixel", ...).values.astype(np.float64)
-        off = np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))
+        with np.errstate(invalid="ignore"):  # both infinite: SID-SAM from a right angle on
+            off = np.where(ours == theirs, 0.0, np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs)))
         off = np.where(np.isnan(off), np.inf, off).reshape(len(theirs), -1)
         worst = int(off.max(1).argmax())
         y, x = (float(sample[dim].values[worst]) for dim in (schema.Y, schema.X))
@@ -268,22 +306,35 @@ def _compare(report: Audit, sample: xr.Dataset, expected: dict[str, Floats]) -> 
 
 
 def _check_labels(
-    report: Audit, sample: xr.Dataset, expected: dict[str, Floats], options: dict[str, Any], stored: xr.Dataset
+    report: Audit,
+    sample: xr.Dataset,
+    expected: dict[str, Floats],
+    options: dict[str, Any],
+    stored: xr.Dataset,
+    metrics: tuple[str, ...],
 ) -> None:
-    for name, label in CLASS_OF.items():
+    for name in metrics:
+        label, sign = schema.CLASS_OF[name], -1 if name in schema.SIMILARITIES else 1
         threshold = np.asarray(options[f"{name}_threshold"], np.float64)
         threshold = threshold[0] if threshold.size == 1 else threshold
         relative = bool(options.get("relative"))
         limit = _limits(stored[name], threshold) if relative else threshold
         limit = np.broadcast_to(limit, stored.sizes[schema.ENDMEMBER])
         labels = sample[label].values
-        wrong = reference.wrong_labels(labels, expected[name], limit, not relative, report.tolerance)
+        wrong = reference.wrong_labels(labels, sign * expected[name], sign * limit, not relative, report.tolerance)
         report.wrong_labels[label] = int(wrong.sum())
         _note(report, label, wrong, sample)
 
 
 def _limits(scores: xr.DataArray, threshold: Floats) -> Floats:
     """Thresholds that are shares of the range of the stored scores over the whole image (PySpTools' rule)."""
+    if scores.name in schema.SIMILARITIES:
+        near = scores.max(schema.ENDMEMBER) if threshold.ndim == 0 else scores
+        low, high = (
+            side.values.astype(np.float64) for side in (near.min((schema.Y, schema.X)), near.max((schema.Y, schema.X)))
+        )
+        return np.asarray(high - (high - low) * threshold)
+    scores = scores.where(np.isfinite(scores))
     low = scores.min((schema.Y, schema.X)).values.astype(np.float64)
     high = scores.max((schema.Y, schema.X)).values.astype(np.float64)
     if threshold.ndim == 0:
@@ -297,16 +348,16 @@ def as_text(report: Audit) -> str:
     lines = [
         f"{report.out}: {report.pixels} of {report.image} pixels, {report.valid} computed again"
         + (f", {report.left_out} left out by the run" if report.left_out else ""),
-        f"{'':12}{'worst':>10}{'mean':>10}   worst at (x, y); up to {report.tolerance:g} is right",
+        f"{'':14}{'worst':>10}{'mean':>10}   worst at (x, y); up to {report.tolerance:g} is right",
     ]
     for name, each in report.differences.items():
         mark = "" if each.worst <= report.tolerance else "   DIFFERS"
-        lines.append(f"{name:12}{each.worst:10.2g}{each.mean:10.2g}   ({each.x:.10g}, {each.y:.10g}){mark}")
+        lines.append(f"{name:14}{each.worst:10.2g}{each.mean:10.2g}   ({each.x:.10g}, {each.y:.10g}){mark}")
     for name, count in {**report.wrong_labels, "no-data": report.wrong_no_data}.items():
         where = ""
         if count:
             y, x = report.first_wrong[name]
             where = f"   first at ({x:.10g}, {y:.10g})   DIFFERS"
-        lines.append(f"{name:12}{count:10} wrong{where}")
+        lines.append(f"{name:14}{count:10} wrong{where}")
     lines.append("passed" if report.passed else "FAILED")
     return "\n".join(lines)

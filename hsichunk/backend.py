@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
-from hsichunk import lineage, neon, schema
+from hsichunk import lineage, neon, provenance, schema
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid
-from hsichunk.remote import name_of
+from hsichunk.remote import is_url, name_of
 from hsichunk.stored import StoredArray
 
 
@@ -124,6 +124,11 @@ def count_attrs(file: neon.NeonFile, no_data: float) -> dict[str, Any]:
     }
 
 
+def stored_attrs(own: dict[str, Any], meaning: dict[str, Any]) -> dict[str, Any]:
+    """Attributes of stored counts: what they mean, then what else the file says of them."""
+    return {**meaning, **{name: value for name, value in own.items() if name not in meaning}}
+
+
 def cube_coords(file: neon.NeonFile, grid: Grid, rows: int, cols: int) -> dict[str, Any]:
     """Coordinates of a cube on a grid, with the bands of a file."""
     coords: dict[str, Any] = {
@@ -138,7 +143,7 @@ def cube_coords(file: neon.NeonFile, grid: Grid, rows: int, cols: int) -> dict[s
 
 def _dataset(file: neon.NeonFile) -> xr.Dataset:
     rows, cols, _ = file.reflectance.shape
-    attrs = {**file.attrs, **count_attrs(file, file.no_data)}
+    attrs = stored_attrs(file.attrs, count_attrs(file, file.no_data))
     coords = cube_coords(file, file.grid, rows, cols)
     variables = {schema.REFLECTANCE: _lazy((schema.Y, schema.X, schema.WAVELENGTH), file.reflectance, attrs)}
     for layer in file.layers:
@@ -148,11 +153,31 @@ def _dataset(file: neon.NeonFile) -> xr.Dataset:
         for position, name in enumerate(("solar_azimuth_angle", "solar_zenith_angle"), start=1):
             values = [line[position] for line in file.sun]
             variables[name] = xr.Variable("flight_line", values, {"standard_name": name, "units": "degree"})
-    dataset = xr.Dataset(variables, coords, {"title": f"NEON AOP reflectance, {file.site}", "site": file.site})
+    stored = file.reflectance
+    said = {provenance.CHUNKS: provenance.chunk_words(stored.stored_chunks, stored.dtype)}
     try:
-        return with_grid(dataset, file.grid)
+        return described(with_grid(xr.Dataset(variables, coords), file.grid), file, file.grid, said)
     except HsiError as error:
         raise HsiError(f"{file.path}: {error}") from error
+
+
+def described(dataset: xr.Dataset, file: neon.NeonFile, grid: Grid, said: dict[str, str], tiles: int = 1) -> xr.Dataset:
+    """The same with attributes that tell a reader what it is; `said` are those of its chunks."""
+    from hsichunk.images import is_image
+
+    neon_made = is_url(file.path) or not is_image(file.path)
+    sensor = {provenance.SENSOR: provenance.NEON_SENSOR, provenance.SITE: file.site} if neon_made else {}
+    place = provenance.grid_words(dataset.sizes[schema.Y], dataset.sizes[schema.X], grid, tiles)
+    return dataset.assign_attrs(
+        {
+            "title": f"{'NEON AOP ' if neon_made else ''}reflectance, {file.site}",
+            **sensor,
+            **provenance.crs_words(dataset[schema.GRID_MAPPING].attrs),
+            provenance.GRID: place,
+            provenance.BANDS: provenance.band_words(file.wavelength, file.windows),
+            **said,
+        }
+    )
 
 
 def with_grid(dataset: xr.Dataset, grid: Grid) -> xr.Dataset:

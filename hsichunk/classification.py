@@ -38,11 +38,12 @@ def classify(
     class, each class's own. No-data and infinite distances are left out of the ranges.
     Among the candidates the smallest distance wins, and the first endmember where two are equal.
 
-    `limits` (relative only) gives the ranges instead: the Dataset of `score_range`, or a pair (low, high) of numbers
-    or of one number per class. Without it a dask-backed relative map holds the distances in memory from the ranges to
-    the labels (4 k bytes a pixel), so that nothing is read twice; with computed limits it streams.
+    `limits` (relative only) gives the ranges instead: the Dataset of `hsichunk.classification.score_range`, or a pair
+    (low, high) of numbers or of one number per class. Without it a dask-backed relative map holds the distances in
+    memory from the ranges to the labels (4 k bytes a pixel), so that nothing is read twice; with computed limits it
+    streams.
 
-    Returns uint8 (y, x) named "<distance>_class": 0 where no class is a candidate, 1..k, 255 where every distance is
+    Returns uint8 (y, x) named `<distance>_class`: 0 where no class is a candidate, 1..k, 255 where every distance is
     NaN; with CF flag_values and flag_meanings. Lazy where the distances are. HsiError on thresholds that are not
     finite, negative, of the wrong number or (relative) above 1, and on more than 254 classes.
     """

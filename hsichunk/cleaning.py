@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core import indexing
 
-from hsichunk import lineage, schema
+from hsichunk import lineage, provenance, schema
 from hsichunk.backend import stored_behind
 from hsichunk.bands import Ranges, ranges_of
 from hsichunk.bands import select_bands as select_bands
@@ -51,9 +51,8 @@ def clean(
         edges = np.ravel(attrs.get(schema.WINDOWS, ()))
         windows = list(zip(edges[::2], edges[1::2], strict=True))
     bad = [*ranges_of(windows, "windows"), *ranges_of(drop, "drop")]
-    kept = select_bands(
-        wavelength, bad, drop_last, None if keep is None else ranges_of(keep, "keep"), every, lesson_bands
-    )
+    within = None if keep is None else ranges_of(keep, "keep")
+    kept = select_bands(wavelength, bad, drop_last, within, every, lesson_bands)
     coords = reflectance.coords.to_dataset().isel({schema.WAVELENGTH: kept}).coords
     data = _data(reflectance.variable, kept, scale, no_data)
     cube = xr.DataArray(data, coords, reflectance.dims, schema.REFLECTANCE)
@@ -63,6 +62,12 @@ def clean(
     cube.attrs = dict(schema.PRODUCT_ATTRS[schema.REFLECTANCE])
     if reflectance.dtype.kind in "iu":  # floats are no counts: SID would take reflectance 1 for the smallest
         cube.attrs[schema.COUNTS_PER_UNIT] = scale
+    if schema.GRID_MAPPING in cube.coords:
+        cube.attrs |= provenance.crs_words(cube.coords[schema.GRID_MAPPING].attrs)
+    cube.attrs |= provenance.carried(tile.attrs)
+    cube.attrs[provenance.CLEANED] = provenance.cleaned_words(
+        wavelength, kept, bad, drop_last, within, every, lesson_bands
+    )
     cube.encoding = {"grid_mapping": schema.GRID_MAPPING} if schema.GRID_MAPPING in cube.coords else {}
     return cube
 

@@ -108,7 +108,7 @@ def _open(path: str, stamp: tuple[int, int], wavelength: NDArray[np.float64] | N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HsiWarning)  # said when the run began
         try:
-            file = neon.read(path)
+            file = neon.read(path, floats=True)
         except HsiError as error:
             raise HsiError(f"{error} (seen by a worker: tiles and results must lie where all workers reach)") from error
     if tuple(file.reflectance.stamp) != tuple(stamp):

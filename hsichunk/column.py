@@ -90,6 +90,11 @@ def stream_window(
 
     `together` is how many band chunks of a large column are held at a time.
     """
+    if counts.stored.dtype.kind == "f":
+        from hsichunk.float_pass import stream_floats
+
+        yield from stream_floats(counts, solver, window, threads, rows, leave_out)
+        return
     groups = _band_chunks(counts)
     if not is_small(counts):
         for column in _columns(counts.stored, window):

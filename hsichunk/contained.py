@@ -203,6 +203,8 @@ def _attempt(function: Callable[..., R], job: Sequence[Any]) -> Outcome[R]:
 
 
 def _send(pipe: int, outcome: Outcome[Any]) -> None:
+    if outcome.error is not None:  # what it came from need not pickle, and is not told
+        outcome.error.__cause__ = outcome.error.__context__ = None
     try:
         body = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # of an outcome that cannot be told, why it cannot

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from xarray.core import indexing
 
-from hsichunk import schema
+from hsichunk import provenance, schema
 from hsichunk.backend import with_grid
 from hsichunk.cleaning import as_reflectance
 from hsichunk.errors import HsiError
@@ -69,6 +69,7 @@ def as_cube(
     if place is not None:
         cube = with_grid(cube.to_dataset(), place)[schema.REFLECTANCE]
     if schema.GRID_MAPPING in cube.coords:
+        cube.attrs |= provenance.crs_words(cube.coords[schema.GRID_MAPPING].attrs)
         cube.encoding["grid_mapping"] = schema.GRID_MAPPING
     return cube
 

@@ -11,6 +11,7 @@ import numpy as np
 from hsichunk import schema
 from hsichunk.counts import Counts
 from hsichunk.errors import HsiError
+from hsichunk.image_array import ImageArray
 from hsichunk.job import kept_bands, make_plan
 from hsichunk.options import Options
 from hsichunk.plan import MB
@@ -22,11 +23,12 @@ LOOKED_AT = 2_000  # pixels, in the one band whose chunks are decoded for the sh
 
 def describe(options: Options) -> dict[str, Any]:
     """Plain values, ready for JSON. Decodes one band of a few cells, for the share of no-data."""
-    site = open_site(options.tiles)
+    site = open_site(options.tiles, floats=True)
     file = site.places[0].file
     stored, grid = file.reflectance, file.grid
     bands = kept_bands(site, options)
     rows, cols, count = stored.shape
+    edges = grid.top, grid.top - rows * grid.dy
     try:
         plan: dict[str, Any] = make_plan(site, bands, options).as_dict()
     except HsiError as error:
@@ -37,10 +39,10 @@ def describe(options: Options) -> dict[str, Any]:
         "shape": {schema.Y: rows, schema.X: cols, schema.WAVELENGTH: count},
         "dtype": str(stored.dtype),
         "stored_chunks": list(stored.chunks),
-        "direct_reading": stored.direct,
+        "direct_reading": stored.direct or isinstance(stored, ImageArray),
         "bytes": {
             "file": stored.stamp[0],
-            "stored": int(stored.index.size.sum()),
+            "stored": int(stored.index.size.sum()) if stored.stored_chunks else stored.stamp[0],
             "decoded": rows * cols * count * stored.dtype.itemsize,
         },
         "scale": file.scale,
@@ -51,7 +53,7 @@ def describe(options: Options) -> dict[str, Any]:
         "bad_band_windows": [list(window) for window in file.windows],
         "bands_kept": len(bands),
         "crs": f"EPSG:{grid.epsg}" if grid.epsg else grid.wkt,
-        "bounds": [grid.left, grid.top - rows * grid.dy, grid.left + cols * grid.dx, grid.top],
+        "bounds": [grid.left, min(edges), grid.left + cols * grid.dx, max(edges)],
         "pixel": [grid.dx, grid.dy],
         "layers": sorted(layer.name for layer in file.layers),
         "plan": plan,
@@ -62,11 +64,12 @@ def _no_data_share(site: Site, options: Options) -> float:
     """Share of sampled pixels that hold no data in the middle one of the bands."""
     place = site.places[0]
     rows, cols, count = place.file.reflectance.shape
-    down = places(place.file.grid.y(rows), descending=True)
+    down = places(place.file.grid.y(rows), descending=place.file.grid.dy > 0)
     across = places(place.file.grid.x(cols), descending=False)
     r, c = choose(down, across, LOOKED_AT, 1.0 if rows * cols < 1 << 18 else 0.05, options.seed)
     counts = Counts(place.file.reflectance, np.array([count // 2]), place.file.scale, place.file.no_data)
-    return float((gather(counts, r, c, options.threads) == place.file.no_data).mean())
+    values = gather(counts, r, c, options.threads)
+    return float(((values == place.file.no_data) | (values != values)).mean())  # NaN is no number, not even itself
 
 
 def as_json(said: dict[str, Any]) -> str:
@@ -79,11 +82,12 @@ def as_text(said: dict[str, Any]) -> str:
     west, south, east, north = said["bounds"]
     windows = ", ".join(f"{low:g}-{high:g}" for low, high in said["bad_band_windows"])
     lines = {
-        "site": f"{said['site']}, {size[schema.Y]} x {size[schema.X]} pixels of {said['pixel'][0]:g} m",
-        "crs": said["crs"],
+        "site": f"{said['site']}, {size[schema.Y]} x {size[schema.X]} pixels"
+        + (f" of {said['pixel'][0]:g} m" if said["pixel"][1] > 0 else ""),
+        "crs": said["crs"] or "none",
         "bounds": f"{west:.2f} {south:.2f} {east:.2f} {north:.2f} (west south east north)",
         "bands": f"{size[schema.WAVELENGTH]} from {wave['first']:.1f} to {wave['last']:.1f} nm; "
-        f"{said['bands_kept']} kept, bad windows {windows} nm",
+        f"{said['bands_kept']} kept, " + (f"bad windows {windows} nm" if windows else "no bad windows"),
         "stored": f"{said['dtype']}, chunks of {chunks}, {mb(said['bytes']['stored'])} for "
         + mb(said["bytes"]["decoded"])
         + ("" if said["direct_reading"] else "; filters that h5py undoes, slowly"),

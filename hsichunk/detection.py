@@ -33,7 +33,8 @@ def matched_filter(
 
     cube (y, x, wavelength); `target` one spectrum (wavelength) or several (endmember, wavelength), on the same bands.
     G is the inverse of the background's covariance plus `ridge` times its mean variance on the diagonal. `background`
-    is what `statistics` gave, of another cube perhaps; without it the cube's own is computed now, which reads it once.
+    is what `hsichunk.blockwise.statistics` gave, of another cube perhaps; without it the cube's own is computed now,
+    which reads it once.
     Returns float32 (y, x), or (endmember, y, x) for several targets; NaN where any band of a pixel is; lazy for a dask
     cube. Raises HsiError where the covariance has no inverse and `ridge` is 0.
     Source: Manolakis & Shaw 2002.

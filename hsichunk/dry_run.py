@@ -37,7 +37,7 @@ def dry_run(options: Options) -> dict[str, Any]:
         chunks += len(columns) * kept
         size += len(columns) * kept * stored.chunk_bytes
     owned = sum(window.shape[0] * window.shape[1] for place in site.places for window in place.owned)
-    rate = _rate(site, options.threads)
+    rate, scores = _rate(site, options.threads), len(options.metric)
     return {
         "tiles": len(site.places),
         "skipped": [list(one) for one in site.skipped],
@@ -47,7 +47,7 @@ def dry_run(options: Options) -> dict[str, Any]:
         "bands": {"kept": len(bands), "of": len(site.wavelength)},
         "chunks": chunks,
         "decoded": size,
-        "results": site.rows * site.cols * (4 * (3 * options.k + 1) + 2),
+        "results": site.rows * site.cols * (4 * ((1 + scores) * options.k + 1) + scores),
         "rate": rate,
         "seconds": round(plan.decodes * size / rate * PASS * 1.3 + REST, 1),
         "plan": plan.as_dict(),

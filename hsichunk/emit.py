@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import envi, schema
+from hsichunk import envi, provenance, schema
 from hsichunk.errors import HsiError
 from hsichunk.hdf5_names import attribute, number
 
@@ -109,8 +109,15 @@ def _dataset(path: str, file: Any) -> xr.Dataset:
     side = max(1, BLOCK_BYTES // (data.shape[1] * count * data.dtype.itemsize))
     values = _lazy(path, data, (min(side, data.shape[0]), *data.shape[1:]))
     dims = (schema.Y, schema.X, schema.WAVELENGTH)
-    title = {"title": f"EMIT L2A reflectance, {Path(path).stem}"}
-    return xr.Dataset({schema.REFLECTANCE: (dims, values, attrs)}, coords, title)
+    edges = attrs[schema.WINDOWS]
+    said = {
+        "title": f"EMIT L2A reflectance, {Path(path).stem}",
+        provenance.SENSOR: "EMIT imaging spectrometer",
+        provenance.GRID: f"{data.shape[0]} x {data.shape[1]} of a swath",
+        provenance.BANDS: provenance.band_words(nm, list(zip(edges[::2], edges[1::2], strict=True))),
+        provenance.CHUNKS: provenance.chunk_words(data.chunks, data.dtype),
+    }
+    return xr.Dataset({schema.REFLECTANCE: (dims, values, attrs)}, coords, said)
 
 
 def _fill(data: Any) -> Any:

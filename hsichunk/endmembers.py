@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from hsichunk import schema
+from hsichunk import provenance, schema
 from hsichunk.checks import check_cube
 from hsichunk.cleaning import source_of
 from hsichunk.errors import HsiError
@@ -38,14 +38,16 @@ def nfindr(
 ) -> xr.DataArray:
     """Finds `k` endmembers among the pixels of a cube. Computes: reads the sample, not the cube, unless to refine.
 
-    About `sample` pixels (None: every one) are drawn by `seed` and place on the ground from a `share` of the 64 x 64
-    pixel cells of the grid; of a tile with spatial chunks only the chunks under those cells are decoded (`share=1`
-    spreads the sample over all). Pixels with no-data are never candidates. From each of a few fixed starts at most
-    `maxit` sweeps (default 3 k) swap pixels until none raises the volume; the largest simplex counts.
+    Of `cube` (y, x, wavelength), reflectance, about `sample` pixels (None: every one) are drawn by `seed` and place on
+    the ground from a `share` of the 64 x 64 pixel cells of the grid; of a tile with spatial chunks only the chunks
+    under those cells are decoded (`share=1` spreads the sample over all). Pixels with no-data are never candidates.
+    From each of a few fixed starts at most `maxit` sweeps (default 3 k) swap pixels until none raises the volume; the
+    largest simplex counts.
 
     With `refine` the search goes on over every pixel, in the first k - 1 principal components of all of them, until no
     single pixel anywhere would raise the volume by more than 1e-9: attribute `certified`. That goes through the cube
-    twice (of a tile of band chunks each chunk is decoded once, into a scratch file), and keeps k - 1 scores a pixel.
+    twice (of a tile of band chunks each chunk is decoded once, into a scratch file; of a mosaic of those twice, a row
+    of tiles in the file at a time), and keeps k - 1 scores a pixel.
     Up to 2**23 / k pixels the seed then decides on nothing; `share` has no part in it at any size.
 
     `exclude` leaves outliers out before the subspace is made: pixels farther from the median than so many robust
@@ -131,7 +133,8 @@ def labelled(
         schema.X: (schema.ENDMEMBER, x.astype(np.float64), schema.X_ATTRS),
         schema.Y: (schema.ENDMEMBER, y.astype(np.float64), schema.Y_ATTRS),
     }
-    attrs = {**schema.PRODUCT_ATTRS[schema.REFLECTANCE], **attrs}
+    where = provenance.carried(cube.attrs, provenance.PLACE)
+    attrs = {**schema.PRODUCT_ATTRS[schema.REFLECTANCE], **where, **attrs}
     em = xr.DataArray(spectra, coords, (schema.ENDMEMBER, schema.WAVELENGTH), schema.REFLECTANCE, attrs)
     bands = {schema.WAVELENGTH: cube[schema.WAVELENGTH]}
     if schema.FWHM in cube.coords:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,3 +131,17 @@ def windows(nm: NDArray[np.float64], good: NDArray[np.bool_]) -> list[float]:
     """Runs of bad bands as [low, high, low, high, ...] in nm, both ends bad bands themselves."""
     edges = np.flatnonzero(np.diff(np.concatenate([[True], good, [True]]).astype(np.int8)))
     return [float(nm[at if i % 2 == 0 else at - 1]) for i, at in enumerate(edges.tolist())]
+
+
+def header(entries: Mapping[str, str | int | Sequence[str]]) -> str:
+    """The text of a header: lists in braces, without what would end one of their items."""
+    lines = ["ENVI"]
+    for name, value in entries.items():
+        if not isinstance(value, str | int):
+            value = f"{{{', '.join(_plain(item) for item in value)}}}"
+        lines.append(f"{name} = {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(item: str) -> str:
+    return re.sub(r"[,{}\s]+", " ", item).strip()

@@ -17,18 +17,27 @@ from threadpoolctl import threadpool_limits
 from hsichunk import schema, simplex
 from hsichunk.endmembers import nfindr, of_pixels
 from hsichunk.errors import HsiError
-from hsichunk.second_moments import Moments, Scores, drawn_pixels, scores, stream
+from hsichunk.extremes import (
+    DEPENDENT,
+    SKEWERS,
+    Ends,
+    Pixels,
+    ends_of_ends,
+    is_projective,
+    most_votes,
+    on_plane,
+    signal_to_noise,
+    skewers_of,
+    targets,
+    vertices,
+)
+from hsichunk.second_moments import drawn_pixels, scores, stream
 from hsichunk.simplex import check_k, first_largest
 from hsichunk.strips import Bools, Floats, Spectra
 
 SAMPLE = 20_000  # pixels that ATGP begins with
-SKEWERS = 1000
-TOGETHER = 500  # skewers laid through a strip at once
 MOST_PASSES = 100
-DEPENDENT = 1e-7  # share of a spectrum that others must leave unexplained
 BUNDLE = "bundle"
-
-Pixels = NDArray[np.intp]
 
 
 def atgp(cube: xr.DataArray, k: int) -> xr.DataArray:
@@ -50,7 +59,7 @@ def atgp(cube: xr.DataArray, k: int) -> xr.DataArray:
         with threadpool_limits(1, user_api="blas"):
             while known and passes < MOST_PASSES:
                 # where the sample has too few spectra, the first pass finds others
-                found = _atgp(values, k)
+                found = targets(values, k)
                 farthest = _farthest(spectra, _orthonormal(values[found]), k)
                 passes += 1
                 more = np.setdiff1d(farthest, pool)
@@ -60,18 +69,6 @@ def atgp(cube: xr.DataArray, k: int) -> xr.DataArray:
         if len(found) < k:
             raise HsiError(f"the cube holds {len(found)} independent spectra; expected at least k = {k}")
         return of_pixels(spectra, pool[found], {"method": "ATGP", "passes": passes, "certified": int(not known)})
-
-
-def _atgp(values: Floats, k: int) -> Pixels:
-    """As many targets of k as there are independent spectra."""
-    for count in range(min(k, len(values)), 0, -1):
-        try:
-            found = simplex.atgp(values, count)
-        except HsiError:
-            continue
-        length = np.abs(np.diag(np.linalg.qr(values[found].T)[1]))
-        return np.asarray(found[length > length[0] * DEPENDENT])
-    return np.empty(0, np.intp)
 
 
 def _orthonormal(spectra: Floats) -> Floats:
@@ -115,9 +112,7 @@ def ppi(
     with Spectra(cube) as spectra:
         check_k(k, spectra.shape[2])
         votes, _ = _votes(spectra, skewers, seed, pysptools)
-        order = np.argsort(-votes, kind="stable")[:k]
-        if len(order) < k or votes[order[-1]] == 0:
-            raise HsiError(f"{int((votes > 0).sum())} pixels have votes; expected at least k = {k}: take more skewers")
+        order = most_votes(votes, k)
         em = of_pixels(spectra, order, {"method": "PPI", "seed": seed})
     return em.assign_coords(votes=(schema.ENDMEMBER, votes[order], {"long_name": "pixel purity index"}))
 
@@ -140,10 +135,7 @@ def ppi_votes(
 
 
 def _votes(spectra: Spectra, skewers: int | Any, seed: int, pysptools: bool) -> tuple[NDArray[np.int64], Bools]:
-    lines = _skewers(skewers, seed, spectra.shape[2])
-    count = len(lines)
-    ends = np.full((2, count), -1)
-    reach = np.full((2, count), -np.inf)
+    ends = Ends(skewers_of(skewers, seed, spectra.shape[2]))
     total, valid = np.zeros(spectra.shape[2]), np.empty(spectra.pixels, np.bool_)
     with threadpool_limits(1, user_api="blas"):
         for strip in spectra:
@@ -153,35 +145,15 @@ def _votes(spectra: Spectra, skewers: int | Any, seed: int, pysptools: bool) -> 
                 continue
             values = strip.values[here]
             total += values.sum(0)
-            for start in range(0, count, TOGETHER):
-                part = slice(start, start + TOGETHER)
-                along = values @ lines[part].T
-                for end, pixel in enumerate((along.argmin(0), along.argmax(0))):
-                    far = along[pixel, np.arange(len(pixel))] * (2 * end - 1)
-                    farther = far > reach[end, part]
-                    ends[end, part][farther] = strip.start + here[pixel[farther]]
-                    reach[end, part][farther] = far[farther]
+            ends.add(values, strip.start + here)
     if not valid.any():
         raise HsiError(f"0 valid pixels of {spectra.pixels}; nothing to vote for")
     if not pysptools:
-        return np.bincount(ends.ravel(), minlength=spectra.pixels), valid
-    middle = lines @ (total / valid.sum())
-    low, high = reach[0] + middle, reach[1] - middle
-    farther = np.where((high > low) | ((high == low) & (ends[1] < ends[0])), ends[1], ends[0])
+        return np.bincount(ends.at.ravel(), minlength=spectra.pixels), valid
+    middle = ends.lines @ (total / valid.sum())
+    low, high = ends.reach[0] + middle, ends.reach[1] - middle
+    farther = np.where((high > low) | ((high == low) & (ends.at[1] < ends.at[0])), ends.at[1], ends.at[0])
     return np.bincount(farther, minlength=spectra.pixels), valid
-
-
-def _skewers(skewers: int | Any, seed: int, bands: int) -> Floats:
-    if isinstance(skewers, (int, np.integer)):
-        if skewers < 1:
-            raise HsiError(f"skewers is {skewers}; expected at least one")
-        # components of equal normal distribution: no direction is likelier than another
-        lines = np.random.default_rng(seed).normal(size=(int(skewers), bands))
-    else:
-        lines = np.asarray(skewers, np.float64)
-    if lines.ndim != 2 or lines.shape[1] != bands or not len(lines) or not np.isfinite(lines).all():
-        raise HsiError(f"skewers are {lines.shape}; expected finite numbers (skewers, {bands} bands)")
-    return lines
 
 
 def fippi(cube: xr.DataArray, k: int, *, maxit: int | None = None) -> xr.DataArray:
@@ -199,15 +171,7 @@ def fippi(cube: xr.DataArray, k: int, *, maxit: int | None = None) -> xr.DataArr
         with threadpool_limits(1, user_api="blas"):
             points = every.values[every.valid]
             where = np.flatnonzero(every.valid)
-            lines = simplex.atgp(points, k)
-            rounds = 0
-            while True:
-                along = points @ points[lines].T
-                ends = np.union1d(along.argmin(0), along.argmax(0))
-                rounds += 1
-                if not len(np.setdiff1d(ends, lines)) or rounds == maxit:
-                    break
-                lines = np.union1d(lines, ends)
+            ends, rounds = ends_of_ends(points, k, maxit)
         return of_pixels(spectra, where[ends], {"method": "FIPPI", "rounds": rounds})
 
 
@@ -223,55 +187,16 @@ def vca(cube: xr.DataArray, k: int, *, seed: int = 0, snr: float | None = None) 
     with Spectra(cube) as spectra:
         check_k(k, spectra.shape[2])
         moments = stream(spectra)
-        ratio = _snr(moments, k) if snr is None else float(snr)
-        projective = ratio >= 15 + 10 * np.log10(k)
+        ratio = signal_to_noise(moments, k) if snr is None else float(snr)
+        projective = is_projective(ratio, k)
         if projective:
             every = scores(spectra, moments.axes(k, centred=False), np.zeros(spectra.shape[2]))
         else:
             every = scores(spectra, moments.axes(k - 1), moments.mean)
         with threadpool_limits(1, user_api="blas"):
-            pixels = _vertices(_plane(every, projective), k, seed)
+            pixels = vertices(on_plane(np.asarray(every.values[every.valid]), projective), k, seed)
         where = np.flatnonzero(every.valid)
         return of_pixels(spectra, where[pixels], {"method": "VCA", "snr": ratio, "seed": seed})
-
-
-def _snr(moments: Moments, k: int) -> float:
-    """Signal-to-noise ratio in dB: power in the first k principal components and the mean over what is left."""
-    bands = len(moments.mean)
-    whole = float(np.trace(moments.correlation))
-    inside = float(np.linalg.eigvalsh(moments.covariance)[::-1][:k].sum() + moments.mean @ moments.mean)
-    noise, signal = whole - inside, inside - k / bands * whole
-    if noise <= whole * 1e-14:
-        return float("inf")
-    return float(10 * np.log10(max(signal, whole * 1e-14) / noise))
-
-
-def _plane(every: Scores, projective: bool) -> Floats:
-    """(n, k) of the valid pixels: on the plane where the mean's score is one, or lifted by the longest score."""
-    points = np.asarray(every.values[every.valid])
-    if not projective:
-        longest = float(np.sqrt(np.einsum("ij,ij->i", points, points).max()))
-        return np.concatenate([points, np.full((len(points), 1), longest)], axis=1)
-    height = points @ points.mean(0)
-    # a pixel on the other side of the origin has no place on the plane; dark ones would be thrown far out
-    seen = height > height.max() * 1e-9
-    plane: Floats = np.zeros_like(points)
-    plane[seen] = points[seen] / height[seen, None]
-    return plane
-
-
-def _vertices(points: Floats, k: int, seed: int) -> Pixels:
-    rng = np.random.default_rng(seed)
-    corners = np.zeros((k, k))
-    corners[-1, 0] = 1.0
-    found = np.empty(k, np.intp)
-    for i in range(k):
-        direction = rng.normal(size=k)
-        direction -= corners @ (np.linalg.pinv(corners) @ direction)
-        along = np.abs(points @ (direction / np.linalg.norm(direction)))
-        found[i] = first_largest(along)
-        corners[:, i] = points[found[i]]
-    return found
 
 
 def bundles(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
 
 import hsichunk as hsi
 from hsichunk import schema, zarr_store
 from hsichunk.errors import HsiError
 from hsichunk.ledger import STORE
 from hsichunk.library import read_library
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -29,11 +34,13 @@ def write(results: Path, folder: Path, suffix: str = "png", tile: Path | None = 
         draw(what, ax=figure.add_subplot())
         return figure
 
+    spectra = read_library(results / "endmembers.csv")
     figures = {
-        "endmembers": panel(hsi.plot.endmembers, read_library(results / "endmembers.csv"), 9.0),
+        "endmembers": panel(hsi.plot.endmembers, spectra, 9.0),
         "abundances": hsi.plot.abundances(products.abundance, fig=Figure(figsize=(10, 8), layout="constrained")),
-        **{name: panel(hsi.plot.classes, products[name]) for name in (schema.SAM_CLASS, schema.SID_CLASS)},
+        **{name: panel(hsi.plot.classes, products[name]) for name in schema.CLASS_OF.values() if name in products},
     }
+    figures["overview"] = _overview(spectra, products)
     if tile is not None:
         figures = {"rgb": panel(hsi.plot.rgb, hsi.open_tile(tile)), **figures}
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,3 +49,19 @@ def write(results: Path, folder: Path, suffix: str = "png", tile: Path | None = 
         paths.append(folder / f"{name}.{suffix}")
         figure.savefig(paths[-1], dpi=110, bbox_inches="tight")
     return paths
+
+
+def _overview(spectra: xr.DataArray, products: xr.Dataset) -> Figure:
+    """What came out in one picture: endmembers, their abundances, the classes of one metric."""
+    from matplotlib.figure import Figure
+
+    metric = [name for name in schema.CLASS_OF.values() if name in products][-1]
+    figure = Figure(figsize=(16, 5), layout="constrained")
+    parts: Any = figure.subfigures(1, 3, width_ratios=(1.1, 1.2, 1.3))
+    left, middle, right = parts
+    hsi.plot.endmembers(spectra, ax=left.add_subplot())
+    hsi.plot.abundances(products.abundance, fig=middle)
+    for ax in middle.axes[: len(spectra)]:
+        ax.set(xticks=[], yticks=[], xlabel="", ylabel="")  # those of the classes are the same
+    hsi.plot.classes(products[metric], ax=right.add_subplot())
+    return figure

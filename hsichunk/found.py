@@ -14,6 +14,7 @@ from hsichunk import schema, simplex, site_sample
 from hsichunk.errors import HsiError
 from hsichunk.job import Job
 from hsichunk.options import Options
+from hsichunk.sampling import Sample
 from hsichunk.site import Site
 from hsichunk.solver import Solver, prepare
 
@@ -66,7 +67,7 @@ def given(options: Options, site: Site, bands: NDArray[np.intp]) -> Found | None
 
 
 def find(job: Job) -> tuple[Found, ...]:
-    """Endmembers by N-FINDR: one set from a sample over all tiles, or one a tile."""
+    """Endmembers by the method asked for: one set from a sample over all tiles, or one a tile."""
     if not job.options.per_tile:
         return (_from_sample(job, None),)
     return tuple(_from_sample(job, tile) for tile in range(len(job.site.places)))
@@ -84,14 +85,28 @@ def _from_sample(job: Job, tile: int | None) -> Found:
             f"{' and are not masked' if job.masks else ''}; expected at least k = {k}"
         )
     with job.stage("endmembers"):
-        picked = simplex.pick(sample, k, job.options.maxit, job.options.threads)
-    for name in ("sample_pixels", "sweeps", "swaps"):
+        picked = _pick(sample, job.options)
+    swapped = ("sweeps", "swaps") if job.options.method == schema.METHODS[0] else ()
+    for name in ("sample_pixels", *swapped):
         job.stages["endmembers"][name] = job.stages["endmembers"].get(name, 0) + getattr(picked, name)
     places = zip(picked.names, picked.x.tolist(), picked.y.tolist(), strict=True)
     return Found(picked.spectra, tuple(places))
 
 
+def _pick(sample: Sample, options: Options) -> simplex.Picked:
+    if options.method == schema.METHODS[0]:
+        return simplex.pick(sample, options.k, options.maxit, options.threads)
+    from hsichunk import extremes
+
+    return extremes.pick(sample, options.method, options.k, options.seed, options.maxit, options.threads)
+
+
 def solvers(job: Job, found: tuple[Found, ...]) -> tuple[Solver, ...]:
     """What solves for each set. Raises HsiError for endmembers that cannot be unmixed."""
-    scale = job.site.places[0].file.scale
-    return tuple(prepare(each.spectra, each.names, schema.PRODUCTS, scale, exact=True) for each in found)
+    file, options = job.site.places[0].file, job.options
+    exact = file.reflectance.dtype.kind != "f"
+    scale = file.scale if exact else schema.NEON_SCALE
+    return tuple(
+        prepare(each.spectra, each.names, options.products, scale, exact=exact, constraint=options.solver)
+        for each in found
+    )

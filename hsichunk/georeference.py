@@ -28,6 +28,8 @@ def north_up(data: xr.DataArray) -> tuple[xr.DataArray, Affine | None, Any]:
     from affine import Affine
 
     transform = _transform(data)
+    if data.rio.crs is None and transform == Affine(1.0, 0.0, -0.5, 0.0, 1.0, -0.5):
+        return data, None, None  # rows and columns counted, not measured: they stay as they are
     if transform is not None and transform.b == transform.d == 0:
         a, b, c, d, e, f = transform[:6]
         if e > 0:
@@ -84,7 +86,7 @@ def _step(dim: str, centres: npt.NDArray[np.float64]) -> float | None:
     if not np.abs(centres - even).max() < _TOLERANCE * abs(step):  # NaN too
         steps = np.diff(centres)
         raise HsiError(
-            f"coordinate {dim} is not evenly spaced (steps of {steps.min():g} to {steps.max():g}), a GeoTIFF is; "
+            f"coordinate {dim} is not evenly spaced (steps of {steps.min():g} to {steps.max():g}), a raster is; "
             "resample to a regular grid first"
         )
     return step

@@ -9,15 +9,17 @@ import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from hsichunk.band_statistics import BandStatistics, ClassCounts
 from hsichunk.errors import HsiError
 from hsichunk.georeference import north_up
-from hsichunk.geotiff_labels import category_xml, class_names, describe, no_data
+from hsichunk.geotiff_labels import class_names, class_table, describe, no_data
+from hsichunk.one_band import one_band
 from hsichunk.schema import X, Y
 from hsichunk.staging import staging, sync_one
 
@@ -35,8 +37,9 @@ def write_geotiff(data: xr.DataArray, path: str | Path, *, overwrite: bool = Tru
     """Write a map (y, x), or one band per endmember (endmember, y, x), as cloud-optimised GeoTIFF; give back its path.
 
     Lazy data are computed once, a few blocks in memory at a time. CRS and transform are exact; rows run from north to
-    south. Floats have NaN as no data and averaged overviews, class maps 255, the palette, and their names in
-    `<path>.aux.xml`. The file gets its name when it is complete and synced. Missing parents are made.
+    south. Floats have NaN as no data and averaged overviews, class maps 255, the palette, and their names and pixels in
+    `<path>.aux.xml`; other bands carry exact statistics. The same data give the same bytes, whatever their blocks. The
+    file gets its name when it is complete and synced. Missing parents are made.
 
     Raises HsiError for other dimensions or types than GeoTIFF has, uneven coordinates, an existing file (unless
     overwrite), and a place that cannot be written. Source: GDAL's COG driver.
@@ -45,43 +48,43 @@ def write_geotiff(data: xr.DataArray, path: str | Path, *, overwrite: bool = Tru
     if not isinstance(data, xr.DataArray):
         raise HsiError(f"a GeoTIFF holds one map, not a {type(data).__name__}; choose one, such as products['rmse']")
     stored = data.encoding.get("preferred_chunks", {})  # which no operation keeps
-    data = _bands_first(data)
+    data = bands_first(data, "a GeoTIFF")
     if os.path.lexists(path) and not overwrite:
         raise HsiError(f"{path} exists; choose another name, or overwrite=True to replace it")
     if path.is_dir():
         raise HsiError(f"{path} is a folder; give the name of a file in it, such as {path / 'map.tif'}")
     names = class_names(data)
-    with staging(path) as folder, _gdal():
+    with staging(path) as folder, gdal():
         cog = folder / path.name
         source = cog.with_name(f"{path.name}.source")
-        _write_source(data, source, stored)
+        counted = _write_source(data, source, stored, ClassCounts() if names else None)
         _copy_to_cog(data, source, cog)
-        if names:
-            _aux(cog).write_text(category_xml(names), encoding="utf-8")
+        if counted is not None:
+            _aux(cog).write_text(class_table(names, counted.counts), encoding="utf-8")
         _publish(cog, path)
     return path
 
 
-def _bands_first(data: xr.DataArray) -> xr.DataArray:
-    """Check data and give it as (band, y, x) in a type that TIFF has, still lazy."""
+def bands_first(data: xr.DataArray, what: str) -> xr.DataArray:
+    """Check data for `what` is written, and give it as (band, y, x) in a type that GDAL has, still lazy."""
     from rasterio.dtypes import check_dtype
 
     if not {Y, X} <= set(data.dims) or data.ndim not in (2, 3):
-        raise HsiError(f"a GeoTIFF holds (y, x) or (band, y, x), not {data.dims}; select or rename dimensions first")
+        raise HsiError(f"{what} holds (y, x) or (band, y, x), not {data.dims}; select or rename dimensions first")
     if 0 in data.shape:
         raise HsiError(f"the map has no pixels (shape {data.shape}); select at least one")
     dtype = _STORED_AS.get(data.dtype.name, data.dtype.name)
     if not check_dtype(dtype):
-        raise HsiError(f"a GeoTIFF holds numbers, not {data.dtype}; convert with .astype('float32')")
+        raise HsiError(f"{what} holds numbers, not {data.dtype}; convert with .astype('float32')")
     if data.ndim == 2:
-        data = data.expand_dims("band")
+        data = one_band(data)
     if data.dtype != np.dtype(dtype):  # another byte order, too
         data = data.astype(dtype, keep_attrs=True)
     return data.transpose(..., Y, X)
 
 
 @contextmanager
-def _gdal() -> Iterator[None]:
+def gdal() -> Iterator[None]:
     """GDAL with a small cache, whose errors are those of writing."""
     import rasterio
     from rasterio._err import CPLE_BaseError
@@ -123,8 +126,10 @@ class _SmallCache:
 _SMALL_CACHE: Final = _SmallCache()
 
 
-def _write_source(data: xr.DataArray, source: Path, stored: Mapping[Hashable, int]) -> None:
-    """Write the blocks to a tiled GeoTIFF without compression, in any order."""
+def _write_source(
+    data: xr.DataArray, source: Path, stored: Mapping[Hashable, int], classes: ClassCounts | None
+) -> ClassCounts | None:
+    """Write the blocks to a tiled GeoTIFF without compression, in any order, and their statistics; count classes."""
     import rasterio
 
     side = tile_side(data)
@@ -135,31 +140,43 @@ def _write_source(data: xr.DataArray, source: Path, stored: Mapping[Hashable, in
     profile |= {"tiled": True, "blockxsize": side, "blockysize": side, "interleave": "band"}
     if transform is not None:
         profile["transform"] = transform
+    statistics = BandStatistics(bands, no_data(data)) if classes is None and data.dtype.kind in "iuf" else None
     with rasterio.open(source, "w", **profile) as raster:
         describe(raster, data)
-        _store(data, _Windows(raster), stored)
+        store_blocks(data, _Windows(raster, statistics or classes), stored)
+        if statistics is not None:
+            for band in range(bands):
+                raster.update_tags(band + 1, **statistics.tags(band))
     tiles = bands * -(-height // side) * -(-width // side)
     if source.stat().st_size < tiles * side * side * data.dtype.itemsize:
         # GDAL writes the last blocks on closing, where rasterio does not hear of errors
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return classes
 
 
 class _Windows:
-    """An open raster as a thing to assign blocks to, which is what dask stores into."""
+    """An open raster as a thing to assign blocks to, which is what dask stores into: many threads at a time."""
 
-    def __init__(self, raster: DatasetWriter) -> None:
-        self._raster = raster
+    def __init__(self, raster: DatasetWriter, seen: BandStatistics | ClassCounts | None = None) -> None:
+        self._raster, self._seen = raster, seen
+        self._lock = threading.Lock()
 
     def __setitem__(self, region: tuple[slice, slice, slice], block: npt.NDArray[Any]) -> None:
         from rasterio.windows import Window
 
         bands, rows, cols = region
         indexes = list(range(bands.start + 1, bands.stop + 1))
-        self._raster.write(block, indexes=indexes, window=Window.from_slices(rows, cols))
+        with self._lock:
+            self._raster.write(block, indexes=indexes, window=Window.from_slices(rows, cols))
+        if self._seen is not None:
+            self._seen.add(bands.start, block)
 
 
-def _store(data: xr.DataArray, windows: _Windows, stored: Mapping[Hashable, int]) -> None:
-    """Put each block of data in its place; each task runs once if dask works in this process."""
+def store_blocks(data: xr.DataArray, windows: Any, stored: Mapping[Hashable, int]) -> None:
+    """Assign each block of data (band, y, x) to windows[bands, rows, columns]; tasks run once if dask works here.
+
+    `windows` takes blocks of several threads at a time; `stored` are the preferred chunks of the encoding.
+    """
     if data.chunks is not None:
         import dask.array as da
         import dask.base
@@ -168,7 +185,7 @@ def _store(data: xr.DataArray, windows: _Windows, stored: Mapping[Hashable, int]
 
         run = dask.base.get_scheduler(collections=[data.data])  # type: ignore[no-untyped-call]
         if run in (dask.threaded.get, dask.local.get_sync):
-            da.store(data.data, cast(Any, windows), lock=True)
+            da.store(data.data, windows, lock=False)  # it has its own
             return
     # processes and clusters hand back one row of blocks at a time; what is read when indexed, a block
     rows = data.chunksizes.get(Y) or _even(data.sizes[Y], stored.get(Y, _STRIP_ROWS))

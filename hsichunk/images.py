@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,26 +13,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import envi, schema
+from hsichunk import envi, provenance, schema
 from hsichunk.backend import with_grid
 from hsichunk.emit import is_emit, open_emit
-from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.grid import Grid
+from hsichunk.image_metadata import Image, opened, read_image
 
 BLOCK_BYTES = 32 << 20  # of stored values in one dask block
-COUNTS = 10000.0  # taken for reflectance 1 of whole numbers, where nothing says
-_NAMED = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*\(?\s*(nm|nanomet\w*|um|\u00b5m|\u03bcm|micromet\w*)\b", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Bands:
-    """What a file says of its bands, in its own order."""
-
-    wavelength: NDArray[np.float64]
-    fwhm: NDArray[np.float64] | None
-    good: NDArray[np.bool_]
-    order: NDArray[np.intp]
-    """positions of the bands in the file, by wavelength"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +43,7 @@ class Pixels:
         else:
             top, left = int(rows.min()), int(cols.min())
             window = Window(left, top, int(cols.max()) - left + 1, int(rows.max()) - top + 1)
-            with _opened(self.path) as file:
+            with opened(self.path) as file:
                 stored = file.read((self.order[bands] + 1).tolist(), window=window)
             values = np.moveaxis(stored, 0, -1)[rows - top][:, cols - left]
         return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
@@ -75,6 +58,8 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     suffix = path.suffix.lower()
     if is_emit(path):
         return True
+    if not path.name:
+        return False
     if suffix in (".h5", ".hdf5", ".he5", ".nc"):
         return False
     return suffix in (".hdr", ".vrt", *envi.IMAGES) or envi.header_of(path) is not None
@@ -101,181 +86,52 @@ def open_image(
     numbers, with an HsiWarning. Raises HsiError for what is no image, bands without wavelengths and turned grids.
     """
     if Path(path).suffix.lower() == ".nc" and Path(path).is_file():
-        image = open_emit(path)
-        image[schema.REFLECTANCE].attrs[schema.DROP_LAST] = 0
-        return image
-    data, header = _files(Path(path))
-    with _opened(str(data)) as file:
-        kind = np.dtype(file.dtypes[0])
-        if len(set(file.dtypes)) != 1 or kind.kind not in "iuf":
-            raise HsiError(f"{data}: bands of type {', '.join(sorted(set(file.dtypes)))}; expected one type of numbers")
-        bands = _bands(str(data), file, header, wavelength, units)
-        attrs = {"long_name": "reflectance as stored", "units": "counts", schema.DROP_LAST: 0}
-        attrs[schema.SCALE] = _scale(str(data), file, header, scale, kind)
-        none = no_data if no_data is not None else _no_data(file, header)
-        if none is not None and not math.isnan(none):
-            attrs[schema.NO_DATA] = int(none) if float(none).is_integer() else float(none)
-        nm = bands.wavelength[bands.order]
-        attrs[schema.WINDOWS] = envi.windows(nm, bands.good[bands.order])
-        shape = (file.height, file.width, len(nm))
-        blocks = _blocks(shape, kind.itemsize, file.block_shapes[0])
-        grid = _grid(str(data), file)
-    stamp = os.stat(data)
-    pixels = Pixels(os.path.abspath(data), shape, kind, bands.order, (stamp.st_size, stamp.st_mtime_ns))
-    return _dataset(pixels, blocks, nm, bands, grid, attrs, Path(path).name)
+        granule = open_emit(path)
+        granule[schema.REFLECTANCE].attrs[schema.DROP_LAST] = 0
+        return granule
+    image = read_image(path, wavelength, units=units, scale=scale, no_data=no_data)
+    attrs = {"long_name": "reflectance as stored", "units": "counts", schema.DROP_LAST: 0, schema.SCALE: image.scale}
+    if image.no_data is not None:
+        attrs[schema.NO_DATA] = int(image.no_data) if image.no_data.is_integer() else image.no_data
+    attrs[schema.WINDOWS] = image.windows
+    return _dataset(image, attrs, Path(path).name)
 
 
-def _dataset(
-    pixels: Pixels,
-    blocks: tuple[int, int, int],
-    nm: NDArray[np.float64],
-    bands: Bands,
-    grid: Grid | None,
-    attrs: dict[str, Any],
-    name: str,
-) -> xr.Dataset:
+def _dataset(image: Image, attrs: dict[str, Any], name: str) -> xr.Dataset:
     import dask.array as da
 
-    rows, cols, _ = pixels.shape
+    pixels = Pixels(os.path.abspath(image.path), image.shape, image.dtype, image.bands.order, image.stamp)
+    blocks = _blocks(image.shape, image.dtype.itemsize, image.block)
+    rows, cols, _ = image.shape
+    grid = image.grid
     values = da.from_array(pixels, chunks=blocks, asarray=False, lock=False, meta=np.empty((0, 0, 0), pixels.dtype))  # type: ignore[no-untyped-call]
     coords: dict[str, Any] = {
         schema.Y: (schema.Y, np.arange(rows) if grid is None else grid.y(rows), {} if grid is None else schema.Y_ATTRS),
         schema.X: (schema.X, np.arange(cols) if grid is None else grid.x(cols), {} if grid is None else schema.X_ATTRS),
-        schema.WAVELENGTH: (schema.WAVELENGTH, nm, schema.WAVELENGTH_ATTRS),
+        schema.WAVELENGTH: (schema.WAVELENGTH, image.wavelength, schema.WAVELENGTH_ATTRS),
     }
-    if bands.fwhm is not None:
-        coords[schema.FWHM] = (schema.WAVELENGTH, bands.fwhm[bands.order], schema.FWHM_ATTRS)
+    if image.fwhm is not None:
+        coords[schema.FWHM] = (schema.WAVELENGTH, image.fwhm, schema.FWHM_ATTRS)
     dims = (schema.Y, schema.X, schema.WAVELENGTH)
     dataset = xr.Dataset({schema.REFLECTANCE: (dims, values, attrs)}, coords, {"title": f"reflectance, {name}"})
     dataset[schema.REFLECTANCE].encoding["source"] = pixels.path
-    return dataset if grid is None else with_grid(dataset, grid)
+    dataset = dataset if grid is None else with_grid(dataset, grid)
+    return dataset.assign_attrs(_said(image, dataset))
 
 
-def _files(path: Path) -> tuple[Path, envi.Header | None]:
-    """The data file and the ENVI header, if there is one. Raises HsiError where there is no such file."""
-    if not path.is_file():
-        raise HsiError(f"{path}: no such file; expected an image (ENVI, GeoTIFF)")
-    if path.suffix.lower() == ".hdr":
-        header = envi.read_header(path)
-        return envi.data_of(path, envi.IMAGES), header
-    beside = envi.header_of(path)
-    return path, None if beside is None else envi.read_header(beside)
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[Any]:
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            file = rasterio.open(path)
-        except RasterioError as error:
-            raise HsiError(f"{path}: cannot be opened ({' '.join(str(error).split())[:120]})") from error
-    with file:
-        try:
-            yield file
-        except RasterioError as error:
-            raise HsiError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]})") from error
-
-
-def _bands(
-    path: str, file: Any, header: envi.Header | None, given: Sequence[float] | NDArray[Any] | None, units: str | None
-) -> Bands:
-    count = file.count
-    values, width = None, None
-    if given is not None:
-        values = np.asarray(given, np.float64)
-        if values.shape != (count,):
-            raise HsiError(f"{path}: {values.size} wavelengths for {count} bands; expected one a band")
-    elif header is not None and (values := header.numbers("wavelength", count)) is not None:
-        width, units = header.numbers("fwhm", count), units or header.text("wavelength units")
-    else:
-        values, width, units = _tagged(file, units)
-    if values is None:
-        raise HsiError(f"{path}: {count} bands without wavelengths; give them: open_image(path, wavelength=...)")
-    nm, factor = envi.wavelengths_nm(values, units, path)
-    order = np.argsort(nm, kind="stable")
-    if (np.diff(nm[order]) == 0).any():
-        same = nm[order][:-1][np.diff(nm[order]) == 0][0]
-        raise HsiError(f"{path}: two bands at {same:g} nm; give the wavelengths that tell them apart: wavelength=...")
-    bbl = None if header is None else header.numbers("bbl", count)
-    good = np.ones(count, np.bool_) if bbl is None else bbl != 0
-    return Bands(nm, None if width is None else width * factor, good, order)
-
-
-def _tagged(file: Any, units: str | None) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, str | None]:
-    """Wavelengths, widths and their unit from the tags of bands, else their descriptions; None where one lacks them."""
-    found, widths, named = [], [], units
-    for band in range(1, file.count + 1):
-        tags = {name.lower(): value for name, value in file.tags(band).items()}
-        value, unit = tags.get("wavelength"), tags.get("wavelength_units")
-        width = tags.get("fwhm")
-        if value is None and (words := _NAMED.search(file.descriptions[band - 1] or "")):
-            value, unit = words[1], words[2]
-        if value is None:  # GDAL's own, rounded to 1 nm in some formats
-            imagery = file.tags(band, ns="IMAGERY")
-            value, unit = imagery.get("CENTRAL_WAVELENGTH_UM"), "um"
-            width = imagery.get("FWHM_UM")
-        found.append(_number(value))
-        widths.append(_number(width))
-        named = named or unit
-    wave = np.array(found)
-    whole = np.array(widths)
-    return (None if np.isnan(wave).any() else wave), (None if np.isnan(whole).any() else whole), named
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text) if text is not None else math.nan
-    except ValueError:
-        return math.nan
-
-
-def _scale(path: str, file: Any, header: envi.Header | None, given: float | None, kind: np.dtype[Any]) -> float:
-    """What reflectance 1 is stored as."""
-    stated = given
-    if stated is None and header is not None:
-        stated = header.number("reflectance scale factor")
-    if stated is None:
-        steps, offsets = set(file.scales), set(file.offsets)
-        if len(steps) > 1 or offsets != {0.0}:
-            raise HsiError(
-                f"{path}: bands have scales of {min(steps):g} to {max(steps):g} and offsets of {min(offsets):g} to "
-                f"{max(offsets):g}; expected one scale: apply them and label the array with as_cube"
-            )
-        (step,) = steps
-        stated = None if step == 1.0 else round(1.0 / step, 9)
-    if stated is None:
-        if kind.kind == "f":
-            return 1.0
-        warnings.warn(
-            f"{path}: does not say what reflectance 1 is stored as; taken for {COUNTS:g}, scale= says otherwise",
-            HsiWarning,
-            stacklevel=3,
-        )
-        return COUNTS
-    if not (math.isfinite(stated) and stated > 0):
-        raise HsiError(f"{path}: reflectance scale factor is {stated:g}; expected a number above 0: give scale=")
-    return float(stated)
-
-
-def _no_data(file: Any, header: envi.Header | None) -> float | None:
-    stated = None if header is None else header.number("data ignore value")
-    return stated if stated is not None else file.nodata
-
-
-def _grid(path: str, file: Any) -> Grid | None:
-    """Where the pixels lie; None for a file that does not say. Raises HsiError unless the grid is north-up."""
-    step = file.transform
-    wkt = file.crs.to_wkt() if file.crs else None
-    if step.is_identity:
-        return None
-    if step.b or step.d or step.a <= 0 or step.e >= 0:
-        raise HsiError(f"{path}: the grid is turned or upside down ({tuple(step)[:6]}); only north-up grids are read")
-    epsg = file.crs.to_epsg() if file.crs else None
-    return Grid(step.c, step.f, step.a, -step.e, epsg, None if epsg else wkt)
+def _said(image: Image, dataset: xr.Dataset) -> dict[str, str]:
+    """What the image is, in words."""
+    rows, cols, _ = image.shape
+    sensor = image.header.text("sensor type") if image.header else None
+    crs = dataset.coords[schema.GRID_MAPPING].attrs if schema.GRID_MAPPING in dataset.coords else {}
+    edges, (high, wide) = image.windows, image.block
+    return {
+        **({provenance.SENSOR: sensor} if sensor else {}),
+        **provenance.crs_words(crs),
+        provenance.GRID: f"{rows} x {cols}" if image.grid is None else provenance.grid_words(rows, cols, image.grid),
+        provenance.BANDS: provenance.band_words(image.wavelength, list(zip(edges[::2], edges[1::2], strict=True))),
+        provenance.CHUNKS: f"{high} x {wide}, {image.interleave} interleaved, {image.dtype.name}",
+    }
 
 
 def _blocks(shape: tuple[int, int, int], size: int, block: tuple[int, int]) -> tuple[int, int, int]:

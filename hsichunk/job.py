@@ -81,8 +81,9 @@ def kept_bands(site: Site, options: Options) -> NDArray[np.intp]:
     """Positions of the bands that the options keep."""
     windows = list(site.places[0].file.windows)
     keep = None if options.keep is None else list(options.keep)
+    drop_last = site.drop_last if options.drop_last is None else options.drop_last
     return select_bands(
-        site.wavelength, [*windows, *options.drop], options.drop_last, keep, options.every, options.lesson_bands
+        site.wavelength, [*windows, *options.drop], drop_last, keep, options.every, options.lesson_bands
     )
 
 
@@ -103,7 +104,16 @@ def make_plan(site: Site, bands: NDArray[np.intp], options: Options, threads: in
     sample = min(options.sample, site.rows * site.cols)
     found = layouts(site, bands)
     at_once = threads or options.threads
-    return plan.make(options.memory, found, options.k, at_once, sample=sample, image=(site.rows, site.cols))
+    return plan.make(
+        options.memory,
+        found,
+        options.k,
+        at_once,
+        sample=sample,
+        image=(site.rows, site.cols),
+        metrics=options.metric,
+        method=options.method,
+    )
 
 
 def inputs_of(site: Site) -> list[dict[str, Any]]:

@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hsichunk import schema
 from hsichunk.errors import HsiError
 from hsichunk.scoring import Tally
 from hsichunk.staging import sync_one
@@ -19,19 +20,17 @@ from hsichunk.staging import sync_one
 STATE = ".hsichunk"
 RUN_JSON = "run.json"
 STORE = "products.zarr"
-FILES = (
-    STORE,
-    "abundance.tif",
-    "rmse.tif",
-    "sam_class.tif",
-    "sam_class.tif.aux.xml",
-    "sid_class.tif",
-    "sid_class.tif.aux.xml",
-    "endmembers.csv",
-    "item.json",
-)
-"""what a finished run has left, run.json aside"""
-LATER = ("report.html", "thresholds.json")
+
+
+def files(metrics: Iterable[str] = (schema.SAM, schema.SID)) -> tuple[str, ...]:
+    """What a finished run with some metrics has left, run.json aside."""
+    classes = [f"{schema.CLASS_OF[metric]}.tif{also}" for metric in metrics for also in ("", ".aux.xml")]
+    return (STORE, "abundance.tif", "rmse.tif", *classes, "endmembers.csv", "item.json")
+
+
+FILES = files()
+EVERY_FILE = files(schema.METRICS)
+LATER = ("report.html", "thresholds.json", "envi", "figures")
 """what other commands add to it"""
 
 
@@ -102,7 +101,7 @@ class Ledger:
         finished, state = read_json(self.out / RUN_JSON), read_json(self.folder / "state.json")
         found = finished.get("fingerprint") if isinstance(finished, dict) else state
         if found is None:
-            held = [name for name in (*FILES, RUN_JSON) if (self.out / name).exists()]
+            held = [name for name in (*EVERY_FILE, RUN_JSON) if (self.out / name).exists()]
             if held and not overwrite:
                 raise HsiError(
                     f"{self.out}: holds {held[0]} of unknown origin; choose another --out or give --overwrite"
@@ -117,7 +116,8 @@ class Ledger:
             )
         if finished is None:
             return "resumed"
-        missing = [name for name in FILES if not (self.out / name).exists()]
+        wanted = files(self.fingerprint.get("metric", (schema.SAM, schema.SID)))
+        missing = [name for name in wanted if not (self.out / name).exists()]
         if missing and not overwrite:
             raise HsiError(f"{self.out}: finished, but {missing[0]} is gone; give --overwrite to make it again")
         return "new" if missing else "done"
@@ -143,7 +143,7 @@ class Ledger:
         """Takes away an earlier run: run.json first, so that nothing that is left looks whole."""
         _remove(self.out / RUN_JSON)
         _remove(self.folder / "state.json")
-        for path in (*self.folder.glob("*"), *(self.out / name for name in (*FILES, *LATER)), *self._leftovers()):
+        for path in (*self.folder.glob("*"), *(self.out / name for name in (*EVERY_FILE, *LATER)), *self._leftovers()):
             if path.name != "lock":
                 _remove(path)
 
@@ -163,7 +163,7 @@ class Ledger:
                 _remove(path)
 
     def _leftovers(self) -> list[Path]:
-        return [path for name in (*FILES, RUN_JSON) for path in self.out.glob(f".{name}.*part")]
+        return [path for name in (*EVERY_FILE, RUN_JSON) for path in self.out.glob(f".{name}.*part")]
 
     def entries(self) -> list[Entry]:
         """Everything done so far, in order. Lines from a damaged one on are cut off: their strips are done again."""

@@ -15,8 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core import indexing
 
-from hsichunk import schema
-from hsichunk.backend import LazyStored, count_attrs, cube_coords, with_grid
+from hsichunk import provenance, schema
+from hsichunk.backend import LazyStored, count_attrs, cube_coords, described, stored_attrs, with_grid
 from hsichunk.counts import Counts, Window
 from hsichunk.site import Place, Site, open_site
 from hsichunk.stored import StoredArray
@@ -157,7 +157,8 @@ def open_mosaic(
     """
     site = open_site([paths] if isinstance(paths, (str, os.PathLike)) else paths)
     counts, first = TiledCounts(site), site.places[0].file
-    attrs = {**_shared([place.file.attrs for place in site.places]), **count_attrs(first, counts.no_data)}
+    shared = _shared([place.file.attrs for place in site.places])
+    attrs = stored_attrs(shared, count_attrs(first, counts.no_data))
     dims = (schema.Y, schema.X, schema.WAVELENGTH)
     encoding = {"preferred_chunks": dict(zip(dims, counts.chunks, strict=True))}
     variable = xr.Variable(dims, indexing.LazilyIndexedArray(LazyStored(counts)), attrs, encoding)
@@ -166,8 +167,15 @@ def open_mosaic(
     elif chunks is not None:
         variable = variable.chunk(chunks)
     coords = cube_coords(first, site.grid, site.rows, site.cols)
-    title = {"title": f"NEON AOP reflectance, {first.site}", "site": first.site}
-    return with_grid(xr.Dataset({schema.REFLECTANCE: variable}, coords, title), site.grid)
+    mosaic = with_grid(xr.Dataset({schema.REFLECTANCE: variable}, coords), site.grid)
+    return described(mosaic, first, site.grid, _chunk_words(site), len(site.places))
+
+
+def _chunk_words(site: Site) -> dict[str, str]:
+    """How the tiles are stored, where there are no more than two ways."""
+    tiles = [place.file.reflectance for place in site.places]
+    ways = list(dict.fromkeys(provenance.chunk_words(tile.stored_chunks, tile.dtype) for tile in tiles))
+    return {provenance.CHUNKS: " and ".join(ways) if len(ways) <= 2 else f"{ways[0]} and {len(ways) - 1} other ways"}
 
 
 def _shared(attrs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from hsichunk.hdf5_names import attribute, attributes, child, number, one_line, 
 from hsichunk.stored import StoredArray
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+HDF5_NAMES = (".h5", ".hdf5", ".he5")
 # of Reflectance_Data: read elsewhere, about the array's layout and therefore known, or said anew
 NOT_COPIED = frozenset(
     {"scale_factor", "data_ignore_value", "dimension_labels", "dimensions", "interleave", "units", "description"}
@@ -65,19 +66,28 @@ class NeonFile:
     sun: tuple[tuple[str, float, float], ...]
     """flight line, solar azimuth and solar zenith in degrees, for each line that logs them"""
     attrs: dict[str, Any]
+    drop_last: int = schema.NEON_DROP_LAST
+    """bands at the end that are noise"""
 
 
-def read(path: str | os.PathLike[str]) -> NeonFile:
-    """The metadata of the NEON file at `path`.
+def read(path: str | os.PathLike[str], *, floats: bool = False) -> NeonFile:
+    """The metadata of the NEON file at `path`; of an image of another sensor as if it were one.
 
-    Raises HsiError where it is none, or none that can be trusted; warns (HsiWarning) where one of NEON's values stands
-    in for what the file leaves out.
+    Raises HsiError where it is none, or none that can be trusted, and for an image of floats unless `floats`; warns
+    (HsiWarning) where one of NEON's values stands in for what the file leaves out.
     """
     import h5py
 
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise HsiError(f"open_tile got {type(path).__name__}; expected the path of a NEON reflectance file")
     path = os.fsdecode(path)
+    if not remote.is_url(path) and not path.lower().endswith(HDF5_NAMES):
+        from hsichunk.images import is_image
+
+        if is_image(path):
+            from hsichunk import image_file
+
+            return image_file.read(path, floats=floats)
     source: Any = path
     try:
         if remote.is_url(path):

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -33,24 +33,35 @@ class Options:
     out: str
     k: int = 4
     """number of endmembers to find"""
+    method: str = schema.METHODS[0]
+    """how they are found in the sample: nfindr, atgp, ppi, fippi (which finds as many as there are) or vca"""
     seed: int = 0
     sample: int = 20_000
-    """pixels drawn for N-FINDR"""
+    """pixels drawn for the search"""
     share: float = 0.125
     """share of the 64 x 64 pixel cells of the grid that they are drawn from"""
     maxit: int | None = None
-    """sweeps of N-FINDR, at most; 3 k when not given"""
-    drop_last: int = schema.NEON_DROP_LAST
+    """sweeps of N-FINDR at most, 3 k when not given; rounds of FIPPI at most"""
+    drop_last: int | None = None
+    """bands at the end to drop; when not given NEON's ten of NEON's tiles, none of images"""
     every: int = 1
     keep: tuple[tuple[float, float], ...] | None = None
     """wavelength ranges in nm outside which bands are dropped"""
     drop: tuple[tuple[float, float], ...] = ()
     """wavelength ranges in nm to drop beside the windows named in the file"""
     lesson_bands: bool = False
-    sam_threshold: tuple[float, ...] = (0.1,)
+    solver: str = schema.FCLS
+    """what binds abundances: fcls (at least 0, sum one), nnls (at least 0) or ucls (nothing)"""
+    metric: tuple[str, ...] = (schema.SAM, schema.SID)
+    """scores to store, each with its class map: sam, sid, sid_sam, ncc"""
+    sam_threshold: tuple[float, ...] = (schema.THRESHOLDS[schema.SAM],)
     """largest spectral angle (rad) of a class; one, or one a class"""
-    sid_threshold: tuple[float, ...] = (0.05,)
+    sid_threshold: tuple[float, ...] = (schema.THRESHOLDS[schema.SID],)
     """largest divergence (nats) of a class; one, or one a class"""
+    sid_sam_threshold: tuple[float, ...] = (schema.THRESHOLDS[schema.SID_SAM],)
+    """largest divergence times tangent of the angle (nats) of a class; one, or one a class"""
+    ncc_threshold: tuple[float, ...] = (schema.THRESHOLDS[schema.NCC],)
+    """smallest correlation of a class; one, or one a class"""
     relative: bool = False
     """thresholds as shares of the range of distances over the image, PySpTools' rule"""
     memory: int = 2_000_000_000
@@ -79,11 +90,15 @@ class Options:
     def __post_init__(self) -> None:
         self._need(len(self.tiles) > 0, "tiles", "at least one tile")
         self._need(2 <= self.k <= schema.MAX_ENDMEMBERS, "k", f"2 to {schema.MAX_ENDMEMBERS} endmembers")
+        self._need(self.method in schema.METHODS, "method", _either(schema.METHODS))
+        self._need(self.solver in schema.CONSTRAINTS, "solver", _either(schema.CONSTRAINTS))
+        self._need(self.maxit is None or self.method in ("nfindr", "fippi"), "maxit", f"none for {self.method}")
+        self._check_metric()
         self._need(0 <= self.seed < 2**63, "seed", "a whole number from 0")
         self._need(self.sample >= 1, "sample", "at least one pixel")
         self._need(0 < self.share <= 1, "share", "a share above 0, at most 1")
         self._need(self.maxit is None or self.maxit >= 1, "maxit", "at least one sweep")
-        self._need(self.drop_last >= 0, "drop_last", "no or some bands")
+        self._need(self.drop_last is None or self.drop_last >= 0, "drop_last", "no or some bands")
         self._need(self.every >= 1, "every", "1 for all bands, 2 for every other, ...")
         for name in ("keep", "drop"):
             self._need(all(low <= high for low, high in getattr(self, name) or ()), name, "(low, high) in nm")
@@ -95,20 +110,46 @@ class Options:
         self._need(self.cluster in (None, "local"), "cluster", "local")
         self._need(not (self.cluster and self.scheduler), "scheduler", "no --cluster beside it")
         self._need(not (self.per_tile and self.endmembers), "endmembers", "no --per-tile beside it")
-        for name in ("sam_threshold", "sid_threshold"):
-            values = getattr(self, name)
-            enough = self.endmembers is not None or len(values) in (1, self.k)  # a file may hold another number
+        self._need(self.method == schema.METHODS[0] or not self.endmembers, "method", "no --endmembers beside it")
+        self._need(self.method != "fippi" or not self.per_tile, "method", "one that finds k, with --per-tile")
+        self._check_thresholds()
+
+    def _check_metric(self) -> None:
+        if schema.CHEBYSHEV in self.metric:
+            raise OptionError("metric chebyshev is no sum over bands, which a run adds up; compute it by hsi.chebyshev")
+        known = bool(self.metric) and set(self.metric) <= set(schema.METRICS)
+        self._need(known, "metric", f"some of {', '.join(schema.METRICS)}")
+
+    def _check_thresholds(self) -> None:
+        for metric in schema.METRICS:
+            name = f"{metric}_threshold"
+            values = self.threshold(metric)
+            unknown = self.endmembers is not None or self.method == "fippi"  # a file may hold another number
+            enough = unknown or len(values) in (1, self.k)
             self._need(enough, name, f"one number, or {self.k}: one for each of k endmembers")
-            most, expected = (
-                (1.0, "shares from 0 to 1 (relative)") if self.relative else (math.inf, "finite numbers from 0")
-            )
-            self._need(all(math.isfinite(v) and 0 <= v <= most for v in values), name, expected)
+            low, high, expected = 0.0, math.inf, "finite numbers from 0"
+            if self.relative:
+                high, expected = 1.0, "shares from 0 to 1 (relative)"
+            elif metric in schema.SIMILARITIES:
+                low, high, expected = -1.0, 1.0, "numbers from -1 to 1"
+            self._need(all(math.isfinite(v) and low <= v <= high for v in values), name, expected)
+
+    def threshold(self, metric: str) -> tuple[float, ...]:
+        """The thresholds of a metric's classes: one, or one a class."""
+        values: tuple[float, ...] = getattr(self, f"{metric}_threshold")
+        return values
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """What the pass stores."""
+        return (schema.ABUNDANCE, schema.RMSE, *self.metric)
 
     def with_k(self, k: int) -> Options:
-        """The same for k endmembers that come from a file."""
-        for name in ("sam_threshold", "sid_threshold"):
-            one_each = f"one number, or {k}: one for each of the endmembers in {self.endmembers}"
-            self._need(len(getattr(self, name)) in (1, k), name, one_each)
+        """The same for k endmembers that come from a file, or that a search without a number has found."""
+        where = f"in {self.endmembers}" if self.endmembers else f"that {self.method} finds"
+        for metric in schema.METRICS:
+            one_each = f"one number, or {k}: one for each of the endmembers {where}"
+            self._need(len(self.threshold(metric)) in (1, k), f"{metric}_threshold", one_each)
         return replace(self, k=k)
 
     def _need(self, good: bool, name: str, expected: str) -> None:
@@ -129,6 +170,11 @@ class Options:
 def _wrong(name: str, value: Any, expected: str) -> OptionError:
     shown = value[0] if isinstance(value, tuple) and len(value) == 1 else value
     return OptionError(f"{name.replace('_', '-')} is {shown!r}; expected {expected}")
+
+
+def _either(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}"
 
 
 def read_config(path: str | os.PathLike[str], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,6 +248,21 @@ def numbers(name: str, value: Any) -> tuple[float, ...]:
     return tuple(out)
 
 
+def _word(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong(name, value, "a name")
+    return value.strip().lower().replace("-", "_")
+
+
+def _metrics(name: str, value: Any) -> tuple[str, ...]:
+    """Names as one, a list, or text with commas; each once, in the order in which they are stored."""
+    words: list[str] = []
+    for item in value if isinstance(value, (list, tuple)) else (value,):
+        words += [_word(name, part) for part in item.split(",")] if isinstance(item, str) else [_word(name, item)]
+    order = [*schema.METRICS, *words]
+    return tuple(sorted(set(words), key=order.index))
+
+
 def _ranges(name: str, value: Any) -> tuple[tuple[float, float], ...]:
     try:
         return tuple((_number(name, low), _number(name, high)) for low, high in value)
@@ -225,17 +286,22 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "tiles": _texts,
     "out": _text,
     "k": _whole,
+    "method": _word,
     "seed": _whole,
     "sample": _whole,
     "share": _number,
     "maxit": _or_none(_whole),
-    "drop_last": _whole,
+    "drop_last": _or_none(_whole),
     "every": _whole,
     "keep": _or_none(_ranges),
     "drop": _ranges,
     "lesson_bands": _switch,
+    "solver": _word,
+    "metric": _metrics,
     "sam_threshold": numbers,
     "sid_threshold": numbers,
+    "sid_sam_threshold": numbers,
+    "ncc_threshold": numbers,
     "relative": _switch,
     "memory": _bytes,
     "threads": _whole,

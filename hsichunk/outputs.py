@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 import hsichunk
 from hsichunk import memory, schema, zarr_store
 from hsichunk.backend import with_grid
-from hsichunk.classification import classify, label_nearest, score_range
 from hsichunk.counts import Window
 from hsichunk.errors import HsiError
 from hsichunk.job import Job
+from hsichunk.labelling import class_map, labels, limits_of
 from hsichunk.options import Options
 from hsichunk.scoring import Products, Tally
 from hsichunk.site import Place
@@ -36,7 +36,6 @@ Note = Callable[[int, Tally], None]
 Guard = Callable[["zarr.Group", slice, slice], AbstractContextManager[None]]
 """Keeps other writers out of the stored chunks that rows and columns of the site share with them."""
 
-CLASS_OF = {schema.SAM: schema.SAM_CLASS, schema.SID: schema.SID_CLASS}
 DIGEST = "hsichunk_run"  # attribute of a store: which run it belongs to
 SIDE_BY_SIDE = 4_000_000  # pixels of an image up to which two GeoTIFFs are made at a time: GDAL's cache is one
 TIFF_SHARE = 2.4  # of a map's bytes on the disk while its GeoTIFF is made: as it is, compressed, overviews
@@ -50,7 +49,8 @@ def template(job: Job, solver: Solver) -> xr.Dataset:
         stacked = name in schema.PER_ENDMEMBER
         dims = (schema.ENDMEMBER, schema.Y, schema.X) if stacked else (schema.Y, schema.X)
         shape = (*((solver.p,) if stacked else ()), site.rows, site.cols)
-        variables[name] = (dims, np.broadcast_to(np.float32(np.nan), shape), schema.PRODUCT_ATTRS[name])
+        attrs = schema.abundance_attrs(solver.constraint) if name == schema.ABUNDANCE else schema.PRODUCT_ATTRS[name]
+        variables[name] = (dims, np.broadcast_to(np.float32(np.nan), shape), attrs)
     coords = {
         schema.ENDMEMBER: (schema.ENDMEMBER, list(solver.names), {"long_name": "endmember"}),
         schema.Y: (schema.Y, site.grid.y(site.rows), schema.Y_ATTRS),
@@ -65,7 +65,7 @@ def template(job: Job, solver: Solver) -> xr.Dataset:
     whole = with_grid(xr.Dataset(variables, coords, attrs), site.grid)
     if not job.options.relative:
         for name, threshold in thresholds(job.options).items():
-            label = classify(whole[name][:, :1, :1], threshold)
+            label = class_map(whole[name][:, :1, :1], threshold)
             values = np.broadcast_to(np.uint8(schema.CLASS_NO_DATA), (site.rows, site.cols))
             whole[label.name] = (label.dims, values, label.attrs)
     return whole
@@ -73,7 +73,7 @@ def template(job: Job, solver: Solver) -> xr.Dataset:
 
 def thresholds(options: Options) -> dict[str, float | list[float]]:
     """The thresholds of each score that gets a class map: one number, or one a class."""
-    given = {schema.SAM: options.sam_threshold, schema.SID: options.sid_threshold}
+    given = {metric: options.threshold(metric) for metric in options.metric}
     return {name: each[0] if len(each) == 1 else list(each) for name, each in given.items()}
 
 
@@ -96,7 +96,7 @@ def fits(store: Path, whole: xr.Dataset, chunks: tuple[int, int]) -> bool:
 
 
 def class_limits(options: Options) -> dict[str, NDArray[np.float32]]:
-    """The largest distance of each class, for the scores whose class maps the pass makes."""
+    """The largest distance, or smallest similarity, of each class, for the scores whose class maps the pass makes."""
     if options.relative:
         return {}
     return {name: np.full(options.k, each, np.float32) for name, each in thresholds(options).items()}
@@ -153,7 +153,7 @@ class StripWriter:
                 block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-2)
                 blocks: dict[str, NDArray[Any]] = {name: block}
                 if name in self._limits:
-                    blocks[CLASS_OF[name]] = label_nearest(np.moveaxis(block, 0, -1), self._limits[name], closed=True)
+                    blocks[schema.CLASS_OF[name]] = labels(name, block, self._limits[name])
                 zarr_store.write_block(self._group, blocks, rows, cols, durable=True, whole=False)
         self._written = edge
         stored = Tally()
@@ -182,7 +182,7 @@ def add_classes(store: Path, options: Options) -> None:
         for name, threshold in thresholds(options).items():
             distance = scores[name]
             # the range first, then the labels: both stream, and nothing is held between them
-            label = classify(distance, threshold, relative=True, limits=score_range(distance).compute())
+            label = class_map(distance, threshold, relative=True, limits=limits_of(distance, threshold).compute())
             shutil.rmtree(store / str(label.name), ignore_errors=True)
             zarr_store.add(store, label)
 

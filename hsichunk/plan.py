@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
+from hsichunk import schema
 from hsichunk.column import FINISH_SLAB, GROUP_BANDS, SMALL_COLUMN, TOGETHER
 from hsichunk.errors import HsiError
 
@@ -103,32 +104,41 @@ def make(
     *,
     sample: int,
     image: tuple[int, int] | None = None,
+    metrics: Sequence[str] = (schema.SAM, schema.SID),
+    method: str = schema.METHODS[0],
 ) -> Plan:
     """The plan for tiles of some layouts and `p` endmembers: the fewest decodes, then the most held at a time.
 
-    About `sample` pixels are held for N-FINDR; `image` is the size of the whole, when there are several tiles. Raises
-    HsiError, with its numbers, when the budget cannot hold the smallest plan.
+    About `sample` pixels are held for the search, `method`; `image` is the size of the whole, when there are several
+    tiles; `metrics` are the scores made. Raises HsiError, with its numbers, when the budget cannot hold the smallest
+    plan.
     """
     image = image or (max(layout.rows for layout in layouts), max(layout.cols for layout in layouts))
-    plans = list(_candidates(budget, layouts, p, threads, sample, image))
+    searching = SEARCHING + _sample(sample, p, threads, layouts, method)
+    plans = list(_candidates(budget, layouts, p, threads, searching, image, metrics))
     fitting = [plan for plan in plans if plan.peak <= budget]
     if not fitting:
         raise HsiError(_refusal(min(plans, key=lambda plan: plan.peak)))
     best = min(fitting, key=lambda plan: (plan.decodes, -plan.together, -plan.strip_rows))
-    unbounded = _candidates(1 << 62, layouts, p, threads, sample, image)
+    unbounded = _candidates(1 << 62, layouts, p, threads, searching, image, metrics)
     return replace(best, once=min(plan.peak for plan in unbounded))
 
 
 def _candidates(
-    budget: int, layouts: Sequence[Layout], p: int, threads: int, sample: int, image: tuple[int, int]
+    budget: int,
+    layouts: Sequence[Layout],
+    p: int,
+    threads: int,
+    searching: int,
+    image: tuple[int, int],
+    metrics: Sequence[str],
 ) -> Iterator[Plan]:
     """For each number of chunks and height of strips the fewest decodes that fit, or else the smallest plan."""
-    searching = SEARCHING + _sample(sample, p, threads, layouts)
     mapping = MAPPING + _maps(p, threads, *image)
     large = [layout for layout in layouts if not layout.small]
     for together, strip_rows in product(HELD_TOGETHER, _halving(STRIP_ROWS, FEWEST_ROWS)):
         for decodes, pass_rows in _splits(large):
-            held = [_held(layout, p, threads, strip_rows, together, pass_rows) for layout in layouts]
+            held = [_held(layout, p, threads, strip_rows, together, pass_rows, metrics) for layout in layouts]
             plan = Plan(
                 budget=budget,
                 threads=threads,
@@ -188,9 +198,15 @@ def _splits(large: Sequence[Layout]) -> Iterator[tuple[int, int]]:
         last = rows
 
 
-def sums_rows(p: int, with_sid: bool = True) -> int:
+def sums_rows(p: int, metrics: Sequence[str] = (schema.SAM, schema.SID)) -> int:
     """float64 sums a pixel."""
-    return 3 * p + 3 if with_sid else p + 1
+    with_sid = schema.SID in metrics or schema.SID_SAM in metrics
+    return (3 * p + 3 if with_sid else p + 1) + (schema.NCC in metrics)
+
+
+def _products(p: int, metrics: Sequence[str]) -> int:
+    """Values of products a pixel, class maps aside."""
+    return (1 + len(metrics)) * p + 1
 
 
 @dataclass(frozen=True)
@@ -214,7 +230,9 @@ class _Held:
         return self.sums + max(self.summing + self.waiting, self.finishing + self.strips)
 
 
-def _held(layout: Layout, p: int, threads: int, strip_rows: int, together: int, pass_rows: int) -> _Held:
+def _held(
+    layout: Layout, p: int, threads: int, strip_rows: int, together: int, pass_rows: int, metrics: Sequence[str]
+) -> _Held:
     cy, cx, depth = layout.chunks
     narrowed = 0 if layout.item == 2 else cy * cx * depth * 2
     inflating = 2 * layout.chunk + narrowed  # as stored and as decoded
@@ -222,9 +240,9 @@ def _held(layout: Layout, p: int, threads: int, strip_rows: int, together: int, 
     side = zarr_chunk(layout.rows, layout.cols, p)[0]
     if layout.small:
         n = cy * cx
-        work = tables + threads * (inflating + n * (8 * sums_rows(p) + _finishing(p)))
+        work = tables + threads * (inflating + n * (8 * sums_rows(p, metrics) + _finishing(p, metrics)))
         strip = min(layout.rows, max(1, strip_rows // layout.high) * layout.high)
-        return _Held(True, work, work, 0, 0, _strips(layout, p, strip, side))
+        return _Held(True, work, work, 0, 0, _strips(layout, p, strip, side, metrics))
     rows = min(pass_rows, layout.high)
     if depth == 1:
         group = 2 * together * rows * cx  # of bands the rows in hand are kept, of thicker chunks the whole
@@ -235,16 +253,16 @@ def _held(layout: Layout, p: int, threads: int, strip_rows: int, together: int, 
     return _Held(
         small=False,
         summing=group + min(threads, together) * inflating,
-        finishing=tables + threads * slab * (8 * sums_rows(p) + _finishing(p)),
-        sums=rows * cx * (8 * sums_rows(p) + 1),
-        waiting=0 if rows == layout.rows else 4 * layout.cols * min(side, layout.rows) * (3 * p + 1),
-        strips=_strips(layout, p, min(layout.rows, strip_rows), side),
+        finishing=tables + threads * slab * (8 * sums_rows(p, metrics) + _finishing(p, metrics)),
+        sums=rows * cx * (8 * sums_rows(p, metrics) + 1),
+        waiting=0 if rows == layout.rows else 4 * layout.cols * min(side, layout.rows) * _products(p, metrics),
+        strips=_strips(layout, p, min(layout.rows, strip_rows), side, metrics),
     )
 
 
-def _finishing(p: int) -> int:
+def _finishing(p: int, metrics: Sequence[str]) -> int:
     """Linear terms, abundances, products and what becomes of them, of one pixel."""
-    return 48 * p + 64
+    return (32 + 8 * len(metrics)) * p + 64
 
 
 def fcls_table(p: int) -> int:
@@ -253,19 +271,23 @@ def fcls_table(p: int) -> int:
     return 8 * (supports * (p + 4) * (p + 2) + 4 * p * 264 + 4 * p * p)
 
 
-def _strips(layout: Layout, p: int, strip: int, side: int) -> int:
+def _strips(layout: Layout, p: int, strip: int, side: int, metrics: Sequence[str]) -> int:
     """A strip as computed, what waits for a stored chunk to fill, and one product on its way through compression."""
     held = min(layout.rows, strip + side)
-    return 4 * layout.cols * held * (3 * p + 1 + 3 * p)
+    return 4 * layout.cols * held * (_products(p, metrics) + 3 * p)
 
 
-def _sample(pixels: int, p: int, threads: int, layouts: Sequence[Layout]) -> int:
-    """The sample as counts, read and put together; then as float64 with its components, or the search in them."""
+def _sample(pixels: int, p: int, threads: int, layouts: Sequence[Layout], method: str) -> int:
+    """The sample as counts, read and put together; then as float64 with its components, or the search in them.
+
+    ATGP holds float64 spectra and what is left of them.
+    """
     bands = max(layout.bands for layout in layouts)
     drawn = pixels + 6 * _root(pixels)  # the draw is as many in the mean
     counts = drawn * bands * max(layout.item for layout in layouts)
     reading = 2 * counts + drawn * bands + threads * 3 * max(layout.chunk for layout in layouts)
-    components = counts + 8 * drawn * (bands + 2 * p) + 64 * bands * bands
+    copies = 2 if method == "atgp" else 1
+    components = counts + 8 * drawn * (copies * bands + 2 * p) + 64 * bands * bands
     search = counts + 8 * drawn * 7 * p
     return max(reading, components, search)
 

@@ -9,13 +9,11 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema, zarr_store
-from hsichunk.classification import classify
 from hsichunk.errors import HsiError
 from hsichunk.geotiff import write_geotiff
+from hsichunk.labelling import class_map
 from hsichunk.ledger import STORE
 from hsichunk.options import numbers
-
-METRICS = {schema.SAM: 0.1, schema.SID: 0.05}
 
 
 def write(
@@ -30,16 +28,19 @@ def write(
 
     Raises HsiError for a folder without results, an unknown metric, endmember or threshold.
     """
-    if metric not in METRICS:
-        raise HsiError(f"metric is {metric!r}; expected {' or '.join(METRICS)}")
-    distance = zarr_store.open_store(results / STORE)[metric]
+    stored = zarr_store.open_store(results / STORE)
+    metric = metric.lower().replace("-", "_")
+    here = [name for name in schema.METRICS if name in stored]
+    if metric not in here:
+        raise HsiError(f"metric is {metric!r}; expected {' or '.join(here)}, whose scores are in {results}")
+    scores = stored[metric]
     if endmember is not None:
-        known = distance[schema.ENDMEMBER].values.tolist()
+        known = scores[schema.ENDMEMBER].values.tolist()
         if unknown := [name for name in endmember if name not in known]:
             raise HsiError(f"endmember {unknown[0]} is not in {results}; expected some of {', '.join(known)}")
-        distance = distance.sel({schema.ENDMEMBER: list(endmember)})
-    given = numbers("threshold", list(threshold) if threshold else METRICS[metric])
-    label = classify(distance, given[0] if len(given) == 1 else list(given), relative=relative)
+        scores = scores.sel({schema.ENDMEMBER: list(endmember)})
+    given = numbers("threshold", list(threshold) if threshold else schema.THRESHOLDS[metric])
+    label = class_map(scores, given[0] if len(given) == 1 else list(given), relative=relative)
     if path is None:
         rule = "-".join(f"{value:g}" for value in given) + ("_relative" if relative else "")
         path = results / f"{metric}_class_{rule}.tif"

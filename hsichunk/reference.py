@@ -1,4 +1,6 @@
-"""What others compute of a pixel, for `audit`: abundances by cvxopt, spectral angle and divergence by PySpTools."""
+"""What others compute of a pixel, for `audit`: abundances by cvxopt, SciPy or NumPy, spectral angle and divergence by
+PySpTools, correlation by NumPy.
+"""
 
 from __future__ import annotations
 
@@ -104,6 +106,18 @@ def _on(endmembers: Floats, x: Floats, support: list[int]) -> Floats:
     return np.append(rest, 1.0 - rest.sum())
 
 
+def nonnegative(spectra: Floats, endmembers: Floats) -> Floats:
+    """SciPy's nonnegative least squares (n, p)."""
+    from scipy.optimize import nnls
+
+    return np.array([nnls(endmembers.T, x)[0] for x in spectra]).reshape(len(spectra), len(endmembers))
+
+
+def unconstrained(spectra: Floats, endmembers: Floats) -> Floats:
+    """NumPy's least squares (n, p)."""
+    return np.asarray(np.linalg.lstsq(endmembers.T, spectra.T, rcond=None)[0].T, np.float64)
+
+
 def rmse(spectra: Floats, endmembers: Floats, abundance: Floats) -> Floats:
     """Root mean square residual (n,) over bands."""
     left: Floats = np.sqrt(np.mean((spectra - abundance @ endmembers) ** 2, axis=1))
@@ -121,6 +135,26 @@ def divergences(spectra: Floats, endmembers: Floats) -> Floats:
     sid = _distances()[1]
     raised, pure = np.maximum(spectra, schema.SID_FLOOR), np.maximum(endmembers, schema.SID_FLOOR)
     return np.array([[sid(x, e) for e in pure] for x in raised])
+
+
+def tangents(spectra: Floats, endmembers: Floats) -> Floats:
+    """PySpTools' divergence times the tangent of its angle (n, p), nats; infinite from a right angle on."""
+    angle = angles(spectra, endmembers)
+    acute = angle.astype(np.float32) < np.pi / 2  # as the angle is stored
+    return np.where(acute, divergences(spectra, endmembers) * np.tan(angle), np.inf)
+
+
+def correlations(spectra: Floats, endmembers: Floats) -> Floats:
+    """NumPy's correlation over bands (n, p); 0 where a spectrum is the same in every band, which has none."""
+    out = np.zeros((len(spectra), len(endmembers)))
+    for row, x in zip(out, spectra, strict=True):
+        for i, e in enumerate(endmembers):
+            row[i] = np.corrcoef(x, e)[0, 1] if np.ptp(x) > 0 and np.ptp(e) > 0 else 0.0
+    return out
+
+
+ABUNDANCES = {schema.FCLS: abundances, schema.NNLS: nonnegative, schema.UCLS: unconstrained}
+SCORES = {schema.SAM: angles, schema.SID: divergences, schema.SID_SAM: tangents, schema.NCC: correlations}
 
 
 def wrong_labels(

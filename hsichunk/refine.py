@@ -1,6 +1,7 @@
 """N-FINDR over every pixel: from a sample's simplex to one that no single pixel of the image makes larger.
 
-The image is gone through twice, for its moments and for its scores in their first k - 1 principal components. Scores
+The image is gone through twice, for its moments and for its scores in their first k - 1 principal components, which
+come straight from stored counts where there are some (see `hsichunk.projection`). Scores
 are a hundredth of the spectra: they stay in memory or in a file, and a pass over them is one small product. Where they
 are few, all are searched at once. Where they are many, the search is among the sample and the corners of what the image
 spans; a pass then keeps, of every block of pixels, the best one for each slot of today's simplex, and the search goes
@@ -9,6 +10,7 @@ on among all that were kept, until a pass finds none that would raise the volume
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +70,7 @@ def refined(
     pool = pool[every.valid[pool]]
     drawn = len(pool)
     with threadpool_limits(1, user_api="blas"):
-        scale = np.array([np.abs(column[every.valid]).max() for column in every.values.T])
+        scale = np.max([np.abs(values).max(0, initial=0.0) for values in _valid_of(every)], axis=0)
         if drawn < k:
             pool = np.flatnonzero(every.valid)
         return _refine(every, scale, pool, drawn, maxit, int(left_out.sum()))
@@ -101,6 +103,23 @@ def _refine(every: Scores, scale: Floats, pool: Pixels, drawn: int, maxit: int, 
     return Refined(_first_alike(every, current), start, drawn, swaps, passes, certified, excluded)
 
 
+def certificate(spectra: Spectra, axes: Floats, origin: Floats, pixels: Pixels) -> float:
+    """The most that any pixel of the image, put in the place of one of k, makes of the volume of their simplex.
+
+    In the space of axes (L, k - 1): at most 1 + GAIN where no single swap raises it. Goes through the cube once, by
+    k - 1 multiplications a count whose sums are exact: what rounds is one small product a pixel, far below GAIN. Raises
+    HsiError where the simplex has no volume.
+    """
+    every = scores(spectra, axes, origin)
+    corners = np.asarray(every.values[pixels])
+    scale = np.abs(corners).max(0)
+    scale[scale == 0] = 1.0
+    if not every.valid[pixels].all() or not np.isfinite(_volume(corners / scale)):
+        raise HsiError("the endmembers span no simplex in the subspace; expected k valid, independent pixels")
+    with threadpool_limits(1, user_api="blas"):
+        return float(_scan(every, scale, lift(corners / scale))[1].max())
+
+
 def _best_of(points: Floats, current: Pixels, maxit: int) -> Pixels:
     """The larger of the simplex climbed to from today's, and the one that a search from other starts finds."""
     climbed = climb(lift(points), current.copy(), maxit).pixels
@@ -122,17 +141,26 @@ def _blocks(every: Scores, size: int = BLOCK) -> list[slice]:
     return [slice(start, start + size) for start in range(0, len(every.valid), size)]
 
 
+def _valid_of(every: Scores) -> Iterator[Floats]:
+    """Scores of the valid pixels of each block: those of a site do not all fit in memory."""
+    return (every.values[at][every.valid[at]] for at in _blocks(every))
+
+
 def _scan(every: Scores, scale: Floats, corners: Floats) -> tuple[Pixels, Floats]:
     """Of each block the best pixel for each slot (blocks, k), -1 for none, and the volume it makes over today's."""
-    weights = np.linalg.inv(corners.T).T
+    weights = np.linalg.inv(corners.T)
+    constant, slope = weights[:, :1], np.ascontiguousarray(weights[:, 1:] / scale)
 
     def scan(at: slice) -> tuple[Pixels, Floats]:
         here = np.flatnonzero(every.valid[at])
         if not len(here):
             return np.full(len(corners), -1), np.zeros(len(corners))
-        ratio = np.abs(lift(every.values[at][here] / scale) @ weights)
-        best = np.array([first_largest(column) for column in ratio.T])
-        return at.start + here[best], ratio[best, np.arange(len(best))]
+        values = every.values[at] if len(here) == len(every.valid[at]) else every.values[at][here]
+        ratio = slope @ values.T
+        ratio += constant
+        np.abs(ratio, out=ratio)
+        best = np.array([first_largest(row) for row in ratio])
+        return at.start + here[best], ratio[np.arange(len(best)), best]
 
     found = in_parallel(scan, _blocks(every), asked_for())
     return np.array([best for best, _ in found]), np.array([ratio for _, ratio in found])
@@ -144,7 +172,8 @@ def _extremes(every: Scores) -> Pixels:
     Only corners are ever picked, by the search or by its start: among most of them it finds what it would in the image.
     """
     dimensions = every.values.shape[1]
-    spread = np.array([column[every.valid].std() or 1.0 for column in every.values.T])
+    square = np.sum([np.einsum("ij,ij->j", values, values) for values in _valid_of(every)], axis=0)
+    spread = np.where(square > 0, np.sqrt(square / max(1, int(every.valid.sum()))), 1.0)  # scores have no mean
     directions = np.random.default_rng(0).normal(size=(dimensions, DIRECTIONS))
     directions = np.concatenate([np.eye(dimensions), directions], axis=1)
 

@@ -67,6 +67,7 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
                     f"{book.out}: what an earlier run left is damaged; starting anew", HsiWarning, stacklevel=2
                 )
             sets = (ours,) if ours else found.find(job)
+            _as_many(job, sets)
             solvers = found.solvers(job, sets)
             imported()
             with book.locked():
@@ -76,7 +77,7 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
 
 def prepared(options: Options) -> tuple[Site, NDArray[np.intp], Options, Found | None]:
     """The tiles on their grid, the kept bands, the options with the number of endmembers, and those of a file."""
-    site = open_site(options.tiles, options.on_error, MASK_LAYERS if options.mask else (), options.bands)
+    site = open_site(options.tiles, options.on_error, MASK_LAYERS if options.mask else (), options.bands, floats=True)
     bands = kept_bands(site, options)
     ours = found.given(options, site, bands)
     if ours:
@@ -158,6 +159,13 @@ def _importing() -> Iterator[Callable[[], None]]:
         done()  # an interpreter that ends in the middle of an import says so at length
 
 
+def _as_many(job: Job, sets: tuple[Found, ...]) -> None:
+    """Options and plan for as many endmembers as a search has found that does not find k of them."""
+    if (k := len(sets[0].places)) != job.options.k:
+        job.options = job.options.with_k(k)
+        job.plan = make_plan(job.site, job.bands, job.options, job.plan.threads)
+
+
 def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> None:
     """The folder as a run begins it: endmembers and the empty store, and only then the state that says so."""
     from hsichunk import outputs, zarr_store
@@ -183,7 +191,11 @@ def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
         return None
     if len(sets) != (len(job.site.places) if job.options.per_tile else 1):
         return None
-    if any(each.spectra.shape != (job.options.k, len(job.bands)) for each in sets):
+    if any(each.spectra.shape[1] != len(job.bands) or not each.places for each in sets):
+        return None
+    if job.options.method == "fippi":
+        _as_many(job, sets)
+    if any(len(each.places) != job.options.k for each in sets):
         return None
     solvers = found.solvers(job, sets)
     chunks = job.zarr_chunk
@@ -239,6 +251,6 @@ def _write_maps(job: Job) -> None:
             os.replace(store, out / ledger.STORE)
             sync_one(out)
     stored = zarr_store.open_store(out / ledger.STORE, dask=False)
-    names = (schema.ABUNDANCE, schema.RMSE, schema.SAM_CLASS, schema.SID_CLASS)
+    names = (schema.ABUNDANCE, schema.RMSE, *(schema.CLASS_OF[metric] for metric in job.options.metric))
     with job.stage("geotiff"):
         outputs.write_maps({out / f"{name}.tif": stored[name] for name in names}, job)

@@ -18,6 +18,9 @@ ABUNDANCE: Final = "abundance"
 RMSE: Final = "rmse"
 SAM: Final = "sam"
 SID: Final = "sid"
+SID_SAM: Final = "sid_sam"
+NCC: Final = "ncc"
+CHEBYSHEV: Final = "chebyshev"
 KKT: Final = "kkt"
 SAM_CLASS: Final = "sam_class"
 SID_CLASS: Final = "sid_class"
@@ -32,7 +35,18 @@ DROP_LAST: Final = "drop_last_bands"  # bad bands at the end, where it is not NE
 # products of the one pass, in the order they are stored
 PRODUCTS: Final = (ABUNDANCE, RMSE, SAM, SID)
 ALL_PRODUCTS: Final = (*PRODUCTS, KKT)
-PER_ENDMEMBER: Final = frozenset({ABUNDANCE, SAM, SID})
+PER_ENDMEMBER: Final = frozenset({ABUNDANCE, SAM, SID, SID_SAM, NCC})
+
+# what a run may be asked for: how endmembers are found, how abundances are bound, which scores get a class map
+METHODS: Final = ("nfindr", "atgp", "ppi", "fippi", "vca")
+FCLS: Final = "fcls"
+NNLS: Final = "nnls"
+UCLS: Final = "ucls"
+CONSTRAINTS: Final = {FCLS: "fully constrained", NNLS: "nonnegative", UCLS: "unconstrained"}
+METRICS: Final = (SAM, SID, SID_SAM, NCC)
+SIMILARITIES: Final = frozenset({NCC})  # larger is nearer
+CLASS_OF: Final = {metric: f"{metric}_class" for metric in METRICS}
+THRESHOLDS: Final = {SAM: 0.1, SID: 0.05, SID_SAM: 0.005, NCC: 0.9}
 
 # class maps
 UNCLASSIFIED: Final = 0
@@ -72,5 +86,12 @@ PRODUCT_ATTRS: Final[dict[str, dict[str, Any]]] = {
     RMSE: {"units": "1", "long_name": "root mean square residual of the abundances, in reflectance"},
     SAM: {"units": "rad", "long_name": "spectral angle"},
     SID: {"units": "nat", "long_name": "spectral information divergence"},
+    SID_SAM: {"units": "nat", "long_name": "spectral information divergence times tangent of spectral angle"},
+    NCC: {"units": "1", "long_name": "normalised cross correlation"},
     KKT: {"units": "1", "long_name": "Karush-Kuhn-Tucker violation of the abundances, relative"},
 }
+
+
+def abundance_attrs(constraint: str) -> dict[str, Any]:
+    """Attributes of abundances by how they are bound: "fcls", "nnls" or "ucls"."""
+    return {"units": "1", "long_name": f"abundance ({CONSTRAINTS[constraint]} least squares)"}

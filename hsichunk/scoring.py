@@ -71,7 +71,10 @@ def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.boo
     p, n = solver.p, len(valid)
     out = empty_products(solver, (n,))
     tally = Tally()
-    if solver.with_abundance:
+    if solver.with_abundance and solver.constraint != schema.FCLS:
+        tally.solved = int(valid.sum())
+        out |= _least_squares(solver, total, valid)
+    elif solver.with_abundance:
         linear, abundance = scratch("linear", (p, n), np.float64), scratch("abundance", (p, n), np.float64)
         kkt, stats = scratch("kkt", (n,), np.float64), np.zeros(5, np.int64)
         score.linear_terms(total, solver.shift, linear)
@@ -86,9 +89,32 @@ def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.boo
         out[schema.KKT] = kkt.astype(np.float32)
     if schema.SAM in out:
         score.angles(total, solver.squares, valid, out[schema.SAM])
-    if schema.SID in out:
-        score.divergences(total, solver.q_ln_q, valid, out[schema.SID])
+    if solver.with_sid:
+        sid = out[schema.SID] if schema.SID in out else scratch("sid", (p, n), np.float32)
+        score.divergences(total[1 + p + solver.with_ncc :], solver.q_ln_q, valid, sid)
+        if schema.SID_SAM in out:
+            score.mixed(total, solver.squares, sid, valid, out[schema.SID_SAM])
+    if schema.NCC in out:
+        score.correlations(total, solver.centres, solver.bands, valid, out[schema.NCC])
     return out, tally
+
+
+def _least_squares(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_]) -> Products:
+    """Abundances (p, n) that need not sum to one, their rmse and violation (n,), from sums `total`."""
+    from hsichunk.kernels import least
+
+    p, n = solver.p, len(valid)
+    length = np.sqrt(solver.squares)
+    linear = np.ascontiguousarray((total[1 : 1 + p] / length[:, None]).T)
+    linear[~valid] = 0.0  # what no-data comes to has no use
+    gram, found = solver.products_of / np.outer(length, length), np.zeros((n, p))
+    np.fill_diagonal(gram, 1.0)
+    bounded = solver.constraint == schema.NNLS
+    (least.active_set if bounded else least.unconstrained)(gram, linear, found)
+    abundance, rmse, kkt = np.empty((p, n)), np.empty(n), np.empty(n)
+    least.certify(total, linear, gram, found, bounded, solver.bands, solver.scale, valid, abundance, rmse, kkt)
+    made = {schema.ABUNDANCE: abundance / length[:, None], schema.RMSE: rmse, schema.KKT: kkt}
+    return {name: values.astype(np.float32) for name, values in made.items()}
 
 
 def tally_of(tally: Tally, products: Products, valid: NDArray[np.bool_], pixels: int) -> None:

@@ -69,9 +69,10 @@ def moments(
 ) -> xr.Dataset:
     """Mean and covariance of the spectra of a cube, float64 in reflectance. Computes: one decode of the cube.
 
-    Pixels with no-data in any band are left out; the covariance is over n. With `noise` also the noise covariance: half
-    the mean product of differences between pixels and their right and lower neighbours (Green et al. 1988). With a
-    `sample` the moments of about so many pixels, drawn by `seed` as by `nfindr`, in place of all.
+    cube (y, x, wavelength); pixels with no-data in any band are left out; the covariance is over n. With `noise` also
+    the noise covariance: half the mean product of differences between pixels and their right and lower neighbours
+    (Green et al. 1988). With a `sample` the moments of about so many pixels, drawn by `seed` as by `nfindr`, in place
+    of all.
 
     Spatial chunks are decoded row by row. Where one row of chunks is more than half of `memory` bytes (chunks of whole
     bands), each chunk is decoded once into a temporary file of the size of the kept bands, and read back from there;
@@ -223,7 +224,10 @@ class Scores:
 
 
 def scores(spectra: Spectra, axes: Floats, origin: Floats) -> Scores:
-    """(x - origin) @ axes of every pixel; goes through the spectra once."""
+    """(x - origin) @ axes of every pixel, axes rounded as `Moments.axes` are; goes through the spectra once.
+
+    Straight from stored counts where there are some: each chunk is decoded once, and no spectrum is put together.
+    """
     shape, size = (spectra.pixels, axes.shape[1]), spectra.pixels * axes.shape[1] * 8
     held: Floats
     if size > spectra.memory:
@@ -233,6 +237,8 @@ def scores(spectra: Spectra, axes: Floats, origin: Floats) -> Scores:
         held = np.empty(shape)
     valid = np.empty(spectra.pixels, np.bool_)
     shift = origin @ axes
+    if spectra.project(axes, 2.0**-AXIS_BITS, shift, held, valid):
+        return Scores(held, valid)
     with threadpool_limits(1, user_api="blas"):
         for strip in spectra:
             at = slice(strip.start, strip.start + len(strip.valid))

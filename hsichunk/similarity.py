@@ -28,10 +28,6 @@ from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
 from hsichunk.unmixing import unmix
 
-SID_SAM = "sid_sam"
-NCC = "ncc"
-CHEBYSHEV = "chebyshev"
-
 kernel = njit(nogil=True, cache=True, error_model="numpy")
 
 
@@ -47,17 +43,19 @@ def sid_sam(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.DataArray:
     tangent: Any = np.tan(angle)
     beyond = tangent.where((angle < np.pi / 2) | angle.isnull(), np.inf)
     product = (both[schema.SID] * beyond).astype(np.float32)
-    attrs = {"units": "nat", "long_name": "spectral information divergence times tangent of spectral angle"}
+    attrs = schema.PRODUCT_ATTRS[schema.SID_SAM]
     return labelled(
-        product.data, both[schema.SAM], product.dims, SID_SAM, attrs, {schema.ENDMEMBER: both[schema.ENDMEMBER]}
+        product.data, both[schema.SAM], product.dims, schema.SID_SAM, attrs, {schema.ENDMEMBER: both[schema.ENDMEMBER]}
     )
 
 
 def ncc(cube: xr.DataArray, endmembers: xr.DataArray, *, distance: bool = False) -> xr.DataArray:
     """Pearson's correlation over bands with each endmember: float32 (endmember, y, x), -1 to 1, 1 for equal shapes.
 
-    With `distance`, 1 - r instead: 0 to 2, what `classify` takes; `classify_similarity` takes r itself. A spectrum that
-    is the same in every band has correlation 0. NaN where any band of a pixel is; lazy for a dask cube.
+    cube (y, x, wavelength), endmembers (endmember, wavelength) in reflectance, on the same bands. With `distance`,
+    1 - r instead: 0 to 2, what `classify` takes; `classify_similarity` takes r itself. A spectrum that is the same in
+    every band has correlation 0. NaN where any band of a pixel is; lazy for a dask cube. Raises HsiError for
+    wavelengths that differ.
     """
     cube = check_cube(cube)
     spectra, names = check_endmembers(endmembers, cube)
@@ -65,8 +63,10 @@ def ncc(cube: xr.DataArray, endmembers: xr.DataArray, *, distance: bool = False)
     length = np.sqrt(np.einsum("ij,ij->i", apart, apart))[:, None]
     unit = np.divide(apart, length, out=np.zeros_like(apart), where=length > 0)
     found = on_pixels(cube, partial(_ncc, unit=unit, distance=distance), len(names))
-    attrs = {"units": "1", "long_name": f"{'1 - ' if distance else ''}normalised cross correlation"}
-    return _per_endmember(found, cube, names, NCC, attrs)
+    attrs = dict(schema.PRODUCT_ATTRS[schema.NCC])
+    if distance:
+        attrs["long_name"] = f"1 - {attrs['long_name']}"
+    return _per_endmember(found, cube, names, schema.NCC, attrs)
 
 
 def chebyshev(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.DataArray:
@@ -74,7 +74,7 @@ def chebyshev(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.DataArray:
     cube = check_cube(cube)
     spectra, names = check_endmembers(endmembers, cube)
     found = on_pixels(cube, partial(_chebyshev, spectra=spectra), len(names))
-    return _per_endmember(found, cube, names, CHEBYSHEV, {"units": "1", "long_name": "Chebyshev distance"})
+    return _per_endmember(found, cube, names, schema.CHEBYSHEV, {"units": "1", "long_name": "Chebyshev distance"})
 
 
 def _per_endmember(
@@ -120,19 +120,26 @@ def classify_similarity(
     threshold: float | Sequence[float] | npt.NDArray[Any],
     *,
     relative: bool = False,
+    limits: xr.Dataset | None = None,
 ) -> xr.DataArray:
     """Label every pixel with the endmember it is most similar to: `classify` for what is larger for the more alike.
 
     similarity: float (endmember, y, x), as `ncc`; NaN = no data. Absolute: similarity >= threshold. `relative=True` is
     the rule of PySpTools' NormXCorr: threshold 0..1 and similarity > high - (high - low) * threshold, where low and
     high are, for one number, those of the largest similarity of each pixel and, for one per class, those of each class.
+    `limits` are those of `similarity_range`, computed, so that a dask-backed map streams.
     Returns what `classify` does: uint8 (y, x), 0 unclassified, 1..k, 255 no data.
     """
     check_distance(similarity)
     opposite = (-similarity).assign_attrs(similarity.attrs)
     opposite.encoding = dict(similarity.encoding)
     if relative:
-        label = classify(opposite, threshold, relative=True, limits=_limits(similarity, np.ndim(threshold) == 0))
+        label = classify(
+            opposite,
+            threshold,
+            relative=True,
+            limits=similarity_range(similarity, together=np.ndim(threshold) == 0) if limits is None else limits,
+        )
         rule = "similarity > high - (high - low) * threshold"
     else:
         label = _absolute(opposite, threshold)
@@ -165,8 +172,11 @@ def classify_abundance(
     return label
 
 
-def _limits(similarity: xr.DataArray, together: bool) -> xr.Dataset:
-    """low and high (endmember) of the negated similarities, for `classify(relative=True, limits=)`."""
+def similarity_range(similarity: xr.DataArray, *, together: bool) -> xr.Dataset:
+    """low and high (endmember) of the negated similarities, for `classify_similarity(relative=True, limits=)`; lazy.
+
+    `together`: those of the largest similarity of each pixel, for one threshold; else each class's own.
+    """
     finite = similarity.where(np.isfinite(similarity)).astype(np.float64)
     pixels = (schema.Y, schema.X)
     if together:

@@ -160,5 +160,8 @@ def atgp(pixels: Floats, count: int) -> NDArray[np.intp]:
             raise HsiError(f"the sample holds {i} independent spectra; expected {count}")
         axis = rest[found[i]] / np.sqrt(length[found[i]])
         for _ in range(2):  # twice is enough: the second takes out what rounding left
-            rest -= np.outer(rest @ axis, axis)
+            along = rest @ axis
+            for start in range(0, len(rest), BLOCK):
+                part = slice(start, start + BLOCK)
+                rest[part] -= np.outer(along[part], axis)
     return found

@@ -60,6 +60,11 @@ class Site:
         return self.places[0].file.wavelength
 
     @property
+    def drop_last(self) -> int:
+        """Bands at the end that are noise in any of the files."""
+        return max(place.file.drop_last for place in self.places)
+
+    @property
     def tile(self) -> tuple[int, int] | None:
         """Rows and columns of all tiles where they lie on a grid of their own size, as NEON's do."""
         rows, cols, _ = self.places[0].file.reflectance.shape
@@ -75,6 +80,7 @@ def open_site(
     on_error: str = "stop",
     layers: Collection[str] = (),
     bands: str = "same",
+    floats: bool = False,
 ) -> Site:
     """Reads the metadata of all tiles, in processes of their own that HDF5 may crash, and lays the tiles on one grid.
 
@@ -83,13 +89,14 @@ def open_site(
     align; and for a file that cannot be trusted, the first by name. With `on_error` "skip" or "mask" such a file is
     left out and warned about (HsiWarning); HsiError where none is left. `layers` names the ancillary layers that will
     be read: the places of their chunks are looked up now, too. With `bands` "common" tiles of other wavelengths are
-    interpolated to those of the first by name.
+    interpolated to those of the first by name. Images of floats are bad files, too, unless `floats` allows them.
     """
     if not paths:
         raise HsiError("no tile given; expected the path of at least one")
     names = sorted({os.fspath(p) for p in paths}, key=lambda p: (name_of(p), p))
-    files, skipped = _read_all(names, on_error, layers)
+    files, skipped = _read_all(names, on_error, layers, floats)
     first = files[0]
+    _check_places(files)
     if bands == "common":
         files = [first, *(_common(first, other) for other in files[1:])]
     for other in files[1:]:
@@ -118,16 +125,23 @@ def open_site(
 
 
 def _read_all(
-    names: list[str], on_error: str, layers: Collection[str]
+    names: list[str], on_error: str, layers: Collection[str], floats: bool
 ) -> tuple[list[neon.NeonFile], tuple[tuple[str, str], ...]]:
     """The files in the order of `names`; and which are left out, and why."""
     import h5py  # noqa: F401  # here, so that no child has to
 
+    if any(not is_url(name) and not name.lower().endswith(neon.HDF5_NAMES) for name in names):
+        import rasterio  # noqa: F401
+
+        import hsichunk.image_file  # noqa: F401
+
     near = [name for name in names if not is_url(name)]
     far = [name for name in names if is_url(name)]
-    found = dict(zip(near, contained_each(_read, [(n, layers) for n in near], SECONDS, _children()), strict=True))
+    found = dict(
+        zip(near, contained_each(_read, [(n, layers, floats) for n in near], SECONDS, _children()), strict=True)
+    )
     # connections and what is known of them do not survive a fork
-    found |= zip(far, in_parallel(lambda n: _tried(n, layers), far, 4 * available()), strict=True)
+    found |= zip(far, in_parallel(lambda n: _tried(n, layers, floats), far, 4 * available()), strict=True)
     files, skipped = [], []
     for name in names:
         outcome = found[name]
@@ -146,20 +160,20 @@ def _children() -> int:
     return min(CHILDREN, 2 * available())
 
 
-def _tried(path: str, layers: Collection[str]) -> Outcome[neon.NeonFile]:
+def _tried(path: str, layers: Collection[str], floats: bool) -> Outcome[neon.NeonFile]:
     try:
-        return Outcome(_read(path, layers))
+        return Outcome(_read(path, layers, floats))
     except HsiError as error:
         return Outcome(error=error)
 
 
-def _read(path: str, layers: Collection[str]) -> neon.NeonFile:
+def _read(path: str, layers: Collection[str], floats: bool) -> neon.NeonFile:
     """The metadata of a tile and the places of its chunks: all that HDF5 is needed for where chunks are read directly.
 
     What HDF5 has to read chunk by chunk is tried once.
     """
     try:
-        file = neon.read(path)
+        file = neon.read(path, floats=floats)
         for stored in (file.reflectance, *(layer.stored for layer in file.layers if layer.name in layers)):
             if stored.direct:
                 _ = stored.index
@@ -193,6 +207,8 @@ def _common(first: neon.NeonFile, other: neon.NeonFile) -> neon.NeonFile:
     """The other tile at the wavelengths of the first."""
     from hsichunk.common_bands import on_bands_of
 
+    if "f" in (first.reflectance.dtype.kind, other.reflectance.dtype.kind):
+        raise HsiError(f"{first.path}, {other.path}: --bands common interpolates whole counts; expected no floats")
     same = len(first.wavelength) == len(other.wavelength)
     if same and np.abs(first.wavelength - other.wavelength).max() <= SAME_WAVELENGTH:
         return other
@@ -204,13 +220,21 @@ def _common(first: neon.NeonFile, other: neon.NeonFile) -> neon.NeonFile:
     return on_bands_of(replace(other, windows=first.windows), first.wavelength, first.fwhm)
 
 
+def _check_places(files: Sequence[neon.NeonFile]) -> None:
+    """Raises HsiError for several files of which one lies nowhere: dy is below 0 where rows are counted."""
+    nowhere = next((file for file in files if file.grid.dy < 0), None)
+    if nowhere is not None and len(files) > 1:
+        raise HsiError(f"{nowhere.path}: does not say where it lies; expected map info or a transform: run it alone")
+
+
 def _check_same(a: neon.NeonFile, b: neon.NeonFile) -> None:
     for what, one, two in (
         ("CRS", a.grid.epsg or a.grid.wkt, b.grid.epsg or b.grid.wkt),
         ("pixel size", (a.grid.dx, a.grid.dy), (b.grid.dx, b.grid.dy)),
         ("bands", len(a.wavelength), len(b.wavelength)),
-        ("bad-band windows", a.windows, b.windows),
+        ("bad-band windows", *((a.windows, b.windows) if _bad(a) != _bad(b) else ((), ()))),
         ("scale", a.scale, b.scale),
+        ("values", *("floats" if file.reflectance.dtype.kind == "f" else "whole numbers" for file in (a, b))),
     ):
         if one != two:
             raise HsiError(f"{a.path} has {what} {one}, {b.path} {two}; run them separately")
@@ -220,6 +244,12 @@ def _check_same(a: neon.NeonFile, b: neon.NeonFile) -> None:
             f"band {worst + 1} lies at {a.wavelength[worst]:.4f} nm in {a.path} and at {b.wavelength[worst]:.4f} nm in "
             f"{b.path}; run them separately, or with --bands common"
         )
+
+
+def _bad(file: neon.NeonFile) -> list[int]:
+    """Positions of the bands in a file's windows: those of images begin and end at bands."""
+    wave = file.wavelength
+    return [i for i, nm in enumerate(wave.tolist()) if any(low <= nm <= high for low, high in file.windows)]
 
 
 def _steps(a: neon.NeonFile, b: neon.NeonFile, distance: float, size: float) -> int:

@@ -9,6 +9,7 @@ In counts x (int16) and endmembers e in counts rounded to 2**-b (a pixel is a wh
     x ln q         2**-24                      2**29  (24 + 5; |ln q| < 17)
     q ln x         2**-49  (q 2**-27, ln 2**-22)  2**4   (sum q = 1, ln x < 10.4)
     x ln x         2**-22                      2**28
+    x              1                           2**24  (as it is: for NCC)
 
 Each is a multiple of a fixed power of two below 2**53 of them, so float64 adds without error in any order. b is each
 endmember's own, as fine as its sum over bands allows: its scores do not depend on which others are scored with it.
@@ -17,8 +18,9 @@ Floats that are no counts take the same sums in float64, unrounded: right to 1e-
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -49,7 +51,7 @@ class Solver:
     exact: bool
     """whether the constants are rounded for exact sums of counts"""
     left: Floats
-    """(2p + 1, L) or, without SID, (p, L): what x is multiplied with (e, one, ln q)"""
+    """(2p + 1, L) or, without SID, (p, L): what x is multiplied with (e, one, ln q); with NCC also one after e"""
     right: Floats
     """(p, L) what ln x is multiplied with (q)"""
     floor: float
@@ -66,6 +68,12 @@ class Solver:
     """(p,) sum of q ln q"""
     guard: float = 0.0
     """share of a spectrum's sum that SID adds to each of its values, in place of the floor"""
+    constraint: str = schema.FCLS
+    """what binds the abundances"""
+    products_of: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    """(p, p) products of the endmembers as they are, for NNLS and UCLS"""
+    centres: Floats = field(default_factory=lambda: np.empty((3, 0)))
+    """(3, p) the mean of each endmember in two parts, and its length less the mean, for NCC"""
 
     @property
     def p(self) -> int:
@@ -85,7 +93,11 @@ class Solver:
 
     @property
     def with_sid(self) -> bool:
-        return schema.SID in self.products
+        return not {schema.SID, schema.SID_SAM}.isdisjoint(self.products)
+
+    @property
+    def with_ncc(self) -> bool:
+        return schema.NCC in self.products
 
     @property
     def with_abundance(self) -> bool:
@@ -94,38 +106,50 @@ class Solver:
     @property
     def sums(self) -> int:
         """Rows of sums a pixel needs."""
-        return 3 * self.p + 3 if self.with_sid else self.p + 1
+        return len(self.left) + len(self.right) + (2 if self.with_sid else 1)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         weights = self.left.tobytes(), self.right.tobytes()
-        return (self.names, self.products, self.scale, self.exact, self.guard, *weights)
+        return (self.names, self.products, self.scale, self.exact, self.guard, self.constraint, *weights)
 
 
 def prepare(
-    endmembers: Floats, names: Sequence[str], products: Sequence[str], scale: float, *, exact: bool, guard: float = 0.0
+    endmembers: Floats,
+    names: Sequence[str],
+    products: Sequence[str],
+    scale: float,
+    *,
+    exact: bool,
+    guard: float = 0.0,
+    constraint: str = schema.FCLS,
 ) -> Solver:
     """The solver of `endmembers` (p, L) in reflectance for pixels in counts of `scale` a unit.
 
-    A `guard` above 0 keeps SID's logarithms finite as PySpTools does: added to every share, in place of the floor.
-    Raises HsiError for endmembers that are not finite, beyond what counts can hold, or affinely dependent.
+    `constraint` binds the abundances: "fcls", "nnls" or "ucls". A `guard` above 0 keeps SID's logarithms finite as
+    PySpTools does: added to every share, in place of the floor. Raises HsiError for endmembers that are not finite,
+    beyond what counts can hold, or mixtures of each other.
     """
     names = tuple(names)
     values = np.asarray(endmembers, np.float64) * scale
     _check(values, names, scale, exact)
     if exact:
-        values, gram, shift, mean_square, squares = _rounded(values)
+        values, gram, shift, mean_square, plain = _rounded(values)
     else:
         gram, shift, mean_square = _shifted_floats(values)
-        squares = np.einsum("ij,ij->i", values, values)
+        plain = values @ values.T
+        np.fill_diagonal(plain, np.einsum("ij,ij->i", values, values))
     floor = max(1.0, float(np.rint(schema.SID_FLOOR * scale)))
     left, right, q_ln_q = values, np.empty((0, values.shape[1])), np.zeros(len(names))
-    if schema.SID in products:
+    ones = np.ones((1, values.shape[1]))
+    if schema.NCC in products:
+        left = np.concatenate([left, ones])
+    if not {schema.SID, schema.SID_SAM}.isdisjoint(products):
         q, ln_q = _shares(values if guard else np.maximum(values, floor), exact, guard)
-        left, right = np.concatenate([values, np.ones((1, values.shape[1])), ln_q]), q
+        left, right = np.concatenate([left, ones, ln_q]), q
         q_ln_q = (q * ln_q).sum(1)
     solver = Solver(
         names=names,
-        products=tuple(p for p in schema.ALL_PRODUCTS if p in products),
+        products=tuple(p for p in (schema.ABUNDANCE, schema.RMSE, *schema.METRICS, schema.KKT) if p in products),
         scale=scale,
         exact=exact,
         left=np.ascontiguousarray(left),
@@ -134,12 +158,17 @@ def prepare(
         gram=gram,
         shift=shift,
         mean_square=mean_square,
-        squares=squares,
+        squares=np.diag(plain).copy(),
         q_ln_q=q_ln_q,
         guard=guard,
+        constraint=constraint,
+        products_of=plain,
+        centres=_centres(values),
     )
-    if solver.with_abundance:
+    if solver.with_abundance and constraint == schema.FCLS:
         _check_independent(solver)
+    elif solver.with_abundance:
+        check_independent(plain, names, sum_to_one=False)
     return solver
 
 
@@ -170,8 +199,33 @@ def _check_independent(solver: Solver) -> None:
         raise HsiError(f"endmembers {named} are equal or mixtures of each other; drop one of them")
 
 
+def check_independent(gram: Floats, names: Sequence[str], *, sum_to_one: bool) -> None:
+    """Raises HsiError for endmembers of which some are mixtures of others, by their products (p, p)."""
+    from hsichunk.kernels.fcls import dependent
+
+    # affine mixtures of the endmembers and of zero are their linear ones
+    groups = dependent(gram if sum_to_one else np.pad(gram, (0, 1)))
+    if groups:
+        named = "; ".join(", ".join(names[i] for i in group if i < len(names)) for group in groups)
+        raise HsiError(f"endmembers {named} are zero, multiples or mixtures of each other; drop one of them")
+
+
+def _centres(values: Floats) -> Floats:
+    """(3, p): the mean of each endmember in two parts, and its length less the mean.
+
+    The first part is a multiple of 2**-14, as every rounded endmember is of something finer, and no larger than the
+    mean of |e|: its product with a sum of counts is exact, as the sums x e are.
+    """
+    mean = values.mean(1)
+    coarse = np.trunc(np.ldexp(mean, 14)) * 2.0**-14
+    # fsum rounds once, in whatever order: the same on every processor
+    length = np.array([math.sqrt(math.fsum(row)) for row in ((values - mean[:, None]) ** 2).tolist()])
+    length[(values == values[:, :1]).all(1)] = 0.0  # whatever its mean was rounded to
+    return np.stack([coarse, mean - coarse, length])
+
+
 def _rounded(values: Floats) -> tuple[Floats, Floats, Floats, float, Floats]:
-    """Endmembers rounded to their own 2**-b, then what `_shifted` makes of them and their squared lengths.
+    """Endmembers rounded to their own 2**-b, then what `_shifted` makes of them and their products.
 
     b is the largest for which 2**15 times the sum over bands of |e| stays below 2**53 units.
     """
@@ -179,8 +233,8 @@ def _rounded(values: Floats) -> tuple[Floats, Floats, Floats, float, Floats]:
     bits = np.minimum(EXACT_BITS - COUNT_BITS - np.frexp(total)[1], MOST_E_BITS).astype(np.int64)
     steps = np.rint(np.ldexp(values, bits[:, None])).astype(np.int64)
     products = _exact_products(steps, [int(b) for b in bits])
-    squares = np.array([products[i][i] / (1 << 2 * MOST_E_BITS) for i in range(len(steps))])
-    return np.ldexp(steps.astype(np.float64), -bits[:, None]), *_shifted(products), squares
+    plain = np.array([[value / (1 << 2 * MOST_E_BITS) for value in row] for row in products])
+    return np.ldexp(steps.astype(np.float64), -bits[:, None]), *_shifted(products), plain
 
 
 def _exact_products(steps: NDArray[np.int64], bits: list[int]) -> list[list[int]]:

@@ -30,6 +30,12 @@ GEOTIFF: Final = "image/tiff; application=geotiff; profile=cloud-optimized"
 ZARR: Final = "application/vnd+zarr"
 FIRST_FLIGHT: Final = date(2012, 1, 1)  # NEON's first campaigns: what holds where files do not tell their date
 STEPS: Final = 64  # points along each edge: straight lines on the grid are none in degrees
+TITLES: Final = {
+    schema.SAM: "classes of the smallest spectral angle",
+    schema.SID: "classes of the smallest information divergence",
+    schema.SID_SAM: "classes of the smallest information divergence times tangent of the spectral angle",
+    schema.NCC: "classes of the largest normalised cross correlation",
+}
 DIGITS: Final = 7  # of a degree: a centimetre
 
 
@@ -184,8 +190,7 @@ def _assets(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {
         schema.ABUNDANCE: _map(schema.ABUNDANCE, "abundances", [(n, f"abundance of {n}") for n in names]),
         schema.RMSE: _map(schema.RMSE, "residual", [(schema.RMSE, schema.PRODUCT_ATTRS[schema.RMSE]["long_name"])]),
-        schema.SAM_CLASS: _classes(schema.SAM_CLASS, "classes of the smallest spectral angle", names),
-        schema.SID_CLASS: _classes(schema.SID_CLASS, "classes of the smallest information divergence", names),
+        **{schema.CLASS_OF[metric]: _classes(schema.CLASS_OF[metric], text, names) for metric, text in TITLES.items()},
         "products": {
             "href": f"./{ledger.STORE}",
             "title": "all products, Zarr 3",

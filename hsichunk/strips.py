@@ -2,7 +2,8 @@
 
 Strips hold a fixed number of rows of the image, whatever the chunks, so that what is added up strip by strip is the
 same for any chunking. Where rows of chunks do not fit in memory, as where a stored chunk is a band of the whole tile,
-each chunk is decoded once into a temporary file, pixel by pixel, and strips are read from there, as often as asked.
+each chunk is decoded once into a temporary file, pixel by pixel, and strips are read from there, as often as asked. Of
+many tiles on one grid that file holds a row of tiles at a time, and is written anew when they are gone through again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
@@ -20,8 +22,10 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.checks import check_cube
 from hsichunk.cleaning import source_of
+from hsichunk.counts import Counts
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
+from hsichunk.mosaic import TiledCounts
 from hsichunk.threads import asked_for
 
 MEMORY = 256 << 20  # bytes of spectra held at a time
@@ -110,6 +114,23 @@ class Spectra:
         values[~valid] = 0.0
         return values, valid, whole
 
+    def project(self, axes: Floats, unit: float, shift: Floats, values: Floats, valid: Bools) -> bool:
+        """Fills `values` (pixels, d) with values @ axes (L, d) - shift, and `valid` (pixels,), from stored chunks.
+
+        Does nothing and returns False where that would not be exact (axes are multiples of `unit`) or not keep within
+        the memory, and where spectra lie there or in a temporary file by now: nothing is decoded to read them again.
+        """
+        if self._source is None or self._scratch or self._held is not None:
+            return False
+        from hsichunk.projection import bytes_held, is_exact, project
+
+        counts, rows, cols = self._source
+        if not is_exact(counts, axes, unit) or bytes_held(counts, axes.shape[1]) > self.memory:
+            return False
+        image = values.reshape(len(rows), len(cols), -1), valid.reshape(len(rows), len(cols))
+        project(counts, rows, cols, axes, shift, *image, asked_for())
+        return True
+
     def take(self, pixels: NDArray[np.intp]) -> tuple[Floats, Bools]:
         """Values (m, L) of pixels by number, and which are valid, in the order asked for."""
         rows, cols = np.divmod(np.asarray(pixels, np.intp), self.shape[1])
@@ -119,7 +140,7 @@ class Spectra:
             return self._read(self._block(0, self.shape[0])[rows, cols])[:2]
         for number, (first, last) in enumerate(self._runs()):
             here = (rows >= first) & (rows < last)
-            if here.any() and self._is_large(last - first):
+            if here.any() and self._is_large(last - first) and (self._tiles is None or number in self._scratch):
                 scratch = self._scratch_of(number, first, last)
                 for row in np.unique(rows[here]):
                     at = np.flatnonzero(rows == row)
@@ -143,19 +164,33 @@ class Spectra:
         return from_dask(data, rows, cols)
 
     @property
+    def _tiles(self) -> TiledCounts | None:
+        """The tiles of a mosaic."""
+        stored = self._source[0].stored if self._source else None
+        return stored if isinstance(stored, TiledCounts) else None
+
+    @property
     def _dtype(self) -> np.dtype[Any]:
         return self._source[0].stored.native if self._source else self.cube.dtype
 
     def _runs(self) -> list[tuple[int, int]]:
         """First row and the one after the last of each row of chunks."""
         if self._source is not None:
-            counts, rows, _ = self._source
-            edges = np.flatnonzero(np.diff(rows // counts.stored.chunks[0])) + 1
+            edges = self._edges(self._source[0], self._source[1])
         elif hasattr(self.cube.data, "dask"):
             edges = np.cumsum(self.cube.data.chunks[0])[:-1]
         else:  # in memory: nothing is decoded, nothing is copied
             edges = np.arange(1, self.shape[0])
-        return list(zip([0, *edges.tolist()], [*edges.tolist(), self.shape[0]], strict=True))
+        return list(pairwise([0, *edges.tolist(), self.shape[0]]))
+
+    def _edges(self, counts: Counts, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Where rows of the cube (numbers of stored rows) pass from one row of chunks to the next."""
+        if self._tiles is not None:
+            runs = np.searchsorted(_edges_of_tiles(self._tiles), rows, side="right")
+            cut = np.flatnonzero(np.diff(runs)) + 1
+            if not self._is_large(int(np.diff([0, *cut, len(rows)]).max(initial=0))):
+                return cut
+        return np.flatnonzero(np.diff(rows // counts.stored.chunks[0])) + 1
 
     def _is_large(self, rows: int) -> bool:
         in_memory = self._source is None and not hasattr(self.cube.data, "dask")
@@ -169,6 +204,8 @@ class Spectra:
                 step = max(1, STRIP_PIXELS // self.shape[1])
                 for row in range(0, last - first, step):
                     yield scratch.read(row, min(row + step, last - first))
+                if self._tiles is not None:
+                    self._scratch.pop(number).file.close()  # a site on disk once more would be too much
             else:
                 yield self._block(first, last)
 
@@ -201,13 +238,22 @@ class Spectra:
         assert self._source is not None
         counts, rows, cols = self._source
         depth = counts.stored.chunks[2]
-        one = (last - first) * len(cols) * self._dtype.itemsize  # bytes of a band
-        # groups of bands that share no stored chunk, about a quarter of the budget each: they are held twice
-        group = counts.bands // (max(1, self.memory // 4 // (one * depth)) * depth)
-        for number in np.unique(group):
-            at = np.flatnonzero(group == number)
-            values = counts.stored.read(rows[first:last], cols, counts.bands[at], threads=asked_for())
-            scratch.put(slice(0, len(cols)), slice(int(at[0]), int(at[-1]) + 1), values)
+        for left, right in self._across(cols):
+            one = (last - first) * (right - left) * self._dtype.itemsize  # bytes of a band
+            # groups of bands that share no stored chunk, about a quarter of the budget each: they are held twice
+            group = counts.bands // (max(1, self.memory // 4 // (one * depth)) * depth)
+            for number in np.unique(group):
+                at = np.flatnonzero(group == number)
+                values = counts.stored.read(rows[first:last], cols[left:right], counts.bands[at], threads=asked_for())
+                scratch.put(slice(left, right), slice(int(at[0]), int(at[-1]) + 1), values)
+
+    def _across(self, cols: NDArray[np.intp]) -> list[tuple[int, int]]:
+        """Columns of the cube that are read together: all of a tile, those of each tile of a mosaic."""
+        edges: list[int] = []
+        if self._tiles is not None:
+            lefts = np.unique(self._tiles.owned[:, 2])
+            edges = (np.flatnonzero(np.diff(np.searchsorted(lefts, cols, side="right"))) + 1).tolist()
+        return list(pairwise([0, *edges, len(cols)]))
 
     def _fill_from_dask(self, scratch: _Scratch, first: int, last: int) -> None:
         data = self.cube.data
@@ -242,6 +288,23 @@ class _Scratch:
             self.file.readinto(part.data)  # type: ignore[attr-defined]
             out[:, cols, bands] = part
         return out
+
+
+def _edges_of_tiles(mosaic: TiledCounts) -> NDArray[np.intp]:
+    """Rows of the grid where rows of chunks of tiles begin, those left out that follow on another closely."""
+    begin: set[int] = set()
+    high = 1
+    for tile, (top, bottom) in zip(mosaic.of_tile.tolist(), mosaic.owned[:, :2].tolist(), strict=True):
+        place = mosaic.places[tile]
+        rows = place.file.reflectance.chunks[0]
+        begin.update(range(place.top + (top - place.top) // rows * rows, bottom, rows))
+        high = max(high, rows)
+    edges = [0]
+    for row in sorted(begin):
+        # what lies between the last row of chunks of a tile and the first of the next; or tiles are not aligned
+        if row - edges[-1] > high // 2:
+            edges.append(row)
+    return np.array(edges, np.intp)
 
 
 def temporary_file(size: int) -> IO[bytes]:

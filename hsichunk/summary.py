@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import hsichunk
-from hsichunk import memory
+from hsichunk import memory, schema
 from hsichunk.scoring import ABUNDANCE_UNIT, Tally
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def summary(job: Job, names: Sequence[str], tally: Tally, seconds: float) -> dic
     return {
         "hsichunk": hsichunk.__version__,
         "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
-        "options": job.options.as_dict(),
+        "options": {**job.options.as_dict(), "k": job.ledger.fingerprint["k"]},  # as asked for
         "fingerprint": job.ledger.fingerprint,
         "inputs": job.ledger.fingerprint["inputs"],
         "site": {
@@ -44,14 +44,15 @@ def summary(job: Job, names: Sequence[str], tally: Tally, seconds: float) -> dic
         "bad_chunks": tally.bad,
         "skipped": [{"path": path, "reason": reason} for path, reason in job.site.skipped],
         "pass": {"chunks_decoded": tally.chunks, "bytes_decoded": tally.bytes},
-        "fcls": {
-            "pivots": tally.pivots,
-            "most_pivots": tally.most_pivots,
-            "fallbacks": tally.fallbacks,
-            "worst_kkt": tally.worst_kkt,
-        },
+        job.options.solver: _solved(job, tally),
         "mean_abundance": dict(zip(names, (a / unit for a in tally.abundance), strict=True)),
     }
+
+
+def _solved(job: Job, tally: Tally) -> dict[str, Any]:
+    """How the solver went, under its own name."""
+    counts = {"pivots": tally.pivots, "most_pivots": tally.most_pivots, "fallbacks": tally.fallbacks}
+    return {**(counts if job.options.solver == schema.FCLS else {}), "worst_kkt": tally.worst_kkt}
 
 
 def _masks(job: Job, tally: Tally) -> dict[str, float]:

@@ -64,29 +64,24 @@ def write_tile(
     `seed`, `k`, the options of the mixture, the pixel's place on the grid of `pixel` metres and the band, never on the
     tile's shape, origin or chunks: tiles of the same seed are windows of one scene. No-data alone belongs to the tile.
 
-    Parameters
-    ----------
-    path : replaced in one step when the tile is whole; its folder must exist.
-    shape, bands, wavelength : rows and columns; band centres in nm, or how many of them over NEON's range (426).
-    product : "DP3.001", "DP3.002" (mosaic tiles until 2021 and since 2022) or "DP1.001" (a flight line).
-    chunks : (rows, cols, bands) as stored; by default h5py's own guess for .001, one band a chunk for .002.
-    k : endmembers, the first k of `synthetic_spectra.MATERIALS`.
-    origin, epsg : upper left corner (easting, northing) in m; UTM zone on WGS 84.
-    no_data : "corners" (outside a turned square), "half" (the left half) or "none".
-    noise : standard deviation in reflectance of a good band; water windows hold garbage whatever it is.
-    illumination : largest departure from 1 of a smooth factor on reflectance; 0 gives exact mixtures.
-    glint : share of pixels four times as bright, so that good bands hold counts above 10000 too.
-    dtype, compression, shuffle : int16 or int32; gzip level or None; HDF5's shuffle filter.
-    threads : how many make and compress chunks.
+    `path` is replaced in one step when the tile is whole; its folder must exist. `shape` is rows and columns;
+    `wavelength` band centres in nm, or `bands` how many of them over NEON's range (426). `product` is "DP3.001",
+    "DP3.002" (mosaic tiles until 2021 and since 2022) or "DP1.001" (a flight line). `chunks` are (rows, cols, bands) as
+    stored; by default h5py's own guess for .001, one band a chunk for .002. `origin` is the upper left corner
+    (easting, northing) in metres, `epsg` a UTM zone on WGS 84.
 
-    Returns
-    -------
-    Dataset of abundance (endmember, y, x) float32, sum exactly 1, NaN where the tile has no data; reflectance
-    (endmember, wavelength) float64 of the pure spectra; illumination (y, x) float32.
+    `k` endmembers are the first k of `synthetic_spectra.MATERIALS`. `no_data` is "corners" (outside a turned square),
+    "half" (the left half) or "none". `noise` is the standard deviation in reflectance of a good band; water windows
+    hold garbage whatever it is. `illumination` is the largest departure from 1 of a smooth factor on reflectance; 0
+    gives exact mixtures. `glint` is the share of pixels four times as bright, so that good bands hold counts above
+    10000 too.
 
-    Raises
-    ------
-    HsiError : an argument out of its range, or `path` cannot be written; nothing is left behind.
+    `dtype` is int16 or int32, `compression` a gzip level or None, `shuffle` HDF5's shuffle filter; `threads` make and
+    compress chunks.
+
+    Returns a Dataset of abundance (endmember, y, x) float32, sum exactly 1, NaN where the tile has no data; reflectance
+    (endmember, wavelength) float64 of the pure spectra; illumination (y, x) float32. Raises HsiError for an argument
+    out of its range, and where `path` cannot be written; nothing is left behind.
     """
     path = Path(path)
     if not path.parent.is_dir():

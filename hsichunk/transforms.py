@@ -90,9 +90,10 @@ def pca(cube: xr.DataArray, n: int | None = None) -> Transform:
 def mnf(cube: xr.DataArray, n: int | None = None, *, noise_covariance: Floats | None = None) -> Transform:
     """The first `n` minimum noise fraction components (all without `n`), by falling signal-to-noise.
 
-    The noise covariance (L, L) is that of `noise(cube)` unless given. Scores have noise of variance 1 that is not
-    correlated, and variances (`eigenvalues`) of signal over noise + 1. Computes: reads the cube twice. Raises
-    HsiError where the noise covariance has no inverse, as where bands hold no noise.
+    cube (y, x, wavelength); pixels with no-data in any band are left out. The noise covariance (L, L) is that of
+    `hsichunk.transforms.noise(cube)` unless given. Scores have noise of variance 1 that is not correlated, and
+    variances (`eigenvalues`) of signal over noise + 1. Computes: reads the cube twice. Raises HsiError where the
+    noise covariance has no inverse, as where bands hold no noise.
     Sources: Green et al. 1988; Lee, Woodyatt & Berman 1990 (noise-adjusted principal components).
     """
     cube = check_cube(cube)
@@ -113,8 +114,9 @@ def mnf(cube: xr.DataArray, n: int | None = None, *, noise_covariance: Floats | 
 def whiten(cube: xr.DataArray) -> Transform:
     """The symmetric whitening: scores, one a band, of covariance I, nearest to the centred spectra in shape.
 
-    Computes: reads the cube once. `eigenvalues` are the variances along principal axes. Raises HsiError where the
-    covariance has no inverse. Source: Krizhevsky 2009, appendix A (ZCA), which PySpTools means to follow.
+    cube (y, x, wavelength); pixels with no-data in any band are left out. Computes: reads the cube once. `eigenvalues`
+    are the variances along principal axes. Raises HsiError where the covariance has no inverse. Source: Krizhevsky
+    2009, appendix A (ZCA), which PySpTools means to follow.
     """
     cube = check_cube(cube)
     found = statistics(cube)

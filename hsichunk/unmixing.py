@@ -12,13 +12,13 @@ import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import schema
+from hsichunk import provenance, schema
 from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.cleaning import source_of
 from hsichunk.column import is_small, solve_window
@@ -28,6 +28,9 @@ from hsichunk.mosaic import TiledCounts, blocks_of, cut_at, on_grid, on_tile
 from hsichunk.scoring import Products, empty_products
 from hsichunk.solver import MOST_BANDS, Solver, prepare
 from hsichunk.threads import asked_for
+
+if TYPE_CHECKING:
+    from hsichunk.scaled_counts import Scaled
 
 GUARD = 2.2204460492503131e-16  # what PySpTools adds to the shares of a spectrum
 
@@ -47,7 +50,8 @@ def unmix(
     read as 1e-4) and "kkt" (violation of the optimality conditions by the abundances, relative).
 
     `scaling="minmax"` first scales cube and endmembers to 0..1, each by its own range, as PySpTools' class maps do: one
-    more pass over the cube, and SID then adds PySpTools' 2.2e-16 to the shares in place of the floor.
+    more pass over the cube, and SID then adds PySpTools' 2.2e-16 to the shares in place of the floor (of what `clean`
+    gave, the chunks under the darkest pixels are decoded once more for it).
 
     Returns a Dataset of float32: abundance, sam, sid (endmember, y, x), rmse, kkt (y, x); a pixel with no-data in any
     band is NaN in all of them. Lazy for a dask cube, computed for a NumPy one. Raises HsiError for wavelengths that
@@ -57,20 +61,19 @@ def unmix(
     cube = check_cube(cube)
     wanted = _check_products(products)
     if scaling is not None:
-        cube, endmembers = _scaled(cube, endmembers, scaling)
+        return _unmix_scaled(cube, endmembers, wanted, scaling)
     spectra, names = check_endmembers(endmembers, cube)
-    source = source_of(cube)
-    window = None if source is None else _window(source[1], source[2])
-    if source is not None and window is not None:
+    source = _rectangle(cube)
+    if source is not None:
         work = _from_tiles if isinstance(source[0].stored, TiledCounts) else _from_stored
-        arrays = work(source[0], window, prepare(spectra, names, wanted, source[0].scale, exact=True))
+        arrays = work(*source, prepare(spectra, names, wanted, source[0].scale, exact=True))
     else:
-        arrays = _from_values(cube, _solvers(cube, spectra, names, wanted, GUARD if scaling else 0.0))
+        arrays = _from_values(cube, _solvers(cube, spectra, names, wanted, 0.0))
     return _label(arrays, cube, names)
 
 
 def fcls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
-    """Fully constrained least squares: `unmix` asked for abundance and rmse."""
+    """Fully constrained least squares: `unmix` asked for abundance (endmember, y, x) and rmse (y, x), float32."""
     return unmix(cube, endmembers, (schema.ABUNDANCE, schema.RMSE))
 
 
@@ -84,12 +87,27 @@ def sid(cube: xr.DataArray, endmembers: xr.DataArray, *, scaling: Literal["minma
     return unmix(cube, endmembers, (schema.SID,), scaling=scaling)[schema.SID]
 
 
-def _scaled(cube: xr.DataArray, endmembers: xr.DataArray, scaling: str) -> tuple[xr.DataArray, xr.DataArray]:
+def _unmix_scaled(cube: xr.DataArray, endmembers: xr.DataArray, wanted: tuple[str, ...], scaling: str) -> xr.Dataset:
+    from hsichunk.scaled_counts import Scaled
     from hsichunk.scaling import minmax
 
     if scaling != "minmax":
         raise HsiError(f'scaling is {scaling!r}; expected "minmax" or None')
-    return minmax(cube), minmax(endmembers)
+    spectra, names = check_endmembers(minmax(endmembers), cube)
+    source = _rectangle(cube)
+    if source is None or source[0].stored.dtype.kind not in "iu" or len(source[0].bands) > MOST_BANDS:
+        scaled = minmax(cube)
+        return _label(_from_values(scaled, _solvers(scaled, spectra, names, wanted, GUARD)), cube, names)
+    loose = prepare(spectra, names, wanted, schema.NEON_SCALE, exact=False, guard=GUARD)
+    work = _from_tiles if isinstance(source[0].stored, TiledCounts) else _from_stored
+    return _label(work(*source, Scaled(spectra, loose)), cube, names)
+
+
+def _rectangle(cube: xr.DataArray) -> tuple[Counts, Window] | None:
+    """The counts behind a cube and the window of them that it is."""
+    source = source_of(cube)
+    window = None if source is None else _window(source[1], source[2])
+    return None if source is None or window is None else (source[0], window)
 
 
 def _check_products(products: Iterable[str]) -> tuple[str, ...]:
@@ -113,7 +131,32 @@ def _solve_stored(counts: Counts, solver: Solver, window: Window) -> Products:
     return solve_window(counts, solver, window, asked_for())[0]
 
 
-def _from_stored(counts: Counts, window: Window, solver: Solver) -> dict[str, Any]:
+def _task(
+    graph: dict[Any, Any], key: Any, counts: str, solver: Solver | Scaled, window: Window, shown: list[Window]
+) -> None:
+    """Puts what solves a window of stored pixels into a graph, of which it shows some parts."""
+    name = key[0].removesuffix("-tile")
+    if isinstance(solver, Solver):
+        graph[key] = (_solve_stored, counts, f"{name}-solver", window)
+        return
+    from hsichunk.scaled_counts import find_range, solve_scaled
+
+    found = (f"{key[0]}-range", *key[1:])
+    graph[found] = (find_range, counts, window, shown)
+    graph[key] = (solve_scaled, counts, f"{name}-solver", window, found, f"{name}-range")
+
+
+def _join(graph: dict[Any, Any], name: str, solver: Solver | Scaled) -> None:
+    """Puts into a graph the range of all windows in it, where it takes one."""
+    if isinstance(solver, Solver):
+        return
+    from hsichunk.scaled_counts import join_ranges
+
+    ranges = [key for key in graph if isinstance(key, tuple) and key[0] in (f"{name}-range", f"{name}-tile-range")]
+    graph[f"{name}-range"] = (join_ranges, ranges)
+
+
+def _from_stored(counts: Counts, window: Window, solver: Solver | Scaled) -> dict[str, Any]:
     rows, cols = blocks_of(counts, window)
     from dask.base import tokenize
 
@@ -123,12 +166,13 @@ def _from_stored(counts: Counts, window: Window, solver: Solver) -> dict[str, An
     for i in range(len(rows) - 1):
         for j in range(len(cols) - 1):
             block = Window(rows[i], rows[i + 1], cols[j], cols[j + 1])
-            graph[(name, i, j)] = (_solve_stored, f"{name}-counts", f"{name}-solver", block)
+            _task(graph, (name, i, j), f"{name}-counts", solver, block, [block])
+    _join(graph, name, solver)
     chunks = tuple(int(v) for v in np.diff(rows)), tuple(int(v) for v in np.diff(cols))
     return _split(name, graph, [], chunks, solver)
 
 
-def _from_tiles(counts: Counts, window: Window, solver: Solver) -> dict[str, Any]:
+def _from_tiles(counts: Counts, window: Window, solver: Solver | Scaled) -> dict[str, Any]:
     """The same of a mosaic: each tile is solved as if alone, then its windows are put in their places on the grid."""
     from dask.base import tokenize
 
@@ -146,8 +190,12 @@ def _from_tiles(counts: Counts, window: Window, solver: Solver) -> dict[str, Any
             for top, bottom in pairwise(rows):
                 for left, right in pairwise(cols):
                     block, task = Window(top, bottom, left, right), (f"{name}-tile", tile, top, left)
-                    graph[task] = (_solve_stored, key, f"{name}-solver", block)
-                    solved += [(part, task, on_grid(place, block)) for part in shown]
+                    there = on_grid(place, block)
+                    # of overlapping tiles only what is shown has a part in the range
+                    seen = [on_tile(place, part) for part in (_common(s, there) for s in shown) if min(part.shape) > 0]
+                    _task(graph, task, key, solver, block, seen)
+                    solved += [(part, task, there) for part in shown]
+    _join(graph, name, solver)
     parts = [(_common(part, block), task, block) for part, task, block in solved]
     parts = [piece for piece in parts if min(piece[0].shape) > 0]
     rows, cols = cut_at([part for part, _, _ in parts], window)
@@ -188,9 +236,10 @@ def _common(a: Window, b: Window) -> Window:
 
 
 def _put_together(
-    solver: Solver, window: Window, solved: list[Products], places: list[tuple[Window, Window]]
+    solver: Solver | Scaled, window: Window, solved: list[Products], places: list[tuple[Window, Window]]
 ) -> Products:
     """The products of a window of the grid, NaN where no tile lies: parts of what was solved, each in its place."""
+    solver = solver if isinstance(solver, Solver) else solver.loose
     if len(places) == 1 and places[0] == (window, window):
         return solved[0]
     out = empty_products(solver, window.shape)
@@ -209,11 +258,17 @@ def _within(part: Window, window: Window) -> tuple[slice, slice]:
 
 
 def _split(
-    name: str, graph: dict[Any, Any], dependencies: list[Any], chunks: tuple[tuple[int, ...], ...], solver: Solver
+    name: str,
+    graph: dict[Any, Any],
+    dependencies: list[Any],
+    chunks: tuple[tuple[int, ...], ...],
+    solver: Solver | Scaled,
 ) -> dict[str, Any]:
     """One dask array a product from tasks (name, i, j) that give all of them."""
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
+
+    solver = solver if isinstance(solver, Solver) else solver.loose
 
     base = HighLevelGraph.from_collections(name, graph, dependencies=dependencies)
     arrays = {}
@@ -292,4 +347,4 @@ def _label(arrays: dict[str, Any], cube: xr.DataArray, names: tuple[str, ...]) -
         if schema.GRID_MAPPING in spatial:
             variables[name].encoding["grid_mapping"] = schema.GRID_MAPPING
     coords = {schema.ENDMEMBER: (schema.ENDMEMBER, list(names), {"long_name": "endmember"})}
-    return xr.Dataset(variables, {**spatial, **coords})
+    return xr.Dataset(variables, {**spatial, **coords}, provenance.carried(cube.attrs, provenance.MADE))

@@ -72,6 +72,17 @@ def test_floor_and_pass(measured: Any) -> None:
             assert row["against"]["floor"] == beside[row["tile"]]
 
 
+def test_the_certificate_certifies(measured: Any) -> None:
+    rows, cells = measured("--only", "certificate", "--repeat", "2")
+    check(rows, cells)
+    assert [row["tile"].partition(",")[0] for row in rows] == ["spatial"] * 3 + ["band"] * 3
+    for base, row, whole in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        assert row["against"] == {"floor": base["seconds"]}
+        assert 1 - 1e-9 <= row["numbers"]["largest"] <= 1 + 1e-9  # an endmember in its own place: 1
+        assert row["numbers"]["passes"] >= 1
+        assert whole["seconds"] == [row["numbers"]["search_seconds"]]
+
+
 def test_run_decodes_what_the_floor_does_and_its_stages_add_up(measured: Any) -> None:
     rows, cells = measured("--only", "run", "--layouts", "band")
     check(rows, cells)

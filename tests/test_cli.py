@@ -26,7 +26,9 @@ from hsichunk.cli import app
 from hsichunk.errors import HsiError
 from hsichunk.options import Options
 
-COMMANDS = ("run", "info", "demo")
+COMMANDS = (
+    "run", "info", "demo", "endmembers", "count", "classify", "plot", "export", "audit", "report", "view"
+)  # fmt: skip
 HSICHUNK = [sys.executable, "-m", "hsichunk.cli"]
 
 
@@ -84,7 +86,9 @@ def test_help_teaches_in_80_columns(command: tuple[str, ...], monkeypatch: pytes
         assert "hsichunk demo" in said.stdout
         assert "Exit status" in said.stdout
         assert all(re.search(rf"\b{name}\b", said.stdout) for name in COMMANDS)
-    assert "..." not in said.stdout.replace("[TILE]...", "").replace("[,X...]", "").replace("[ARGS]...", "")  # not cut
+    assert "..." not in said.stdout.replace("[TILE]...", "").replace("{TILE}...", "").replace("[,X...]", "").replace(
+        "[ARGS]...", ""
+    ).replace("[,NAME...]", "")  # not cut
 
 
 def test_help_says_the_defaults_that_hold() -> None:
@@ -96,6 +100,10 @@ def test_help_says_the_defaults_that_hold() -> None:
         f"({defaults.share})",
         f"({defaults.sam_threshold[0]})",
         f"({defaults.sid_threshold[0]})",
+        f"({defaults.sid_sam_threshold[0]})",
+        f"({defaults.ncc_threshold[0]})",
+        f"({','.join(defaults.metric)})",
+        f"{defaults.method} (the default)",
         f"({defaults.memory // 10**9}GB)",
         f"({defaults.seed})",
         f"({defaults.every})",

@@ -95,7 +95,7 @@ def test_plot_draws_each_figure(done: tuple[Path, Path], tmp_path: Path, suffix:
     assert status == 0, said
     paths = [Path(line) for line in said.splitlines()]
     assert [path.name for path in paths] == [
-        f"{name}.{suffix}" for name in ("endmembers", "abundances", "sam_class", "sid_class")
+        f"{name}.{suffix}" for name in ("endmembers", "abundances", "sam_class", "sid_class", "overview")
     ]
     assert all(path.stat().st_size > 5000 for path in paths)
 

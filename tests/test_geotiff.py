@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -24,9 +27,11 @@ import xarray as xr
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from rasterio.env import get_gdal_config, set_gdal_config
 
 from hsichunk import geotiff, schema
+from hsichunk.band_statistics import BandStatistics
 from hsichunk.errors import HsiError
 from hsichunk.geotiff import write_geotiff
 from hsichunk.palette import UNCLASSIFIED_COLOR, class_colors
@@ -161,6 +166,23 @@ def test_class_maps_have_palette_names_and_no_data(tmp_path: Path) -> None:
     assert listing(tmp_path) == {"sam_class.tif", "sam_class.tif.aux.xml"}
 
 
+def test_the_table_of_classes_is_what_qgis_makes_its_legend_of(tmp_path: Path) -> None:
+    """Without it a legend shows all 256 colours of the palette; Value, Name and colours are what QGIS asks for."""
+    data = class_map()
+    write_geotiff(data.chunk(y=20, x=33), tmp_path / "c.tif")
+    table = json.loads(gdalinfo("-json", str(tmp_path / "c.tif")))["rat"]
+    usages = {field["name"]: field["usage"] for field in table["fieldDefn"]}
+    assert usages == {"Value": 5, "Count": 1, "Class": 2, "Red": 6, "Green": 7, "Blue": 8, "Alpha": 9}
+    rows = [row["f"] for row in table["row"]]
+    counts = [int((data == value).sum()) for value in range(5)]
+    names = ["unclassified", "EM1", "EM2", "water_&_ice", "forêt"]
+    colors = class_colors(4).tolist()
+    assert rows == [[v, counts[v], names[v], *colors[v], 255] for v in range(5)]
+    assert sum(counts) == data.size - 5 * 70
+    with rasterio.open(tmp_path / "c.tif") as raster:
+        assert not [name for name in raster.tags(1) if name.startswith("STATISTICS")]
+
+
 def test_a_class_map_back_from_zarr_is_written_alike(tmp_path: Path) -> None:
     stored = write_zarr(class_map(), tmp_path / "c.zarr")
     for data, name in [(class_map(), "1.tif"), (stored.sam_class, "2.tif")]:
@@ -231,6 +253,107 @@ def test_dimensions_in_any_order_and_other_types(tmp_path: Path) -> None:
             np.testing.assert_array_equal(raster.read(1), array.values)
             assert raster.dtypes == (dtype,)
             assert raster.nodata == no_data or np.isnan(raster.nodata)
+
+
+# -- statistics ---------------------------------------------------------------------------------------------------
+
+
+def items(path: Path, band: int = 1) -> dict[str, float]:
+    with rasterio.open(path) as raster:
+        tags = raster.tags(band)
+    return {k.removeprefix("STATISTICS_"): float(v) for k, v in tags.items() if k.startswith("STATISTICS_")}
+
+
+def test_each_band_carries_its_statistics(tmp_path: Path) -> None:
+    data = abundance()
+    data[1, 3, 7:] = np.inf  # no number to count
+    write_geotiff(data.chunk(y=32, x=33), tmp_path / "a.tif")
+    for band, values in enumerate(data.values, 1):
+        good = values[np.isfinite(values)].astype(float).tolist()
+        found = items(tmp_path / "a.tif", band)
+        assert found["MINIMUM"] == min(good)
+        assert found["MAXIMUM"] == max(good)
+        assert found["MEAN"] == statistics.mean(good)
+        assert found["STDDEV"] == pytest.approx(statistics.pstdev(good), rel=1e-15)
+        assert found["VALID_PERCENT"] == pytest.approx(100 * len(good) / values.size, rel=1e-3)
+
+
+def test_gdalinfo_shows_statistics_without_reading_pixels(tmp_path: Path) -> None:
+    write_geotiff(abundance(), tmp_path / "a.tif")
+    band = json.loads(gdalinfo("-json", str(tmp_path / "a.tif")))["bands"][2]
+    values = abundance().values[2]
+    assert (band["minimum"], band["maximum"]) == pytest.approx((np.nanmin(values), np.nanmax(values)), abs=1e-3)
+    assert (band["mean"], band["stdDev"]) == pytest.approx((np.nanmean(values), np.nanstd(values)), abs=1e-3)
+    assert listing(tmp_path) == {"a.tif"}
+
+
+@pytest.mark.parametrize(
+    "chunks", [{"y": 32, "x": 33}, {"y": (1, 60, 9), "endmember": 3}, {"x": 1, "y": 35}, {"y": -1}]
+)
+@pytest.mark.parametrize("scheduler", ["threads", "sync"])
+def test_files_are_the_same_bytes_for_any_blocks(tmp_path: Path, chunks: Any, scheduler: str) -> None:
+    data = abundance() ** 9  # a sum of such numbers depends on its order
+    naive = data.values[0][~np.isnan(data.values[0])].astype(float)
+    assert naive.cumsum()[-1] != naive[::-1].cumsum()[-1]
+    write_geotiff(data, tmp_path / "1.tif")
+    with dask.config.set(scheduler=scheduler, num_workers=3):
+        write_geotiff(data.chunk(chunks), tmp_path / "2.tif")
+    assert (tmp_path / "1.tif").read_bytes() == (tmp_path / "2.tif").read_bytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    values=arrays(np.float32, st.tuples(st.integers(1, 7), st.integers(1, 9)), elements=st.floats(width=32)),
+    data=st.data(),
+)
+def test_sums_of_any_numbers_are_exact(values: np.ndarray[Any, Any], data: st.DataObject) -> None:
+    cut, turn = data.draw(st.integers(0, len(values))), data.draw(st.booleans())
+    parts = [values[None, :cut], values[None, cut:]]
+    found = BandStatistics(1, float("nan"))
+    for part in parts[::-1] if turn else parts:
+        if part.size:
+            found.add(0, part)
+    good = [Fraction(float(v)) for v in values.ravel() if np.isfinite(v)]
+    tags = {k.removeprefix("STATISTICS_"): float(v) for k, v in found.tags(0).items()}
+    if not good:
+        assert tags == {"VALID_PERCENT": 0}
+        return
+    mean = sum(good) / len(good)
+    variance = sum((v - mean) ** 2 for v in good) / len(good)
+    assert (tags["MINIMUM"], tags["MAXIMUM"]) == (min(good), max(good))
+    assert tags["MEAN"] == float(mean)
+    assert tags["STDDEV"] == math.sqrt(float(variance))
+
+
+def test_many_pixels_of_many_sizes_are_summed_exactly() -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.standard_normal((3, 20_000)) * 10.0 ** rng.uniform(-30, 30, (3, 20_000))).astype(np.float32)
+    found = BandStatistics(1, None)
+    found.add(0, values[None])
+    good = values.ravel().astype(float).tolist()
+    assert float(found.tags(0)["STATISTICS_MEAN"]) == statistics.mean(good)
+    assert float(found.tags(0)["STATISTICS_STDDEV"]) == pytest.approx(statistics.pstdev(good), rel=1e-15)
+    large = BandStatistics(1, None)
+    large.add(0, np.array([[[1e300, -1e300, 1.0]]]))
+    assert large.tags(0) == {
+        "STATISTICS_VALID_PERCENT": "100",
+        "STATISTICS_MINIMUM": "-1e+300",
+        "STATISTICS_MAXIMUM": "1e+300",
+    }
+
+
+def test_statistics_leave_out_no_data_and_say_nothing_of_nothing(tmp_path: Path) -> None:
+    counts = located(np.array([[-9999, 2, 4], [9, -9999, 1]], np.int16), "counts", **{schema.NO_DATA: -9999})
+    write_geotiff(counts, tmp_path / "i.tif")
+    expected = {"MINIMUM": 1, "MAXIMUM": 9, "MEAN": 4, "STDDEV": math.sqrt(9.5), "VALID_PERCENT": 66.67}
+    assert items(tmp_path / "i.tif") == expected
+    write_geotiff(located(np.full((3, 4), np.nan, np.float32), "rmse"), tmp_path / "n.tif")
+    assert items(tmp_path / "n.tif") == {"VALID_PERCENT": 0}
+    nearly = np.ones((300, 300), np.float32)
+    nearly[7, 7] = np.nan
+    write_geotiff(located(nearly, "rmse"), tmp_path / "o.tif")
+    expected = {"MINIMUM": 1, "MAXIMUM": 1, "MEAN": 1, "STDDEV": 0, "VALID_PERCENT": 99.99}
+    assert items(tmp_path / "o.tif") == expected
 
 
 # -- georeference -------------------------------------------------------------------------------------------------
@@ -420,7 +543,10 @@ def test_a_cluster_writes_the_same(tmp_path: Path) -> None:
     assert (tmp_path / "1.tif").read_bytes() == (tmp_path / "2.tif").read_bytes()
 
 
-def test_lazy_data_without_dask_are_never_loaded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bands", [4, None])
+def test_lazy_data_without_dask_are_never_loaded_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bands: int | None
+) -> None:
     largest = []
     write = geotiff._Windows.__setitem__
     monkeypatch.setattr(
@@ -428,15 +554,16 @@ def test_lazy_data_without_dask_are_never_loaded_whole(tmp_path: Path, monkeypat
         "__setitem__",
         lambda w, region, block: (largest.append(block.shape), write(w, region, block))[1],
     )
-    chunks = {"abundance": {"chunks": (4, 20, 90)}}
-    plain = abundance().drop_vars("endmember").to_dataset()
-    plain.to_zarr(tmp_path / "a.zarr", encoding=chunks, consolidated=False)
+    plain = abundance().drop_vars("endmember") if bands else abundance()[0].drop_vars("endmember")
+    chunks = {"abundance": {"chunks": (4, 20, 90)[-plain.ndim :]}}
+    plain.to_dataset().to_zarr(tmp_path / "a.zarr", encoding=chunks, consolidated=False)
     with xr.open_zarr(tmp_path / "a.zarr", chunks=None, consolidated=False) as opened:
         write_geotiff(opened.abundance, tmp_path / "t.tif")
         assert not opened.abundance.variable._in_memory
-    assert sorted(largest) == [(4, 10, 90), (4, 20, 90), (4, 20, 90), (4, 20, 90)]
+    n = bands or 1
+    assert sorted(largest) == [(n, 10, 90), (n, 20, 90), (n, 20, 90), (n, 20, 90)]
     with rasterio.open(tmp_path / "t.tif") as raster:
-        np.testing.assert_array_equal(raster.read(), abundance().values)
+        np.testing.assert_array_equal(raster.read(), plain.values.reshape(n, 70, 90))
 
 
 def test_gdal_has_a_small_cache_while_writing_and_its_own_afterwards(

@@ -110,7 +110,7 @@ def commands() -> dict[str, Any]:
 
 def test_readme_holds_what_this_file_looks_for() -> None:
     assert len(BLOCKS) == 3
-    assert len(INDENTED) == 13
+    assert len(INDENTED) == 14
     assert {shlex.split(line)[1] for line in INDENTED} == set(commands())
     assert set(PARSED_ONLY) <= set(COMMANDS)
     assert len(expressions()) > 30
@@ -156,6 +156,7 @@ def test_command_lines_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPa
         "report": ["results/report.html"],
         "demo": ["hsichunk-demo/rgb.png", "hsichunk-demo/results/run.json"],
         "plot": ["results/figures/endmembers.pdf"],
+        "export": ["results/envi/sid_class.img", "results/envi/endmembers.sli"],
         "run": ["site/run.json" if "site" in rest else "results/run.json"],
     }
     assert [path for path in left.get(name, ()) if not (folder / path).is_file()] == []

@@ -10,11 +10,15 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 from scenes import LAYOUTS, cube_of, numbers_of, scene, tile_path
+from tiles import Counter
 
 import hsichunk as hsi
-from hsichunk import refine, strips
-from hsichunk.second_moments import Scores
+from hsichunk import column, refine, strips
+from hsichunk.cleaning import source_of
+from hsichunk.mosaic import TiledCounts
+from hsichunk.second_moments import Scores, scores, stream
 from hsichunk.stored import DECODED
+from hsichunk.strips import Spectra
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +135,102 @@ def test_a_band_chunk_is_decoded_once(
         assert 2 * kept * columns <= spent <= 2 * kept * columns + 4 * kept
 
 
+@pytest.mark.parametrize("chunks", [(32, 63, 27), (90, 130, 1), (50, 40, 11), (90, 130, 4)])
+def test_scores_come_straight_from_stored_chunks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, chunks: tuple[int, int, int]
+) -> None:
+    """The same bits as from whole spectra, of any part of the tile; each chunk under it is decoded once."""
+    monkeypatch.setattr(column, "SMALL_COLUMN", 200_000)  # so that larger chunks are worked by all threads
+    whole = cube_of(folder, chunks)
+    assert np.isnan(whole.isel(wavelength=0).values).any()
+    parts = [
+        whole,
+        whole.isel(y=slice(7, 80), x=slice(20, 101), wavelength=slice(3, 60)),
+        whole.isel(y=[3, 4, 60, 89], x=slice(None, None, -7), wavelength=[0, 1, 2, 9, 11, 40, 41, 70]),
+    ]
+    rng = np.random.default_rng(0)
+    for cube in parts:
+        bands = cube.sizes["wavelength"]
+        for d in (1, 4, 5):
+            axes = np.rint(np.ldexp(rng.normal(size=(bands, d)) / 16, 32)) * 2.0**-32
+            origin = rng.uniform(0, 4000, bands)
+            with Spectra(cube.compute()) as spectra:
+                expected = scores(spectra, axes, origin)
+            with Spectra(cube) as spectra, Counter() as counter:
+                found = scores(spectra, axes, origin)
+            assert spectra.scratch_bytes == 0
+            assert_array_equal(found.values, expected.values)
+            assert_array_equal(found.valid, expected.valid)
+        if cube is whole:
+            source = source_of(cube)
+            assert source is not None
+            kept = len(np.unique(source[0].bands // chunks[2]))
+            assert counter.chunks == kept * -(-90 // chunks[0]) * -(-130 // chunks[1])
+
+
+def test_counts_that_sums_would_round_go_another_way(folder: Path) -> None:
+    """Weights too large for exact sums, sums too large for the memory, and spectra that lie in memory already."""
+    cube = cube_of(folder)
+    axes = np.ones((cube.sizes["wavelength"], 1))
+    values, valid = np.empty((90 * 130, 1)), np.empty(90 * 130, np.bool_)
+    with Spectra(cube) as spectra:
+        assert not spectra.project(axes, 2.0**-40, np.zeros(1), values, valid)
+        assert spectra.project(axes, 2.0**-20, np.zeros(1), values, valid)
+    for memory, possible in ((32 * 63 * 8, True), (32 * 63 * 8 - 1, False)):
+        with Spectra(cube, memory) as spectra:
+            assert spectra.project(axes, 2.0**-20, np.zeros(1), values, valid) == possible
+    with Spectra(cube.compute()) as spectra:
+        assert not spectra.project(axes, 2.0**-20, np.zeros(1), values, valid)
+
+
+@pytest.mark.parametrize("chunks", LAYOUTS)
+def test_the_certificate_alone(folder: Path, chunks: tuple[int, int, int]) -> None:
+    """It finds the pixel that would raise the volume most, by every determinant, and certifies what refine found."""
+    cube = cube_of(folder, chunks)
+    k = 4
+    found = np.array(numbers_of(cube, hsi.nfindr(cube, k, sample=500, refine=True)))
+    with Spectra(cube) as spectra:
+        moments = stream(spectra)
+    axes = moments.axes(k - 1)
+    with Spectra(cube) as spectra, Counter() as counter:
+        assert 1 - 1e-12 <= refine.certificate(spectra, axes, moments.mean, found) <= 1 + refine.GAIN
+    assert counter.chunks > 0 and spectra.scratch_bytes == 0
+    points = lifted(cube.compute(), k)
+    valid = np.flatnonzero(np.isfinite(cube.values).all(2).ravel())
+    others = valid[[5, 1000, 4000, 8000]]
+    corners = points[np.searchsorted(valid, others)]
+    most = 0.0
+    for slot in range(k):
+        swapped = np.repeat(corners[None], len(points), 0)
+        swapped[:, slot] = points
+        most = max(most, float(np.abs(np.linalg.det(swapped)).max()))
+    with Spectra(cube) as spectra:
+        largest = refine.certificate(spectra, axes, moments.mean, others)
+        assert_allclose(largest, most / abs(np.linalg.det(corners)), rtol=1e-5)
+        assert largest > 1.5
+        with pytest.raises(hsi.HsiError, match="span no simplex"):
+            refine.certificate(spectra, axes, moments.mean, valid[[5, 5, 1000, 4000]])
+        missing = np.flatnonzero(~np.isfinite(cube.values).all(2).ravel())[0]
+        with pytest.raises(hsi.HsiError, match="valid, independent"):
+            refine.certificate(spectra, axes, moments.mean, np.array([missing, *others[1:]]))
+
+
+def test_a_swap_that_gains_is_found_on_any_chunks(folder: Path) -> None:
+    """A certificate with one endmember taken away for its neighbour is none: the best swap brings it back."""
+    cube = cube_of(folder)
+    found = np.array(numbers_of(cube, hsi.nfindr(cube, 5, refine=True)))
+    with Spectra(cube) as spectra:
+        moments = stream(spectra)
+    worse = found.copy()
+    worse[2] += 1 if found[2] % 130 < 129 else -1
+    largest = set()
+    for chunks in LAYOUTS:
+        with Spectra(cube_of(folder, chunks)) as spectra:
+            largest.add(refine.certificate(spectra, moments.axes(4), moments.mean, worse))
+    assert len(largest) == 1
+    assert largest.pop() > 1 + refine.GAIN
+
+
 def test_no_data_is_no_candidate(folder: Path) -> None:
     cube = cube_of(folder).compute()
     assert np.isnan(cube.values).any()
@@ -219,3 +319,74 @@ def test_what_cannot_be_done_is_refused_in_one_line(shared: Path) -> None:
         with pytest.raises(hsi.HsiError, match=said) as refusal:
             hsi.nfindr(cube, **asked)
         assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("chunks", [(16, 21, 27), (60, 70, 1)])
+@pytest.mark.parametrize("memory", [strips.MEMORY, 4_000_000, 600_000])
+def test_a_site_has_the_endmembers_of_one_large_tile(
+    tmp_path_factory: pytest.TempPathFactory, chunks: tuple[int, int, int], memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits; what is read at a time stays within the memory, what is decoded in two passes and the picks."""
+    folder, paths = sites(tmp_path_factory, chunks)
+    one = hsi.clean(hsi.open_tile(folder / "one.h5"))
+    if memory != strips.MEMORY:
+        monkeypatch.setattr(refine, "MOST_SEARCHED", 0)
+    expected = hsi.nfindr(one, 4, sample=500, refine=True, seed=2)
+    monkeypatch.setattr(strips, "MEMORY", memory)
+    cube = hsi.clean(hsi.open_mosaic(paths))
+    source = source_of(cube)
+    assert source is not None
+    kept = len(np.unique(source[0].bands // chunks[2]))
+    in_tile = kept * -(-60 // chunks[0]) * -(-70 // chunks[1])
+    sizes: list[int] = []
+    read = TiledCounts.read
+
+    def spied(self: TiledCounts, *selection: Any, threads: int | None = None) -> Any:
+        values = read(self, *selection, threads=threads)
+        sizes.append(values.nbytes)
+        return values
+
+    monkeypatch.setattr(TiledCounts, "read", spied)
+    with Counter() as counter:
+        found = hsi.nfindr(cube, 4, sample=500, refine=True, seed=2)
+    xr.testing.assert_identical(found.drop_attrs(), expected.drop_attrs())
+    assert found.attrs == expected.attrs
+    assert found.attrs["certified"] == 1
+    picks = 4 * (in_tile if chunks[2] == 1 else kept)
+    assert counter.chunks <= 2 * 6 * in_tile + picks
+    assert max(sizes) <= max(memory // 2, 60 * 70 * chunks[2] * 2)
+
+
+def sites(factory: pytest.TempPathFactory, chunks: tuple[int, int, int]) -> tuple[Path, list[Path]]:
+    """Six tiles, three rows of two, and one tile of the same pixels, in a folder that is written once."""
+    folder = factory.getbasetemp() / f"site_{chunks[2]}"
+    paths = [folder / f"tile_{i}_{j}.h5" for i in range(3) for j in range(2)]
+    if not folder.exists():
+        folder.mkdir()
+        same: dict[str, Any] = {"bands": 64, "seed": 3, "no_data": "none", "chunks": chunks}
+        for number, path in enumerate(paths):
+            i, j = divmod(number, 2)
+            hsi.synthetic.write_tile(path, shape=(60, 70), origin=(368000.0 + 70 * j, 4307000.0 - 60 * i), **same)
+        hsi.synthetic.write_tile(folder / "one.h5", shape=(180, 140), **same)
+    return folder, paths
+
+
+def test_tiles_that_lie_anyhow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overlapping, off each other's chunks, with holes between them: as of the same counts in memory."""
+    monkeypatch.setattr(refine, "MOST_SEARCHED", 0)
+    places = [(0, 0, (16, 21, 27)), (41, 33, (60, 70, 1)), (90, 0, (20, 30, 11))]
+    for number, (row, col, chunks) in enumerate(places):
+        hsi.synthetic.write_tile(
+            tmp_path / f"{number}.h5",
+            shape=(60, 70),
+            bands=64,
+            seed=number,
+            chunks=chunks,
+            origin=(368000.0 + col, 4307000.0 - row),
+        )
+    cube = hsi.clean(hsi.open_mosaic(sorted(tmp_path.glob("*.h5"))))
+    expected = hsi.nfindr(cube.compute(), 4, refine=True)
+    for memory in (strips.MEMORY, 1_000_000, 100_000):
+        monkeypatch.setattr(strips, "MEMORY", memory)
+        for part in (cube, cube.isel(y=slice(None, None, -1)).isel(y=slice(None, None, -1))):
+            xr.testing.assert_identical(hsi.nfindr(part, 4, refine=True), expected)

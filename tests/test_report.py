@@ -353,7 +353,7 @@ def test_dropped_windows() -> None:
 def test_agreement_of_every_pair() -> None:
     sam = np.array([[1, 1, 2, 0, 0, 255]], np.uint8)
     sid = np.array([[1, 2, 0, 3, 0, 255]], np.uint8)
-    expected = [pictures.AGREE, pictures.DIFFER, pictures.ONLY_SAM, pictures.ONLY_SID, pictures.NEITHER, 5]
+    expected = [pictures.AGREE, pictures.DIFFER, pictures.ONLY_FIRST, pictures.ONLY_SECOND, pictures.NEITHER, 5]
     assert pictures.agreement(sam, sid).tolist() == [expected]
 
 

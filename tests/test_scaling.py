@@ -13,8 +13,11 @@ import pysptools_oracle as oracle
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
+from scenes import cube_of
+from tiles import Counter, write
 
-from hsichunk import schema
+import hsichunk as hsi
+from hsichunk import scaled_counts, schema
 from hsichunk.errors import HsiError
 from hsichunk.scaling import minmax
 
@@ -131,3 +134,117 @@ def test_read_for_the_range_and_then_again() -> None:
 def test_bad_spectra(values: Any, expected: str) -> None:
     with pytest.raises(HsiError, match=expected):
         minmax(cube(values))
+
+
+PRODUCTS = (*schema.PRODUCTS, schema.KKT)
+STORED = [(32, 63, 27), (90, 130, 1), (50, 40, 11)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tiles")
+
+
+def alike(ours: xr.Dataset, theirs: xr.Dataset) -> None:
+    for name in theirs:
+        assert_allclose(ours[name], theirs[name], rtol=2e-5, atol=2e-6, err_msg=str(name))
+
+
+@pytest.mark.parametrize("chunks", STORED)
+def test_stored_counts_are_scaled_on_the_way(folder: Path, chunks: Any, no_compute: Any) -> None:
+    """No warning, no rechunk; the same bits in any layout; each chunk decoded twice, and a few for the darkest."""
+    whole = cube_of(folder, chunks)
+    em = hsi.nfindr(whole, 4)
+    for cube in (whole, whole.isel(y=slice(11, 70), x=slice(30, 111))):
+        with no_compute(), Counter() as counter:
+            lazy = hsi.unmix(cube, em, PRODUCTS, scaling="minmax")
+        assert counter.chunks == 0
+        ours = lazy.load()
+        other = cube_of(folder).sel(y=cube.y, x=cube.x)
+        xr.testing.assert_identical(ours, hsi.unmix(other, em, PRODUCTS, scaling="minmax").load())
+        plain = hsi.unmix(cube.compute(), em, PRODUCTS, scaling="minmax")
+        alike(ours, plain)
+        assert bool(ours.sam.isnull().any()) == (cube is whole)
+    with Counter() as plain_pass:
+        hsi.sam(whole, em).load()
+    with Counter() as counter:
+        hsi.sam(whole, em, scaling="minmax").load()
+    assert counter.chunks == 2 * plain_pass.chunks
+    with Counter() as counter:
+        hsi.sid(whole, em, scaling="minmax").load()
+    assert 2 * plain_pass.chunks < counter.chunks <= 3 * plain_pass.chunks
+
+
+@pytest.mark.parametrize("chunks", [(5, 6, 4), (30, 20, 1)])
+def test_zeros_after_scaling_have_pysptools_share(tmp_path: Path, chunks: Any) -> None:
+    """Pixels of the smallest count in some bands and in all of them; no-data beside; read a few at a time."""
+    rng = np.random.default_rng(1)
+    values = rng.integers(40, 9000, (30, 20, 24)).astype(np.int16)
+    values[rng.random(values.shape) < 0.02] = 40
+    values[3, 4] = 40
+    values[5, 6] = -9999
+    values[7, 8, 3] = -9999
+    cube = hsi.clean(hsi.open_tile(write(tmp_path / "t.h5", values, chunks=chunks)))
+    kept = hsi.clean(hsi.open_tile(tmp_path / "t.h5")).compute()
+    em = xr.DataArray(
+        kept.values[[0, 9, 20], [0, 15, 7]].astype(np.float64),
+        {"endmember": ["a", "b", "c"], "wavelength": kept.wavelength.values},
+        ("endmember", "wavelength"),
+    )
+    ours = hsi.unmix(cube, em, PRODUCTS, scaling="minmax").load()
+    alike(ours, hsi.unmix(kept, em, PRODUCTS, scaling="minmax"))
+    assert int(ours.sid.isnull().all("endmember").sum()) == 2
+    scaled, e = minmax(kept).values, minmax(em).values
+    for y, x in ((3, 4), (0, 1), (20, 7), (29, 19)):
+        theirs = [oracle.distance_sid(scaled[y, x] if (y, x) != (3, 4) else np.ones(len(e[0])), one) for one in e]
+        assert_allclose(ours.sid[:, y, x], theirs, rtol=1e-5, atol=1e-6)
+    assert_array_equal(ours.sam[:, 3, 4], np.float32(np.pi / 2))
+
+
+@pytest.mark.parametrize("chunks", [(5, 6, 4), (30, 20, 1)])
+@pytest.mark.parametrize("kind", ["wide", "narrow", "flat", "empty", "int32"])
+def test_ranges_out_of_the_ordinary(tmp_path: Path, chunks: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts farther apart than 16 bits of whole numbers, all alike, none at all, and of another type."""
+    monkeypatch.setattr(scaled_counts, "AT_ONCE", 20_000)
+    values = np.random.default_rng(1).integers(40, 9000, (30, 20, 24)).astype(np.int32 if kind == "int32" else np.int16)
+    if kind == "wide":
+        values[2, 3, :2] = (-9000, 32000)
+    elif kind in ("flat", "empty"):
+        values[:] = 700 if kind == "flat" else -9999
+    elif kind == "narrow":
+        values %= 7
+    values[4, 4] = -9999
+    cube = hsi.clean(hsi.open_tile(write(tmp_path / "t.h5", values, chunks=chunks)))
+    em = xr.DataArray(
+        np.random.default_rng(2).uniform(0.1, 0.6, (3, cube.sizes["wavelength"])),
+        {"endmember": ["a", "b", "c"], "wavelength": cube.wavelength.values},
+        ("endmember", "wavelength"),
+    )
+    ours = hsi.unmix(cube, em, PRODUCTS, scaling="minmax").load()
+    alike(ours, hsi.unmix(cube.compute(), em, PRODUCTS, scaling="minmax"))
+    assert bool(ours.rmse[4, 4].isnull())
+    assert bool(ours.rmse.isnull().all()) == (kind == "empty")
+
+
+def test_a_site_is_scaled_by_one_range(tmp_path: Path) -> None:
+    """Tiles of both layouts that overlap, with a hole between them: what lies under another has no part in it."""
+    places = [(0, 0, (16, 21, 27)), (41, 33, (60, 70, 1)), (90, 0, (20, 30, 11))]
+    for number, (row, col, chunks) in enumerate(places):
+        hsi.synthetic.write_tile(
+            tmp_path / f"{number}.h5",
+            shape=(60, 70),
+            bands=64,
+            seed=number,
+            chunks=chunks,
+            origin=(368000.0 + col, 4307000.0 - row),
+        )
+    cube = hsi.clean(hsi.open_mosaic(sorted(tmp_path.glob("*.h5"))))
+    em = hsi.nfindr(cube, 4)
+    ours = hsi.unmix(cube, em, PRODUCTS, scaling="minmax").load()
+    alike(ours, hsi.unmix(cube.compute(), em, PRODUCTS, scaling="minmax"))
+    part = cube.isel(y=slice(30, 120), x=slice(10, 80))
+    alike(
+        hsi.unmix(part, em, PRODUCTS, scaling="minmax").load(),
+        hsi.unmix(part.compute(), em, PRODUCTS, scaling="minmax"),
+    )
+    assert 0 < int(ours.rmse.isnull().sum()) < ours.rmse.size

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import signal
 
-from hsichunk.cli import endmembers, results, running
+from hsichunk.cli import endmembers, exporting, results, running
 from hsichunk.cli.app import app
 from hsichunk.cli.outcome import leave, stop
 
 __all__ = ["app", "main"]
 
-_ = running, endmembers, results  # their commands are registered
+_ = running, endmembers, results, exporting  # their commands are registered
 
 
 def main() -> None:

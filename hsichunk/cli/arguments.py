@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-WORK, SEARCH, CLASSES, BANDS, INPUT = "How it runs", "Endmembers", "Classes", "Bands", "Tiles and pixels"
+WORK, SEARCH, ABUNDANCES, CLASSES = "How it runs", "Endmembers", "Abundances", "Scores and classes"
+BANDS, INPUT = "Bands", "Tiles and pixels"
 
 
 def option(*names: str, metavar: str | None, text: str, panel: str | None = None) -> Any:
@@ -27,11 +28,35 @@ Overwrite = Annotated[
     bool, option("--overwrite", metavar=None, text="Replace results that were made with other options.")
 ]
 K = Annotated[int | None, option("-k", metavar="N", text="How many to find (4).", panel=SEARCH)]
+Method = Annotated[
+    str | None,
+    option(
+        metavar="NAME",
+        text="How: nfindr (the default), atgp, ppi, fippi (as many as it finds, about k) or vca.",
+        panel=SEARCH,
+    ),
+]
 Seed = Annotated[int | None, option(metavar="N", text="Seed of the sample of pixels (0).", panel=SEARCH)]
 Sample = Annotated[int | None, option(metavar="N", text="Pixels to search (20000).", panel=SEARCH)]
 Share = Annotated[
     float | None,
     option(metavar="X", text="Share of the 64 x 64 pixel cells that they come from (0.125).", panel=SEARCH),
+]
+SolverName = Annotated[
+    str | None,
+    option(
+        metavar="NAME",
+        text="What binds them: fcls, at least 0 and summing to one (the default), nnls, at least 0, or ucls, unbound.",
+        panel=ABUNDANCES,
+    ),
+]
+Metric = Annotated[
+    list[str] | None,
+    option(
+        metavar="NAMES",
+        text="Scores to store, each with its class map: some of sam, sid, sid-sam and ncc (sam,sid).",
+        panel=CLASSES,
+    ),
 ]
 SamThreshold = Annotated[
     list[str] | None,
@@ -42,6 +67,18 @@ SamThreshold = Annotated[
 SidThreshold = Annotated[
     list[str] | None,
     option(metavar="X[,X...]", text="Largest divergence (nats) of a class: one, or one a class (0.05).", panel=CLASSES),
+]
+SidSamThreshold = Annotated[
+    list[str] | None,
+    option(
+        metavar="X[,X...]",
+        text="Largest divergence times tangent of the angle (nats) of a class: one, or one a class (0.005).",
+        panel=CLASSES,
+    ),
+]
+NccThreshold = Annotated[
+    list[str] | None,
+    option(metavar="X[,X...]", text="Smallest correlation of a class: one, or one a class (0.9).", panel=CLASSES),
 ]
 Relative = Annotated[
     bool,

@@ -16,8 +16,8 @@ from hsichunk.options import Options
 _OTHERS = {
     "keep": "Ranges of wavelengths (nm) outside which bands are dropped, as [[400, 1300], [1500, 1700]].",
     "drop": "Ranges of wavelengths (nm) to drop beside the windows named in the file.",
-    "drop_last": "How many bands to drop at the end: the last ones of NEON's sensor are noise.",
-    "maxit": "Sweeps of N-FINDR at most; null for 3 k.",
+    "drop_last": "How many bands to drop at the end; null for 10 of NEON's tiles, which are noise, none of images.",
+    "maxit": "Sweeps of N-FINDR at most, null for 3 k; rounds of FIPPI at most.",
 }
 
 

@@ -15,6 +15,7 @@ from hsichunk.cli.arguments import (
     LessonBands,
     Mask,
     Memory,
+    Method,
     OnError,
     Sample,
     Seed,
@@ -28,7 +29,10 @@ from hsichunk.cli.running import processors
 
 @app.command()
 def endmembers(
-    tiles: Annotated[list[str], typer.Argument(metavar="TILE", help="NEON reflectance tiles.", show_default=False)],
+    tiles: Annotated[
+        list[str],
+        typer.Argument(metavar="TILE", help="NEON reflectance tiles, ENVI images, GeoTIFFs.", show_default=False),
+    ],
     output: Annotated[
         str, option("--output", "-o", metavar="FILE", text="CSV, NetCDF (.nc) or ENVI library (.sli), by suffix.")
     ],
@@ -39,6 +43,7 @@ def endmembers(
     seed: Seed = None,
     sample: Sample = None,
     share: Share = None,
+    method: Method = None,
     every: Every = None,
     lesson_bands: LessonBands = False,
     mask: Mask = None,
@@ -52,8 +57,8 @@ def endmembers(
     Example: **hsichunk endmembers tile.h5 -k 4 -o em.csv**
     """
     given = {
-        "tiles": tiles, "out": "", "k": k, "seed": seed, "sample": sample, "share": share, "every": every,
-        "lesson_bands": lesson_bands or None, "mask": mask, "on_error": on_error, "memory": memory,
+        "tiles": tiles, "out": "", "k": k, "seed": seed, "sample": sample, "share": share, "method": method,
+        "every": every, "lesson_bands": lesson_bands or None, "mask": mask, "on_error": on_error, "memory": memory,
         "threads": threads or processors(),
     }  # fmt: skip
 
@@ -72,7 +77,10 @@ def endmembers(
 
 @app.command()
 def count(
-    tile: Annotated[str, typer.Argument(metavar="TILE", help="A NEON reflectance tile.", show_default=False)],
+    tile: Annotated[
+        str,
+        typer.Argument(metavar="TILE", help="A NEON reflectance tile, an ENVI image or a GeoTIFF.", show_default=False),
+    ],
     far: Annotated[
         list[float] | None, option(metavar="X", text="False-alarm rates of HFC, may be given again (1e-3, 1e-4, 1e-5).")
     ] = None,

@@ -17,9 +17,12 @@ Results = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a fi
 @app.command()
 def classify(
     results: Results,
-    metric: Annotated[str, option(metavar="NAME", text="sam or sid.")] = "sid",
+    metric: Annotated[str, option(metavar="NAME", text="A metric of the run: sam, sid, sid-sam or ncc (sid).")] = "sid",
     threshold: Annotated[
-        list[str] | None, option(metavar="X[,X...]", text="Largest distance of a class: one, or one a class.")
+        list[str] | None,
+        option(
+            metavar="X[,X...]", text="Largest distance (ncc: smallest correlation) of a class: one, or one a class."
+        ),
     ] = None,
     endmember: Annotated[
         str | None, option(metavar="NAME[,NAME...]", text="Classes to choose among, as EM1,EM3 (all).")
@@ -54,7 +57,7 @@ def plot(
     suffix: Annotated[str, option("--format", metavar="NAME", text="png, svg or pdf.")] = "png",
     debug: Debug = False,
 ) -> None:
-    """Each figure of a run as a file: endmembers, abundances, rmse and class maps.
+    """Each figure of a run as a file: endmembers, abundances and class maps, and all in one.
 
     Example: **hsichunk plot results --format pdf**
     """
@@ -81,7 +84,8 @@ def audit(
 ) -> None:
     """Solves pixels of a finished run again, with cvxopt and PySpTools, and prints the differences.
 
-    Exit status 1 where one is above the tolerance. Needs the extra `reference`.
+    Abundances of nnls are SciPy's, those of ucls and the correlation NumPy's. How endmembers were found is not checked.
+    Exit status 1 where a difference is above the tolerance. Needs the extra `reference`.
 
     Example: **hsichunk audit results --pixels 1000**
     """

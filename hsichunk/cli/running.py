@@ -22,6 +22,9 @@ from hsichunk.cli.arguments import (
     LessonBands,
     Mask,
     Memory,
+    Method,
+    Metric,
+    NccThreshold,
     OnError,
     Out,
     Overwrite,
@@ -34,7 +37,9 @@ from hsichunk.cli.arguments import (
     Scheduler,
     Seed,
     Share,
+    SidSamThreshold,
     SidThreshold,
+    SolverName,
     Threads,
     Workers,
     WriteConfig,
@@ -45,7 +50,9 @@ from hsichunk.cli.outcome import do
 
 @app.command()
 def run(
-    tiles: Annotated[list[str] | None, typer.Argument(metavar="TILE", help="NEON reflectance tiles (HDF5).")] = None,
+    tiles: Annotated[
+        list[str] | None, typer.Argument(metavar="TILE", help="NEON reflectance tiles (HDF5), ENVI images, GeoTIFFs.")
+    ] = None,
     out: Out = None,
     config: Config = None,
     overwrite: Overwrite = False,
@@ -53,8 +60,13 @@ def run(
     seed: Seed = None,
     sample: Sample = None,
     share: Share = None,
+    method: Method = None,
+    solver: SolverName = None,
+    metric: Metric = None,
     sam_threshold: SamThreshold = None,
     sid_threshold: SidThreshold = None,
+    sid_sam_threshold: SidSamThreshold = None,
+    ncc_threshold: NccThreshold = None,
     relative: Relative = False,
     every: Every = None,
     lesson_bands: LessonBands = False,
@@ -82,12 +94,16 @@ def run(
 
     Example: **hsichunk run a.h5 b.h5 --out site -k 3 --sid-threshold 0.8,0.3,0.03**
 
-    It leaves products.zarr, abundance.tif, rmse.tif, sam_class.tif, sid_class.tif, endmembers.csv, item.json (STAC)
-    and run.json; with --report also report.html.
+    Example: **hsichunk run tile.h5 --out results --method vca --solver nnls --metric sid-sam,ncc**
+
+    It leaves products.zarr, abundance.tif, rmse.tif, sam_class.tif, sid_class.tif (one for each --metric),
+    endmembers.csv, item.json (STAC) and run.json; with --report also report.html.
     """
     given = {
         "tiles": tiles, "out": out, "k": k, "seed": seed, "sample": sample, "share": share,
-        "sam_threshold": sam_threshold, "sid_threshold": sid_threshold, "relative": relative or None,
+        "method": method, "solver": solver, "metric": metric,
+        "sam_threshold": sam_threshold, "sid_threshold": sid_threshold,
+        "sid_sam_threshold": sid_sam_threshold, "ncc_threshold": ncc_threshold, "relative": relative or None,
         "every": every, "lesson_bands": lesson_bands or None,
         "memory": memory, "threads": threads, "overwrite": overwrite or None,
         "endmembers": endmembers, "per_tile": per_tile or None, "mask": mask, "on_error": on_error, "bands": bands,
@@ -142,7 +158,12 @@ def _summary(out: str, report: dict[str, Any]) -> None:
 
 @app.command()
 def info(
-    tile: Annotated[str, typer.Argument(metavar="TILE", help="A NEON reflectance tile (HDF5).", show_default=False)],
+    tile: Annotated[
+        str,
+        typer.Argument(
+            metavar="TILE", help="A NEON reflectance tile (HDF5), an ENVI image or a GeoTIFF.", show_default=False
+        ),
+    ],
     json: Annotated[bool, option("--json", metavar=None, text="For programs.")] = False,
     k: K = None,
     memory: Memory = None,

@@ -1,7 +1,8 @@
-"""The exact sums of a pixel to its products: rmse, spectral angle and spectral information divergence.
+"""The exact sums of a pixel to its products: rmse, spectral angle, spectral information divergence, correlation.
 
 Rows of `sums` (3p + 3, n), without SID the first p + 1 of them:
 0: sum x^2 | 1..p: sum x e | p+1: sum x | p+2..2p+1: sum x ln q | 2p+2..3p+1: sum q ln x | 3p+2: sum x ln x
+With NCC row p+1 is sum x as it is, and those of SID, floored, follow one row later.
 
 Only +, -, *, / and sqrt, which IEEE 754 rounds alike everywhere: the arccosine is a series of our own, because those of
 mathematical libraries differ in the last bit from one processor to the next. Inner loops run over pixels, several side
@@ -108,13 +109,48 @@ def angles(sums: Any, squares: Any, valid: Any, sam: Any) -> None:
 
 
 @strict
-def divergences(sums: Any, q_ln_q: Any, valid: Any, sid: Any) -> None:
-    """`sid` (p, n) float32: sum of (x/S - q) (ln(x/S) - ln q). ln S drops out because q sums to one exactly."""
+def divergences(floored: Any, q_ln_q: Any, valid: Any, sid: Any) -> None:
+    """`sid` (p, n) float32: sum of (x/S - q) (ln(x/S) - ln q). ln S drops out because q sums to one exactly.
+
+    `floored` (2p + 2, n) are the rows of the sums from sum x, floored, on.
+    """
     p, n = sid.shape
     for i in range(p):
         for j in range(n):
-            value = (sums[3 * p + 2, j] - sums[p + 2 + i, j]) / sums[p + 1, j] - sums[2 * p + 2 + i, j] + q_ln_q[i]
+            value = (floored[2 * p + 1, j] - floored[1 + i, j]) / floored[0, j] - floored[p + 1 + i, j] + q_ln_q[i]
             sid[i, j] = max(value, 0.0) if valid[j] else np.nan
+
+
+@strict
+def mixed(sums: Any, squares: Any, sid: Any, valid: Any, out: Any) -> None:
+    """`out` (p, n) float32: `sid` (p, n) times the tangent of the spectral angle, infinite from a right angle on."""
+    p, n = out.shape
+    for i in range(p):
+        for j in range(n):
+            along = sums[1 + i, j]
+            square = sums[0, j] * squares[i]
+            sine = math.sqrt(max(square - along * along, 0.0))
+            # what rounds to a right angle in float32 is one: then SAM, as it is stored, has no tangent either
+            acute = along > 0.0 and np.float32(arccos(along / math.sqrt(square))) < HALF_PI
+            value = sid[i, j] * (sine / along) if acute else np.inf
+            out[i, j] = value if valid[j] else np.nan
+
+
+@strict
+def correlations(sums: Any, centres: Any, bands: int, valid: Any, ncc: Any) -> None:
+    """`ncc` (p, n) float32: Pearson's correlation over bands; 0 where x or e is the same in every band.
+
+    `centres` (3, p) holds the mean of e in two parts, of which the first times sum x is exact, and the length of e less
+    its mean. L sum x^2 and (sum x)^2 are whole and below 2**53: their difference is exact, too.
+    """
+    p, n = ncc.shape
+    for i in range(p):
+        for j in range(n):
+            total = sums[1 + p, j]
+            along = (sums[1 + i, j] - total * centres[0, i]) - total * centres[1, i]
+            length = math.sqrt(max(bands * sums[0, j] - total * total, 0.0) / bands) * centres[2, i]
+            value = along / length if length > 0.0 else 0.0
+            ncc[i, j] = min(max(value, -1.0), 1.0) if valid[j] else np.nan
 
 
 @njit(nogil=True, cache=True)

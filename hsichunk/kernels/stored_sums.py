@@ -6,8 +6,9 @@ but multiplying. Every value is a multiple of a fixed power of two (see `hsichun
 in any order, which is what allows `reassoc`.
 
 Weights are `left` (2p + 1, L + 7), without SID (p, L + 7), and `right` (p, L + 7) or (0, L + 7): e, one and ln q for
-x, q for ln x, padded because eight are read even where fewer are left. `total` (sums, N) has the rows of
-`hsichunk.kernels.score`; `valid` (N,) is cleared where a count is `no_data`. `logs` is empty without SID.
+x, q for ln x, padded because eight are read even where fewer are left. With NCC there is another one after e, for x
+that is not floored. `total` (sums, N) has the rows of `hsichunk.kernels.score`; `valid` (N,) is cleared where a count
+is `no_data`. `logs` is empty without SID.
 
 Rows that a loop runs over are taken as `array[row, begin:end]` of contiguous arrays alone: behind any other view the
 compiler does not know them to be contiguous and is three times slower.
@@ -109,19 +110,20 @@ def _add_group(
     Floors x where it must.
     """
     raw, p = left.shape[0], right.shape[0]
+    plain = raw - p - 1 if p > 0 else raw
     _add_squares(x, total[0, begin:end])
     if p == 0 or low >= floor:
         _add_rows(left, 0, raw, b, x, total, 1, begin, end)
-    else:  # FCLS and SAM take counts as they are, SID takes them floored
-        _add_rows(left, 0, p, b, x, total, 1, begin, end)
+    else:  # abundances, SAM and NCC take counts as they are, SID takes them floored
+        _add_rows(left, 0, plain, b, x, total, 1, begin, end)
         for k in range(few):  # the weights beyond are the next bands': zeros must stay
             values = x[k, : end - begin]
             for i in range(end - begin):
                 values[i] = max(values[i], floor)
-        _add_rows(left, p, raw, b, x, total, 1 + p, begin, end)
+        _add_rows(left, plain, raw, b, x, total, 1 + plain, begin, end)
     if p > 0:
-        _add_rows(right, 0, p, b, ln, total, 2 + 2 * p, begin, end)
-        _add_dot(x, ln, total[2 + 3 * p, begin:end])
+        _add_rows(right, 0, p, b, ln, total, 1 + raw, begin, end)
+        _add_dot(x, ln, total[1 + raw + p, begin:end])
 
 
 @exact

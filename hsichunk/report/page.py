@@ -51,6 +51,7 @@ def content(results: Results, tiles: list[str] | None) -> dict[str, Any]:
     every = placed[0].file.wavelength if placed else None
     dropped = figures.gaps(results.endmembers.wavelength, every)
     command, options_file = tables.command(results)
+    solver = results.run.get("options", {}).get("solver", schema.FCLS)
     return {
         "results": results,
         "run": results.run,
@@ -70,17 +71,14 @@ def content(results: Results, tiles: list[str] | None) -> dict[str, Any]:
         "abundances": _abundances(results, found),
         "bars": {"abundance": pictures.color_bar(ABUNDANCE_CMAP), "rmse": pictures.color_bar(RMSE_CMAP)},
         "class_maps": _class_maps(results, found),
-        "agreement": {
-            "picture": _agreement(found),
-            "rows": tables.agreement_rows(found, raster),
-            "matrix": tables.matrix(found, names),
-            "pairs": tables.differing(found, names),
-        },
+        "agreement": _agreement(results, found) if found.compared else None,
         "rmse": _rmse(found),
         "left_out": tables.left_out(results, found),
         "masks": tables.masks(results),
         "bad": tables.bad(results),
         "stages": tables.stages(results),
+        "solver": schema.CONSTRAINTS.get(solver, solver),
+        "solved": results.run.get(solver),
         "facts": _facts(results),
         "versions": [("hsichunk", results.run.get("hsichunk", "")), *tables.flat(results.run.get("versions", {}))],
         "options": tables.flat(results.run.get("options", {})),
@@ -109,9 +107,10 @@ def _rgb(results: Results, placed: tuple[Placed, ...], found: sums.Sums) -> dict
         step *= 2
     colors, damaged = quicklook.read_colors(placed, rows, cols)
     image, known = quicklook.as_bytes(colors, quicklook.stretch(colors))
-    label = results.products[schema.SAM_CLASS]
+    name = next(iter(found.classes))
+    label = results.products[name]
     if step == found.steps[schema.RMSE]:
-        without = found.pictures[schema.SAM_CLASS] == schema.CLASS_NO_DATA
+        without = found.pictures[name] == schema.CLASS_NO_DATA
     else:
         without = label.isel({schema.Y: rows, schema.X: cols}).values == schema.CLASS_NO_DATA
     masked = without & known
@@ -219,13 +218,16 @@ def _abundances(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
 
 def _class_maps(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
     out = []
-    for name, title in ((schema.SAM_CLASS, "SAM"), (schema.SID_CLASS, "SID")):
+    for name in found.classes:
+        title, of = tables.title(name), name.removesuffix("_class")
         label, image = results.products[name], found.pictures[name]
         rows = tables.class_rows(label, found.classes[name], results.raster)
         said = ", ".join(f"{row.name} {tables.percent(row.share)}" for row in rows[:12])
         out.append(
             {
+                "id": title.lower(),
                 "title": title,
+                "text": str(schema.PRODUCT_ATTRS[of]["long_name"]),
                 "rows": rows,
                 "rule": tables.rule(label),
                 "picture": _picture(
@@ -236,10 +238,17 @@ def _class_maps(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
     return out
 
 
-def _agreement(found: sums.Sums) -> Picture:
-    sam, sid = found.pictures[schema.SAM_CLASS], found.pictures[schema.SID_CLASS]
-    alt = "Map of where the classes of SAM and SID are the same and where they differ"
-    return _picture(pictures.agreement_map(sam, sid), sam, alt)
+def _agreement(results: Results, found: sums.Sums) -> dict[str, Any]:
+    one, two = (found.pictures[name] for name in found.compared)
+    titles = [tables.title(name) for name in found.compared]
+    alt = f"Map of where the classes of {' and '.join(titles)} are the same and where they differ"
+    return {
+        "titles": titles,
+        "picture": _picture(pictures.agreement_map(one, two), one, alt),
+        "rows": tables.agreement_rows(found, results.raster),
+        "matrix": tables.matrix(found, results.names),
+        "pairs": tables.differing(found, results.names),
+    }
 
 
 def _rmse(found: sums.Sums) -> dict[str, Any]:

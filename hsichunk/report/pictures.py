@@ -14,12 +14,12 @@ from hsichunk.palette import class_colors
 
 SHADES = 64  # of a map of numbers: more are not told apart and compress worse
 WHITE = (255, 255, 255)
-AGREE, DIFFER, ONLY_SAM, ONLY_SID, NEITHER = range(5)
+AGREE, DIFFER, ONLY_FIRST, ONLY_SECOND, NEITHER = range(5)
 AGREEMENT: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("same class", (225, 225, 225)),
     ("different classes", (213, 94, 0)),
-    ("only SAM gives a class", (0, 114, 178)),
-    ("only SID gives a class", (240, 228, 66)),
+    ("only {0} gives a class", (0, 114, 178)),
+    ("only {1} gives a class", (240, 228, 66)),
     ("neither gives a class", (120, 120, 120)),
 )
 
@@ -85,20 +85,20 @@ def classes(label: NDArray[np.uint8], k: int) -> str:
     return png(index, np.concatenate([class_colors(k), np.array([WHITE], np.uint8)]), k + 1)
 
 
-def agreement(sam: NDArray[np.uint8], sid: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def agreement(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """What the two class maps say of each pixel: an index into AGREEMENT; len(AGREEMENT) without data."""
-    found = np.full(sam.shape, DIFFER, np.uint8)
-    found[sam == sid] = AGREE
-    found[(sam > 0) & (sid == 0)] = ONLY_SAM
-    found[(sam == 0) & (sid > 0)] = ONLY_SID
-    found[(sam == 0) & (sid == 0)] = NEITHER
-    found[(sam == schema.CLASS_NO_DATA) | (sid == schema.CLASS_NO_DATA)] = len(AGREEMENT)
+    found = np.full(one.shape, DIFFER, np.uint8)
+    found[one == two] = AGREE
+    found[(one > 0) & (two == 0)] = ONLY_FIRST
+    found[(one == 0) & (two > 0)] = ONLY_SECOND
+    found[(one == 0) & (two == 0)] = NEITHER
+    found[(one == schema.CLASS_NO_DATA) | (two == schema.CLASS_NO_DATA)] = len(AGREEMENT)
     return found
 
 
-def agreement_map(sam: NDArray[np.uint8], sid: NDArray[np.uint8]) -> str:
+def agreement_map(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> str:
     palette = np.array([*(color for _, color in AGREEMENT), WHITE], np.uint8)
-    return png(agreement(sam, sid), palette, len(AGREEMENT))
+    return png(agreement(one, two), palette, len(AGREEMENT))
 
 
 def marked(image: NDArray[np.uint8], known: NDArray[np.bool_], masked: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -48,6 +48,11 @@ class Results:
         return [str(name) for name in self.products[schema.ENDMEMBER].values]
 
     @property
+    def metrics(self) -> list[str]:
+        """The scores that are stored with their class maps."""
+        return [metric for metric, name in schema.CLASS_OF.items() if metric in self.products and name in self.products]
+
+    @property
     def tiles(self) -> list[str]:
         return [str(path) for path in self.run.get("options", {}).get("tiles", ())]
 
@@ -101,7 +106,8 @@ def open_results(out: str | os.PathLike[str]) -> Results:
     if not isinstance(run, dict):
         raise HsiError(f"{out}: holds no {RUN_JSON}; expected the folder of a finished `hsichunk run`")
     products = zarr_store.open_store(out / STORE, dask=False)
-    needed = (schema.ABUNDANCE, schema.RMSE, schema.SAM_CLASS, schema.SID_CLASS)
+    asked = run.get("options", {}).get("metric", (schema.SAM, schema.SID))
+    needed = (schema.ABUNDANCE, schema.RMSE, *(schema.CLASS_OF[metric] for metric in asked))
     if missing := [name for name in needed if name not in products]:
         raise HsiError(f"{out / STORE}: has no {', '.join(missing)}; expected the store of a finished `hsichunk run`")
     return Results(out, run, products, read_endmembers(out / "endmembers.csv"))

@@ -48,8 +48,10 @@ class Sums:
     mean_rmse: float
     classes: dict[str, NDArray[np.int64]]
     """by map: pixels of each value, 0 to 255"""
+    compared: tuple[str, ...]
+    """the first two class maps, where there are two: those of SAM and SID, if they are there"""
     pairs: NDArray[np.int64]
-    """(k + 1, k + 1) pixels by SAM class and SID class"""
+    """(k + 1, k + 1) pixels by the classes of these two"""
     pictures: dict[str, NDArray[Any]]
     """abundance (drawn, h, w) and rmse (h, w) as means of cells, NaN without data; class maps (h, w) as samples"""
     drawn: tuple[int, ...]
@@ -102,8 +104,10 @@ def read_sums(products: xr.Dataset, side: int, most_drawn: int, abundance_pixels
         schema.RMSE: _Cells((), rows, cols, step),
     }
     picked = samples(rows, step), samples(cols, step)
-    classes = {name: np.full((len(picked[0]), len(picked[1])), NO_DATA, np.uint8) for name in _CLASSES}
-    tallies = {name: np.zeros(256, np.int64) for name in _CLASSES}
+    names = tuple(name for name in schema.CLASS_OF.values() if name in products)
+    compared = names[:2] if len(names) > 1 else ()
+    classes = {name: np.full((len(picked[0]), len(picked[1])), NO_DATA, np.uint8) for name in names}
+    tallies = {name: np.zeros(256, np.int64) for name in names}
     pairs = np.zeros((256, 256), np.int64)
     rmse_total = 0.0
     for place in blocks(products):
@@ -114,12 +118,13 @@ def read_sums(products: xr.Dataset, side: int, most_drawn: int, abundance_pixels
         rmse_total += float(np.nansum(rmse, dtype=np.float64))
         cells[schema.ABUNDANCE].add(abundance[list(drawn)], place)
         cells[schema.RMSE].add(rmse, place)
-        label = {name: products[name].isel(place).values for name in _CLASSES}
+        label = {name: products[name].isel(place).values for name in names}
         for name, values in label.items():
             tallies[name] += np.bincount(values.ravel(), minlength=256)
             _pick(classes[name], values, place, picked)
-        both = label[schema.SAM_CLASS].astype(np.intp) * 256 + label[schema.SID_CLASS]
-        pairs += np.bincount(both.ravel(), minlength=1 << 16).reshape(256, 256)
+        if compared:
+            both = label[compared[0]].astype(np.intp) * 256 + label[compared[1]]
+            pairs += np.bincount(both.ravel(), minlength=1 << 16).reshape(256, 256)
 
     histograms = [Histogram(c, float(a), float(b)) for c, a, b in zip(counts, low, high, strict=True)]
     return Sums(
@@ -129,14 +134,12 @@ def read_sums(products: xr.Dataset, side: int, most_drawn: int, abundance_pixels
         histograms[-1],
         rmse_total / max(valid, 1),
         tallies,
+        compared,
         pairs[: k + 1, : k + 1],
         {**{name: each.mean() for name, each in cells.items()}, **classes},
         drawn,
         {schema.ABUNDANCE: small_step, schema.RMSE: step},
     )
-
-
-_CLASSES = (schema.SAM_CLASS, schema.SID_CLASS)
 
 
 def _ranges(products: xr.Dataset) -> tuple[int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -67,6 +67,11 @@ def class_rows(label: xr.DataArray, counts: Any, raster: Raster) -> list[ClassRo
     ]
 
 
+def title(name: str) -> str:
+    """A class map's metric as people write it."""
+    return name.removesuffix("_class").upper().replace("_", "-")
+
+
 def rule(label: xr.DataArray) -> str:
     """The thresholds of a class map, as it was stored."""
     given = np.atleast_1d(label.attrs.get("threshold", ()))
@@ -79,17 +84,18 @@ def rule(label: xr.DataArray) -> str:
 def agreement_rows(sums: Sums, raster: Raster) -> list[ClassRow]:
     pairs = sums.pairs
     same = int(np.trace(pairs)) - int(pairs[0, 0])
-    only_sam, only_sid, neither = int(pairs[1:, 0].sum()), int(pairs[0, 1:].sum()), int(pairs[0, 0])
+    first, second, neither = int(pairs[1:, 0].sum()), int(pairs[0, 1:].sum()), int(pairs[0, 0])
     total = int(pairs.sum())
-    counts = (same, total - same - only_sam - only_sid - neither, only_sam, only_sid, neither)
+    counts = (same, total - same - first - second - neither, first, second, neither)
+    titles = [title(name) for name in sums.compared]
     return [
-        ClassRow(name, css(color), n, n / max(total, 1), area(n, raster), i)
+        ClassRow(name.format(*titles), css(color), n, n / max(total, 1), area(n, raster), i)
         for i, ((name, color), n) in enumerate(zip(AGREEMENT, counts, strict=True))
     ]
 
 
 def matrix(sums: Sums, names: list[str]) -> list[list[str]] | None:
-    """Shares of the pixels by SAM class (rows) and SID class; None of more classes than fit a page."""
+    """Shares of the pixels by the first map's class (rows) and the second's; None of more classes than fit a page."""
     if len(names) > MATRIX:
         return None
     total = max(int(sums.pairs.sum()), 1)
@@ -98,7 +104,7 @@ def matrix(sums: Sums, names: list[str]) -> list[list[str]] | None:
 
 
 def differing(sums: Sums, names: list[str]) -> list[tuple[str, str, str, str]]:
-    """The pairs of different classes that most pixels have: SAM class, SID class, pixels, share."""
+    """The pairs of different classes that most pixels have: the first map's, the second's, pixels, share."""
     head = ["unclassified", *names]
     total = max(int(sums.pairs.sum()), 1)
     off = sums.pairs.copy()

@@ -15,8 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.classification import classify, score_range
 from hsichunk.errors import HsiError
+from hsichunk.labelling import class_map, limits_of
 from hsichunk.ledger import STORE, read_json, write_json
 from hsichunk.palette import class_colors
 from hsichunk.report import quicklook
@@ -28,9 +28,8 @@ VALUES = 16_000_000  # of a picture of all endmembers
 CACHE = 192_000_000  # bytes of windows kept
 DECODED = 600_000_000  # bytes of tiles that one picture in colours may decode
 GDAL_CACHE = 32_000_000
-METRICS = (schema.SAM, schema.SID)
 SAVED = "thresholds.json"
-DEFAULTS = {schema.SAM: 0.1, schema.SID: 0.05}
+DEFAULTS = schema.THRESHOLDS
 
 
 class Window(NamedTuple):
@@ -77,6 +76,7 @@ class Maps:
         self.results = results
         self.raster = results.raster
         self.names = results.names
+        self.metrics = results.metrics
         self.tiles, self.missing = quicklook.place_tiles(results.tiles if tiles is None else list(tiles), self.raster)
         self._kept: OrderedDict[Any, NDArray[Any]] = OrderedDict()
 
@@ -84,7 +84,7 @@ class Maps:
     def layers(self) -> list[str]:
         """What can be drawn."""
         colors = ["RGB"] if self.tiles else []
-        classes = [f"{metric.upper()} classes" for metric in METRICS if metric in self.results.products]
+        classes = [f"{metric.upper()} classes" for metric in self.metrics]
         return [*colors, *(f"abundance {name}" for name in self.names), "rmse", *classes]
 
     def window(self, left: float, right: float, bottom: float, top: float, pixels: int = PIXELS) -> Window:
@@ -130,14 +130,19 @@ class Maps:
         dims = (schema.ENDMEMBER, schema.Y, schema.X)
         distance = xr.DataArray(self.distances(metric, window), {schema.ENDMEMBER: self.names}, dims, metric)
         given: Any = thresholds[0] if len(thresholds) == 1 else list(thresholds)
-        limits = self.ranges[metric] if relative else None
-        return np.asarray(classify(distance, given, relative=relative, limits=limits).values, np.uint8)
+        limits = self.ranges[metric][np.ndim(given)] if relative else None
+        return np.asarray(class_map(distance, given, relative=relative, limits=limits).values, np.uint8)
 
     @cached_property
-    def ranges(self) -> dict[str, xr.Dataset]:
-        """Least and greatest score of each class over the whole map, read block by block."""
+    def ranges(self) -> dict[str, tuple[xr.Dataset, xr.Dataset]]:
+        """What relative thresholds are shares of over the whole map, read block by block: one for all, one a class."""
         stored = open_store(self.results.out / STORE)
-        return {metric: score_range(stored[metric]).compute() for metric in METRICS if metric in stored}
+        out = {}
+        for metric in self.metrics:
+            one = limits_of(stored[metric], 0.0).compute()
+            many = limits_of(stored[metric], [0.0]).compute() if metric in schema.SIMILARITIES else one
+            out[metric] = one, many
+        return out
 
     def colors(self, window: Window) -> NDArray[np.float32]:
         """Red, green and blue reflectance (rows, cols, 3); coarser where all of it would decode too much."""
@@ -174,7 +179,7 @@ class Maps:
             if name in self.names:
                 return shaded(self.abundance(self.names.index(name), window), 0.0, 1.0, "viridis")
         metric = layer.removesuffix(" classes").lower()
-        if metric not in METRICS or not layer.endswith(" classes"):
+        if metric not in self.metrics or not layer.endswith(" classes"):
             raise HsiError(f"layer is {layer!r}; expected one of {', '.join(self.layers)}")
         label = self.labels(metric, window, thresholds[metric], relative)
         colors = np.zeros((256, 4), np.uint8)
@@ -197,6 +202,8 @@ class Maps:
 
     def reach(self, metric: str) -> float:
         """A distance that nearly every pixel lies within of its nearest endmember: where a slider ends."""
+        if metric in schema.SIMILARITIES:
+            return 1.0
         raster = self.raster
         whole = self.window(raster.left, raster.right, raster.bottom, raster.top, 40_000)
         distance = self.distances(metric, whole)
@@ -231,7 +238,7 @@ class Maps:
             spectrum,
             abundance @ chosen,
             abundance,
-            {m: here[m].values.astype(np.float64) for m in METRICS if m in here},
+            {m: here[m].values.astype(np.float64) for m in self.metrics},
             float(here[schema.RMSE]),
             why,
         )
@@ -242,7 +249,7 @@ class Maps:
         saved = read_json(self.results.out / SAVED)
         given = {**self.results.run.get("options", {}), **(saved if isinstance(saved, dict) else {})}
         out = {}
-        for metric in METRICS:
+        for metric in self.metrics:
             values = [float(v) for v in np.atleast_1d(given.get(f"{metric}_threshold", DEFAULTS[metric]))]
             out[metric] = values * k if len(values) == 1 else values if len(values) == k else [DEFAULTS[metric]] * k
         return out

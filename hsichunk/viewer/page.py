@@ -28,7 +28,7 @@ from hsichunk import schema
 from hsichunk.errors import HsiError
 from hsichunk.palette import class_colors
 from hsichunk.report.pictures import css
-from hsichunk.viewer.maps import METRICS, Maps, Pixel
+from hsichunk.viewer.maps import Maps, Pixel
 
 WAIT = 80  # milliseconds after the last move before a picture is drawn
 STEPS = 400  # of a slider
@@ -52,7 +52,7 @@ class Page:
             title="map", value=maps.layers[0], options=list[str | tuple[Any, str]](maps.layers), width=220
         )
         self._layer.on_change("value", lambda _name, _old, _new: self._show_map())
-        self._sliders = {metric: self._thresholds(metric, thresholds[metric]) for metric in METRICS}
+        self._sliders = {metric: self._thresholds(metric, thresholds[metric]) for metric in maps.metrics}
         self._together = CheckboxGroup(labels=["one threshold for all classes"], active=[], width=220)
         self._button = Button(label="Save thresholds", width=150)
         self._button.on_click(self._save)
@@ -136,8 +136,8 @@ class Page:
         sliders: list[Slider] = []
         for name, value in zip(self._maps.names, values, strict=True):
             slider = Slider(
-                title=f"{metric.upper()} {name} ({unit})", start=0, end=end, value=value, step=end / STEPS,
-                format="0.0000", width=420, bar_color=self._colors[len(sliders) + 1],
+                title=f"{metric.upper()} {name} ({unit})", start=min(0.0, *values), end=end, value=value,
+                step=end / STEPS, format="0.0000", width=420, bar_color=self._colors[len(sliders) + 1],
             )  # fmt: skip
             slider.on_change("value", self._follow(metric))
             sliders.append(slider)
@@ -241,7 +241,7 @@ class Page:
         except HsiError as error:
             self._said.text = html.escape(str(error))
             return
-        metric = self._metric() or schema.SID
+        metric = self._metric() or self._maps.metrics[-1]
         values = ",".join(f"{value:.6g}" for value in self.thresholds()[metric])
         rule = " --relative" if self._maps.relative else ""
         command = f"hsichunk classify {self._maps.results.out} --metric {metric} --threshold {values}{rule}"

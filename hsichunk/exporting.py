@@ -1,0 +1,171 @@
+"""Results for ENVI: each map as a raw file with its header, the endmembers as a spectral library."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hsichunk import envi, schema, zarr_store
+from hsichunk.errors import HsiError
+from hsichunk.georeference import north_up
+from hsichunk.geotiff import bands_first, gdal, store_blocks
+from hsichunk.geotiff_labels import band_names, class_names, no_data
+from hsichunk.ledger import RUN_JSON, STORE, read_json
+from hsichunk.library import read_library, write_library
+from hsichunk.palette import class_colors
+from hsichunk.staging import staging, sync_one
+from hsichunk.zarr_layout import is_map
+
+FORMATS: Final = ("envi",)
+_CODES: Final = {kind: code for code, kind in envi.DATA_TYPES.items()}
+
+Entries = dict[str, str | int | Sequence[str]]
+
+
+def export(results: Path, folder: Path, form: str = "envi") -> list[Path]:
+    """Writes the maps of a finished run as ENVI files, and its endmembers as a spectral library; their paths.
+
+    Files of the same names in `folder` are replaced once all are complete. Raises HsiError for another format, a
+    folder without results, and a place that cannot be written.
+    """
+    if form not in FORMATS:
+        raise HsiError(f"format is {form!r}; expected {', '.join(FORMATS)}")
+    if read_json(results / RUN_JSON) is None:
+        raise HsiError(f"{results}: holds no {RUN_JSON}; expected the folder of a finished `hsichunk run`")
+    if folder.exists() and not folder.is_dir():
+        raise HsiError(f"{folder} is no folder; give the name of one")
+    products = zarr_store.open_store(results / STORE, dask=False)
+    with staging(folder) as part:
+        for name, data in products.data_vars.items():
+            if is_map(data):
+                _write_pair(data, part / f"{name}.img")
+        write_library(read_library(results / "endmembers.csv"), part / "endmembers.sli")
+        return _publish([path for path in sorted(part.iterdir()) if path.suffix != ".hdr"], folder)
+
+
+def write_envi(data: xr.DataArray, path: str | Path) -> Path:
+    """Write a map (y, x), one band per endmember, or a cube as an ENVI file, its header beside it; give back its path.
+
+    Bands follow each other (BSQ), little-endian; lazy data are computed once, a few blocks in memory at a time. Cubes
+    carry their wavelengths, class maps are an ENVI Classification with names and colours; no data are as in GeoTIFFs.
+    Replaces the files when both are complete. Raises HsiError for other dimensions or types than ENVI has, uneven
+    coordinates, and a place that cannot be written. Source: ENVI's header file format.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".hdr" or path.is_dir():
+        raise HsiError(f"{path} names no data file; give one, such as {path.with_suffix('.img')}")
+    with staging(path) as part:
+        return _publish([_write_pair(data, part / path.name)], path.parent)[0]
+
+
+def _write_pair(data: xr.DataArray, path: Path) -> Path:
+    stored = data.encoding.get("preferred_chunks", {})
+    data = bands_first(data, "an ENVI file")
+    code = _CODES.get(data.dtype.str[1:])
+    if code is None:
+        raise HsiError(f"an ENVI file holds no {data.dtype}; convert with .astype('float32')")
+    data, place = _placed(data, path.with_name("place"))
+    bands, rows, cols = data.shape
+    entries: Entries = {
+        "description": f"{{{_described(data)}}}",
+        "samples": cols,
+        "lines": rows,
+        "bands": bands,
+        "header offset": 0,
+        "file type": "ENVI Standard",
+        "data type": code,
+        "interleave": "bsq",
+        "byte order": 0,
+        **place,
+        "band names": band_names(data),
+        **_labels(data),
+    }
+    with open(path, "wb") as file:
+        store_blocks(data, _Bands(file, data), stored)
+    path.with_suffix(".hdr").write_text(envi.header(entries), encoding="utf-8")
+    return path
+
+
+def _placed(data: xr.DataArray, scratch: Path) -> tuple[xr.DataArray, dict[str, str]]:
+    """Data from north to south, and ENVI's words for where they are, which GDAL knows."""
+    import rasterio
+
+    data, transform, crs = north_up(data)
+    if transform is None:
+        return data, {}
+    profile = {"driver": "ENVI", "count": 1, "height": 1, "width": 1, "dtype": "uint8"}
+    with gdal():
+        rasterio.open(scratch, "w", **profile, crs=crs, transform=transform).close()
+    said = envi.read_header(scratch.with_suffix(".hdr")).entries
+    for left in scratch.parent.glob(f"{scratch.name}*"):
+        left.unlink()
+    return data, {name: said[name] for name in ("map info", "coordinate system string") if name in said}
+
+
+def _described(data: xr.DataArray) -> str:
+    given, units = data.attrs.get("long_name"), data.attrs.get("units")
+    name = given if isinstance(given, str) else str(data.name or "map")
+    text = f"{name} [{units}]" if isinstance(units, str) and units != "1" else name
+    return " ".join(text.translate({ord("{"): " ", ord("}"): " "}).split())
+
+
+def _labels(data: xr.DataArray) -> Entries:
+    """No data; wavelengths of a cube; names and colours of a class map."""
+    found: Entries = {}
+    missing = no_data(data)
+    if missing is not None:
+        found["data ignore value"] = "NaN" if np.isnan(missing) else f"{missing:.17g}"
+    if data.dims[0] == schema.WAVELENGTH and schema.WAVELENGTH in data.coords:
+        found["wavelength units"] = "Nanometers"
+        for name in (schema.WAVELENGTH, schema.FWHM):
+            if name in data.coords:
+                found[name] = [repr(value) for value in data[name].values.astype(float).tolist()]
+    if names := class_names(data):
+        colors = class_colors(len(names) - 1).ravel().tolist()
+        found |= {"file type": "ENVI Classification", "classes": len(names)}
+        found |= {"class lookup": [str(value) for value in colors], "class names": names}
+    return found
+
+
+class _Bands:
+    """A raw file as a thing to assign blocks to: many threads at a time."""
+
+    def __init__(self, file: IO[bytes], data: xr.DataArray) -> None:
+        self._file, self._shape = file, data.shape
+        self._kind = data.dtype.newbyteorder("<")
+        self._lock = threading.Lock()
+
+    def __setitem__(self, region: tuple[slice, slice, slice], block: NDArray[Any]) -> None:
+        bands, rows, cols = region
+        _, height, width = self._shape
+        whole = block.shape[2] == width
+        for band, layer in zip(range(bands.start, bands.stop), block, strict=True):
+            values = np.ascontiguousarray(layer, self._kind)
+            parts = [values] if whole else [*values]
+            for row, part in zip(range(rows.start, rows.stop), parts, strict=False):
+                with self._lock:
+                    self._file.seek(((band * height + row) * width + cols.start) * self._kind.itemsize)
+                    self._file.write(part.data)
+
+
+def _publish(made: Sequence[Path], folder: Path) -> list[Path]:
+    """Moves finished pairs to their folder; a header is never beside data that are not its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in made:
+        sync_one(path)
+        sync_one(path.with_suffix(".hdr"))
+    for path in made:
+        header = folder / path.with_suffix(".hdr").name
+        header.unlink(missing_ok=True)
+        (folder / f"{path.name}.aux.xml").unlink(missing_ok=True)  # what a GIS left of older data
+        os.replace(path, folder / path.name)
+        os.replace(path.with_suffix(".hdr"), header)
+    sync_one(folder)
+    return [folder / path.name for path in made]

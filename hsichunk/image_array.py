@@ -1,0 +1,221 @@
+"""Pixels of ENVI images and GeoTIFFs in chunks, with what the pass asks of the chunks of an HDF5 dataset.
+
+ENVI stores pixels as they are: chunks are cut where one read fetches them. Of other files GDAL knows the blocks: chunks
+are whole ones, read by a dataset of each thread's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk import envi, schema
+from hsichunk.column import SMALL_COLUMN
+from hsichunk.errors import CorruptChunk, HsiError
+from hsichunk.image_metadata import Image, is_packed, open_file, stamp_of
+from hsichunk.stored import DECODED, StoredArray
+from hsichunk.threads import of_this_thread
+
+PIXELS = 4096  # in a chunk of whole spectra: their sums stay in the cache
+BYTES = 4 << 20  # of such a chunk, at most
+BAND_PIXELS = 1 << 18  # in a chunk of one band
+GDAL_CACHE = 16 << 20  # GDAL would take 5 % of the machine
+KEPT = 2  # open datasets a thread keeps
+
+
+class ImageArray(StoredArray):
+    """Values (y, x, band) of an image, bands by wavelength; read chunk by chunk, from any thread or process."""
+
+    def __init__(self, image: Image, chunks: tuple[int, int, int], kind: np.dtype[Any]) -> None:
+        self.path, self.name, self.stamp = image.path, schema.REFLECTANCE, image.stamp
+        self.header = image.header
+        self.direct, self.remote, self.filters = False, False, ()
+        self.stored_chunks, self.fill = None, None
+        self.shape, self.kind = image.shape, kind
+        # of bytes every value may be a count: in a wider type there is one for no data
+        self.dtype = np.dtype(np.int16) if kind.itemsize == 1 else kind
+        self.chunks = chunks
+        self.no_data = _no_data(image.no_data, self.dtype)
+        self.order = image.bands.order
+        self.sorted = bool((np.diff(self.order) == 1).all())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("hsichunk.ImageArray", os.path.abspath(self.path), self.stamp, self.chunks, self.order.tobytes())
+
+    def chunk(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
+        """The values at `place` on the grid of chunks, native byte order; 0 in what sticks out of the image."""
+        DECODED.add(1, self.chunk_bytes)
+        top, left, first = (p * c for p, c in zip(place, self.chunks, strict=True))
+        high, wide = min(self.chunks[0], self.shape[0] - top), min(self.chunks[1], self.shape[1] - left)
+        bands = self.order[first : first + self.chunks[2]]
+        values = self._values(handle, top, left, high, wide, bands)
+        if self.kind.kind == "f":
+            values = np.where(np.isfinite(values), values, self.kind.type(self.no_data))
+        if values.shape == self.chunks:
+            return np.ascontiguousarray(values, self.native)
+        whole = np.zeros(self.chunks, self.native)
+        whole[:high, :wide] = values
+        return whole
+
+    def _values(self, handle: Any, top: int, left: int, high: int, wide: int, bands: NDArray[np.intp]) -> NDArray[Any]:
+        """A window (high, wide, bands) of the file: one of its bands, or all of them in some order."""
+        raise NotImplementedError
+
+    def _check(self, stamp: tuple[int, int]) -> None:
+        if stamp != self.stamp:
+            raise HsiError(f"{self.path}: changed since it was opened; open it again")
+
+    def _now(self) -> tuple[int, int]:
+        try:
+            return stamp_of(self.path, self.header)
+        except OSError as error:
+            raise HsiError(f"{self.path}: cannot be opened ({error.strerror})") from error
+
+
+class EnviArray(ImageArray):
+    """An ENVI image: a chunk is some whole lines; of all bands where a line holds them or values are floats, else one.
+
+    Floats are worked by whole spectra, counts as they come.
+    """
+
+    def __init__(self, image: Image, header: envi.Header) -> None:
+        kind = image.dtype.newbyteorder(">" if header.count("byte order", 0) else "<")
+        self.offset = header.count("header offset", 0)
+        self.interleave = image.interleave
+        rows, cols, bands = image.shape
+        if self.interleave == "band" and kind.kind != "f":
+            chunks = (min(rows, max(1, BAND_PIXELS // cols)), cols, 1)
+        else:
+            chunks = (_lines(rows, cols, bands * kind.itemsize), cols, bands)
+        super().__init__(image, chunks, kind)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Any]:
+        with self._descriptor() as handle:
+            self._check(self._now())
+            yield handle
+
+    @contextlib.contextmanager
+    def _descriptor(self) -> Iterator[int]:
+        try:
+            handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise HsiError(f"{self.path}: cannot be opened ({error.strerror})") from error
+        try:
+            yield handle
+        finally:
+            os.close(handle)
+
+    def _values(self, handle: Any, top: int, left: int, high: int, wide: int, bands: NDArray[np.intp]) -> NDArray[Any]:
+        rows, cols, count = self.shape
+        if self.interleave == "band":
+            layers = [self._read(handle, (int(b) * rows + top) * cols, (high, cols, 1)) for b in bands]
+            return layers[0] if len(layers) == 1 else np.concatenate(layers, axis=2)
+        start = top * cols * count
+        if self.interleave == "line":
+            values = self._read(handle, start, (high, count, cols)).transpose(0, 2, 1)
+        else:
+            values = self._read(handle, start, (high, cols, count))
+        return values if self.sorted else values[:, :, bands]
+
+    def _read(self, handle: int, start: int, shape: tuple[int, int, int]) -> NDArray[Any]:
+        """Values from the one numbered `start` on."""
+        size, at = math.prod(shape) * self.kind.itemsize, self.offset + start * self.kind.itemsize
+        out = bytearray(size)
+        got = 0
+        while got < size and (more := os.preadv(handle, [memoryview(out)[got:]], at + got)):
+            got += more
+        if got != size:
+            raise CorruptChunk(f"{self.path}: ends at byte {at + got} in the middle of its pixels; get the whole file")
+        return np.frombuffer(out, self.kind).reshape(shape)
+
+
+class RasterArray(ImageArray):
+    """What GDAL reads: a chunk is some of the file's blocks, of all bands where they are little, else of one."""
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(image, _blocks(image), image.dtype)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Any]:
+        """This thread's own dataset, which stays open for the next time."""
+        import rasterio
+
+        self._check(self._now())
+        kept = of_this_thread("images")
+        key = (os.getpid(), self.path, self.stamp)
+        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
+            if key not in kept:
+                while len(kept) >= KEPT:
+                    del kept[next(iter(kept))]
+                kept[key] = open_file(self.path)
+            yield kept[key]
+
+    def _values(self, handle: Any, top: int, left: int, high: int, wide: int, bands: NDArray[np.intp]) -> NDArray[Any]:
+        from rasterio.errors import RasterioError
+        from rasterio.windows import Window
+
+        try:
+            values = handle.read((bands + 1).tolist(), window=Window(left, top, wide, high))
+        except RasterioError as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:120]
+            raise CorruptChunk(
+                f"{self.path}: lines {top} to {top + high} cannot be read ({reason}); get the file again"
+            ) from error
+        return np.moveaxis(values, 0, -1)
+
+
+def image_array(image: Image) -> ImageArray:
+    """The pixels of an image, in the chunks that suit it."""
+    plain = image.driver == "ENVI" and image.header is not None and not is_packed(image.header)
+    return EnviArray(image, image.header) if plain and image.header is not None else RasterArray(image)
+
+
+def check_counts(path: str | os.PathLike[str], stored: StoredArray) -> None:
+    """Raises HsiError for floats."""
+    if stored.dtype.kind == "f":
+        raise HsiError(
+            f"{path}: holds {stored.native}; expected whole numbers: unmix floats in Python, with hsi.open_tile, "
+            "hsi.clean and hsi.unmix"
+        )
+
+
+def _lines(rows: int, cols: int, spectrum: int) -> int:
+    """How many lines of whole spectra, of so many bytes each, make a chunk."""
+    return min(rows, max(1, min(PIXELS, BYTES // spectrum) // cols))
+
+
+def _blocks(image: Image) -> tuple[int, int, int]:
+    """Chunks of whole blocks: as many as make a handy column of whole spectra, else one block of a band at a time."""
+    rows, cols, bands = image.shape
+    high, wide = min(image.block[0], rows), min(image.block[1], cols)
+    spectrum = bands * image.dtype.itemsize
+    most = min(PIXELS, BYTES // spectrum)
+    if high * wide * spectrum > SMALL_COLUMN:
+        return high, wide, 1 if image.interleave == "band" and image.dtype.kind != "f" else bands
+    if wide == cols:
+        return min(-(-rows // high), max(1, most // (high * wide))) * high, wide, bands
+    times = max(1, math.isqrt(most // (high * wide)))
+    return min(-(-rows // high), times) * high, min(-(-cols // wide), times) * wide, bands
+
+
+def _no_data(value: float | None, kind: np.dtype[Any]) -> int:
+    """The count that means no data; where the file names none, or none that it can hold, the outermost one."""
+    if kind.kind == "f":  # where NaN is none, whatever else is
+        return int(value) if value is not None and value.is_integer() else np.iinfo(np.int32).min
+    most = np.iinfo(kind)
+    if value is not None and value.is_integer() and most.min <= value <= most.max:
+        return int(value)
+    return int(most.min or most.max)

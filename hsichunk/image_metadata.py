@@ -1,0 +1,273 @@
+"""What an image of another sensor says of itself: ENVI, GeoTIFF and what else rasterio reads. Reads no pixels."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk import envi
+from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.grid import Grid
+
+_OPENING = threading.Lock()
+COUNTS = 10000.0  # taken for reflectance 1 of whole numbers, where nothing says
+_NAMED = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*\(?\s*(nm|nanomet\w*|um|\u00b5m|\u03bcm|micromet\w*)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Bands:
+    """What a file says of its bands, in its own order."""
+
+    wavelength: NDArray[np.float64]
+    fwhm: NDArray[np.float64] | None
+    good: NDArray[np.bool_]
+    order: NDArray[np.intp]
+    """positions of the bands in the file, by wavelength"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What an image says of itself, its pixels still on disk."""
+
+    path: str
+    """of the data file"""
+    header: envi.Header | None
+    driver: str
+    """GDAL's name of the format"""
+    interleave: str
+    """band, line or pixel"""
+    shape: tuple[int, int, int]
+    """(lines, samples, bands) as stored"""
+    dtype: np.dtype[Any]
+    block: tuple[int, int]
+    """lines and samples that are stored together"""
+    bands: Bands
+    scale: float
+    """what reflectance 1 is stored as"""
+    no_data: float | None
+    grid: Grid | None
+    """None for a file that lies nowhere"""
+    stamp: tuple[int, int]
+    """size of the data file and time of the last change, of the header too: another content is another image"""
+
+    @property
+    def wavelength(self) -> NDArray[np.float64]:
+        """nm, ascending."""
+        return self.bands.wavelength[self.bands.order]
+
+    @property
+    def fwhm(self) -> NDArray[np.float64] | None:
+        """nm, by wavelength."""
+        return None if self.bands.fwhm is None else self.bands.fwhm[self.bands.order]
+
+    @property
+    def windows(self) -> list[float]:
+        """Bad bands as [low, high, low, high, ...] in nm."""
+        return envi.windows(self.wavelength, self.bands.good[self.bands.order])
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    wavelength: Sequence[float] | NDArray[Any] | None = None,
+    *,
+    units: str | None = None,
+    scale: float | None = None,
+    no_data: float | None = None,
+) -> Image:
+    """The metadata of an ENVI image, GeoTIFF or what else rasterio reads; see `open_image`."""
+    data, header = _files(Path(path))
+    name, stamp = str(data), stamp_of(data, header)
+    with opened(name) as file:
+        kind = np.dtype(file.dtypes[0])
+        if len(set(file.dtypes)) != 1 or kind.kind not in "iuf":
+            raise HsiError(f"{data}: bands of type {', '.join(sorted(set(file.dtypes)))}; expected one type of numbers")
+        shape = (file.height, file.width, file.count)
+        if file.driver == "ENVI" and header is not None:
+            _check_size(name, header, shape, kind, stamp[0])
+        none = no_data if no_data is not None else _no_data(file, header)
+        return Image(
+            path=name,
+            header=header,
+            driver=file.driver,
+            interleave=file.interleaving.value.lower() if file.interleaving else "band",
+            shape=shape,
+            dtype=kind,
+            block=file.block_shapes[0],
+            bands=_bands(name, file, header, wavelength, units),
+            scale=_scale(name, file, header, scale, kind),
+            no_data=None if none is None or math.isnan(none) else float(none),
+            grid=_grid(name, file),
+            stamp=stamp,
+        )
+
+
+def stamp_of(data: str | os.PathLike[str], header: envi.Header | None) -> tuple[int, int]:
+    """Size of a data file and time of the last change, of its header too."""
+    status = os.stat(data)
+    changed = [status.st_mtime_ns, *([] if header is None else [os.stat(header.path).st_mtime_ns])]
+    return status.st_size, max(changed)
+
+
+def is_packed(header: envi.Header) -> bool:
+    """Whether the data file of an ENVI header is compressed (gzip)."""
+    return header.count("file compression", 0) != 0
+
+
+def _check_size(path: str, header: envi.Header, shape: tuple[int, int, int], kind: np.dtype[Any], size: int) -> None:
+    """Raises HsiError for a file that ends too soon, which GDAL fills with zeros; warns of one that goes on."""
+    expected = header.count("header offset", 0) + math.prod(shape) * kind.itemsize
+    if is_packed(header) or size == expected:
+        return
+    said = f"{path}: {size} bytes; {header.path} has {' x '.join(map(str, shape))} values of {kind}, {expected} bytes"
+    if size < expected:
+        raise HsiError(f"{said}: get the whole file, or mend the header")
+    warnings.warn(f"{said}; what follows them is not read", HsiWarning, stacklevel=4)
+
+
+def _files(path: Path) -> tuple[Path, envi.Header | None]:
+    """The data file and the ENVI header, if there is one. Raises HsiError where there is no such file."""
+    if not path.is_file():
+        raise HsiError(f"{path}: no such file; expected an image (ENVI, GeoTIFF)")
+    if path.suffix.lower() == ".hdr":
+        header = envi.read_header(path)
+        return envi.data_of(path, envi.IMAGES), header
+    beside = envi.header_of(path)
+    return path, None if beside is None else envi.read_header(beside)
+
+
+def open_file(path: str) -> Any:
+    """The file as rasterio's, open until nothing refers to it. Raises HsiError where it cannot be opened."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    with _OPENING, warnings.catch_warnings():  # which threads must not do at the same time
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            return rasterio.open(path)
+        except RasterioError as error:
+            raise HsiError(f"{path}: cannot be opened ({' '.join(str(error).split())[:120]})") from error
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """The same, closed after the block. Raises HsiError, too, where it cannot be read in it."""
+    from rasterio.errors import RasterioError
+
+    with open_file(path) as file:
+        try:
+            yield file
+        except RasterioError as error:
+            raise HsiError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]})") from error
+
+
+def _bands(
+    path: str, file: Any, header: envi.Header | None, given: Sequence[float] | NDArray[Any] | None, units: str | None
+) -> Bands:
+    count = file.count
+    values, width = None, None
+    if given is not None:
+        values = np.asarray(given, np.float64)
+        if values.shape != (count,):
+            raise HsiError(f"{path}: {values.size} wavelengths for {count} bands; expected one a band")
+    elif header is not None and (values := header.numbers("wavelength", count)) is not None:
+        width, units = header.numbers("fwhm", count), units or header.text("wavelength units")
+    else:
+        values, width, units = _tagged(file, units)
+    if values is None:
+        raise HsiError(
+            f"{path}: {count} bands without wavelengths; give them: open_image(path, wavelength=...), or in an ENVI "
+            "header beside the file"
+        )
+    nm, factor = envi.wavelengths_nm(values, units, path)
+    order = np.argsort(nm, kind="stable")
+    if (np.diff(nm[order]) == 0).any():
+        same = nm[order][:-1][np.diff(nm[order]) == 0][0]
+        raise HsiError(f"{path}: two bands at {same:g} nm; give the wavelengths that tell them apart: wavelength=...")
+    bbl = None if header is None else header.numbers("bbl", count)
+    good = np.ones(count, np.bool_) if bbl is None else bbl != 0
+    return Bands(nm, None if width is None else width * factor, good, order)
+
+
+def _tagged(file: Any, units: str | None) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, str | None]:
+    """Wavelengths, widths and their unit from the tags of bands, else their descriptions; None where one lacks them."""
+    found, widths, named = [], [], units
+    for band in range(1, file.count + 1):
+        tags = {name.lower(): value for name, value in file.tags(band).items()}
+        value, unit = tags.get("wavelength"), tags.get("wavelength_units")
+        width = tags.get("fwhm")
+        if value is None and (words := _NAMED.search(file.descriptions[band - 1] or "")):
+            value, unit = words[1], words[2]
+        if value is None:  # GDAL's own, rounded to 1 nm in some formats
+            imagery = file.tags(band, ns="IMAGERY")
+            value, unit = imagery.get("CENTRAL_WAVELENGTH_UM"), "um"
+            width = imagery.get("FWHM_UM")
+        found.append(_number(value))
+        widths.append(_number(width))
+        named = named or unit
+    wave = np.array(found)
+    whole = np.array(widths)
+    return (None if np.isnan(wave).any() else wave), (None if np.isnan(whole).any() else whole), named
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text) if text is not None else math.nan
+    except ValueError:
+        return math.nan
+
+
+def _scale(path: str, file: Any, header: envi.Header | None, given: float | None, kind: np.dtype[Any]) -> float:
+    """What reflectance 1 is stored as."""
+    stated = given
+    if stated is None and header is not None:
+        stated = header.number("reflectance scale factor")
+    if stated is None:
+        steps, offsets = set(file.scales), set(file.offsets)
+        if len(steps) > 1 or offsets != {0.0}:
+            raise HsiError(
+                f"{path}: bands have scales of {min(steps):g} to {max(steps):g} and offsets of {min(offsets):g} to "
+                f"{max(offsets):g}; expected one scale: apply them and label the array with as_cube"
+            )
+        (step,) = steps
+        stated = None if step == 1.0 else round(1.0 / step, 9)
+    if stated is None:
+        if kind.kind == "f":
+            return 1.0
+        warnings.warn(
+            f"{path}: does not say what reflectance 1 is stored as; taken for {COUNTS:g}, scale= or "
+            "'reflectance scale factor' in the header says otherwise",
+            HsiWarning,
+            stacklevel=3,
+        )
+        return COUNTS
+    if not (math.isfinite(stated) and stated > 0):
+        raise HsiError(f"{path}: reflectance scale factor is {stated:g}; expected a number above 0: give scale=")
+    return float(stated)
+
+
+def _no_data(file: Any, header: envi.Header | None) -> float | None:
+    stated = None if header is None else header.number("data ignore value")
+    return stated if stated is not None else file.nodata
+
+
+def _grid(path: str, file: Any) -> Grid | None:
+    """Where the pixels lie; None for a file that does not say. Raises HsiError unless the grid is north-up."""
+    step = file.transform
+    wkt = file.crs.to_wkt() if file.crs else None
+    if step.is_identity:
+        return None
+    if step.b or step.d or step.a <= 0 or step.e >= 0:
+        raise HsiError(f"{path}: the grid is turned or upside down ({tuple(step)[:6]}); only north-up grids are read")
+    epsg = file.crs.to_epsg() if file.crs else None
+    return Grid(step.c, step.f, step.a, -step.e, epsg, None if epsg else wkt)

@@ -1,0 +1,73 @@
+"""Pages that are made of something else: README.md, the command's own help, the list of public names."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)")  # what a link or picture of a Markdown file leads to, but for addresses
+
+sys.path.insert(0, str(ROOT))
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages, the files of the project that README.md links to, and the colours of code."""
+    readme = README.read_text(encoding="utf-8")
+    made = {"index.md": readme, "commands.md": commands(), "names.md": names(), "style.css": style()}
+    for uri, content in made.items():
+        files.append(File.generated(config, uri, content=content))
+    for target in dict.fromkeys(LINK.findall(prose(readme))):
+        if (ROOT / target).is_file() and files.get_file_from_path(target) is None:
+            files.append(File.generated(config, target, abs_src_path=str(ROOT / target)))
+    return files
+
+
+def prose(markdown: str) -> str:
+    """Without its blocks of code, where brackets are no links."""
+    return re.sub(r"^```.*?^```$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> str:
+    """The help of the command line and of each of its commands, with their options."""
+    import typer
+    from typer.cli import get_docs_for_click
+
+    from hsichunk import cli
+
+    group: Any = typer.main.get_command(cli.app)
+    for command in group.commands.values():
+        command.short_help = command.help.split("\n\n")[0]  # the whole sentence in the list of commands
+    return get_docs_for_click(obj=group, ctx=typer.Context(group), name="hsichunk", title="Command line")
+
+
+def names() -> str:
+    """Every public name in a table, with the first sentence of its docstring and a link to the rest."""
+    import hsichunk
+
+    rows = []
+    for name in sorted(hsichunk.__all__, key=str.lower):
+        first = (inspect.getdoc(getattr(hsichunk, name)) or "").split("\n\n")[0].replace("\n", " ")
+        rows.append(f"| [`{name}`][hsichunk.{name}] | {first.replace('|', chr(92) + '|')} |")
+    table = "\n".join(["| name | what it is |", "|---|---|", *rows])
+    return f"# All names\n\nEvery name of `import hsichunk as hsi`.\n\n{table}\n"
+
+
+def style() -> str:
+    """Colours of code, one frame around it, and lines of the width that it was written for."""
+    from pygments.formatters import HtmlFormatter
+
+    own = [
+        ".wy-nav-content { max-width: 1100px }",
+        ".rst-content .highlight pre code { border: 0; padding: 0; background: none }",
+        ".rst-content .highlight pre { padding: 12px; white-space: pre-wrap }",
+        ".doc-contents { padding-left: 1.5em }",
+    ]
+    return "\n".join([str(HtmlFormatter(style="friendly").get_style_defs(".highlight")), *own, ""])
