@@ -68,18 +68,20 @@ def _from_floats(values: NDArray[Any], solver: Solver) -> Products:
     x[:, ~valid] = 1.0  # what they come to is NaN anyway; infinity would warn on its way there
     total = np.zeros((solver.sums, len(values)))
     sums.add_dots(x, x, total[0])
-    sums.add_products(solver.left[:p], x, total[1 : 1 + p])
+    plain = p + solver.with_ncc
+    sums.add_products(solver.left[:plain], x, total[1 : 1 + plain])
     if solver.with_sid:
+        left, floored = solver.left[plain:], total[1 + plain :]
         if solver.guard:
-            sums.add_products(solver.left[p : p + 1], x, total[1 + p : 2 + p])
-            added = solver.guard * np.where(total[1 + p] > 0, total[1 + p], 1.0)  # nothing but zeros: a flat spectrum
+            sums.add_products(left[:1], x, floored[:1])
+            added = solver.guard * np.where(floored[0] > 0, floored[0], 1.0)  # nothing but zeros: a flat spectrum
             x += added
-            total[1 + p] += solver.bands * added
+            floored[0] += solver.bands * added
         else:
             np.maximum(x, solver.floor, out=x)
-            sums.add_products(solver.left[p : p + 1], x, total[1 + p : 2 + p])
+            sums.add_products(left[:1], x, floored[:1])
         ln = np.log(x)
-        sums.add_products(solver.left[p + 1 :], x, total[2 + p : 2 + 2 * p])
-        sums.add_products(solver.right, ln, total[2 + 2 * p : 2 + 3 * p])
-        sums.add_dots(x, ln, total[-1])
+        sums.add_products(left[1:], x, floored[1 : 1 + p])
+        sums.add_products(solver.right, ln, floored[1 + p : 1 + 2 * p])
+        sums.add_dots(x, ln, floored[-1])
     return score_sums(solver, total, valid)[0]

@@ -69,7 +69,7 @@ def item(out: Path, report: Mapping[str, Any], site: Site, *, created: datetime 
         "bbox": bbox,
         "properties": {
             "title": f"Endmember abundances and class maps, {report['site']['name']}",
-            "description": f"{len(names)} endmembers unmixed from {len(site.places)} NEON AOP reflectance "
+            "description": f"{len(names)} endmembers unmixed from {len(site.places)} reflectance "
             f"{'file' if len(site.places) == 1 else 'files'}, {report['bands']['kept']} bands",
             "datetime": None,
             **_interval(site),
@@ -131,7 +131,7 @@ def _projection(site: Site) -> dict[str, Any]:
         **named,
         "proj:shape": [site.rows, site.cols],
         "proj:transform": [grid.dx, 0.0, grid.left, 0.0, -grid.dy, grid.top],
-        "proj:bbox": [grid.left, bottom, right, grid.top],
+        "proj:bbox": [grid.left, min(bottom, grid.top), right, max(bottom, grid.top)],
     }
 
 

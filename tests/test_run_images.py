@@ -13,6 +13,7 @@ import tiles
 from runs import asked, assert_finished, assert_same, endmembers, go, products
 from typer.testing import CliRunner
 
+import hsichunk as hsi
 from hsichunk import describe, image_array, neon
 from hsichunk.cleaning import clean
 from hsichunk.cli.app import app
@@ -402,6 +403,21 @@ def test_a_run_over_floats(tmp_path: Path, counts: Any, interleave: str) -> None
     for name in PRODUCTS:
         np.testing.assert_allclose(ours[name].values, expected[name].values, rtol=0, atol=1e-6)
     assert report["pixels"]["valid"] == 2999 and 0 < report["fcls"]["worst_kkt"] < 1e-9
+
+
+@pytest.mark.parametrize("solver", ["nnls", "ucls"])
+def test_every_solver_and_metric_over_floats(tmp_path: Path, counts: Any, solver: str) -> None:
+    more = np.random.default_rng(0).random(counts.shape)
+    values = np.where(counts == -9999, -9999, (counts + more) / 10000).astype(np.float32)
+    path = write_envi(tmp_path / "scene.img", values, "bil", "data ignore value = -9999\n")
+    metrics = ("sam", "sid", "sid_sam", "ncc")
+    go(path, tmp_path / "out", k=3, solver=solver, metric=metrics)
+    cube = clean(open_image(path))
+    em, ours = nfindr(cube, 3), products(tmp_path / "out")
+    expected = {name: getattr(hsi, name)(cube, em) for name in metrics}
+    expected["abundance"] = getattr(hsi, solver)(cube, em).abundance
+    for name, each in expected.items():
+        np.testing.assert_allclose(ours[name].values, each.values, rtol=0, atol=2e-6, err_msg=name)
 
 
 def test_floats_and_counts_are_not_mixed(tmp_path: Path, counts: Any) -> None:
