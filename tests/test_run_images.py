@@ -540,3 +540,19 @@ def test_endmembers_and_count(tmp_path: Path, counts: Any) -> None:
     cube = clean(open_image(path))
     np.testing.assert_array_equal(read_library(tmp_path / "em.csv").values, nfindr(cube, 3).values)
     assert "HySime" in command("count", str(path))
+
+
+def test_the_report_of_an_image_of_floats_that_lies_nowhere(tmp_path: Path, counts: Any) -> None:
+    from hsichunk.report import write_report
+
+    values = np.where(counts == -9999, -9999, counts / 10000).astype(np.float32)
+    path = write_envi(tmp_path / "scene.img", values, "bil", "data ignore value = -9999\n")
+    header = path.with_suffix(".hdr").read_text()
+    kept = [line for line in header.splitlines() if not line.startswith(("map info", "coordinate system"))]
+    path.with_suffix(".hdr").write_text("\n".join(kept) + "\n")
+    go(path, tmp_path / "out", k=3, solver="nnls")
+    page = write_report(tmp_path / "out").read_text()
+    assert "nm as red, green, blue" in page  # read for its picture
+    assert "by nonnegative least squares: none below 0." in page
+    assert "without a CRS" in page and "Rows from the top down" in page and " px long" in page
+    assert "North is up" not in page and "fully constrained" not in page

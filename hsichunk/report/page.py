@@ -20,6 +20,7 @@ MOST_DRAWN = 24  # endmembers with a picture
 ABUNDANCE_PIXELS = 1_500_000  # of all pictures of abundances
 DECODED = 2_000_000_000  # bytes of the tiles that the picture in colours may decode
 MOST_MARKS = 120  # endmembers marked on the map
+BOUND = {schema.FCLS: ": none below 0, together 1", schema.NNLS: ": none below 0"}
 LABEL = (130.0, 36.0)  # room for the name of one, in thousandths of the longer side
 ABUNDANCE_CMAP, RMSE_CMAP = "viridis", "cividis"
 
@@ -61,7 +62,7 @@ def content(results: Results, tiles: list[str] | None) -> dict[str, Any]:
         "marks": _marks(results),
         "all_marks": len(results.endmembers.names),
         "outlines": _outlines(placed, results),
-        "scale_bar": _scale_bar(raster.cols * raster.dx),
+        "scale_bar": _scale_bar(raster.cols * raster.dx, "m" if raster.north_up else "px"),
         "placed": placed,
         "missing": missing,
         "rgb": _rgb(results, placed, found),
@@ -78,6 +79,8 @@ def content(results: Results, tiles: list[str] | None) -> dict[str, Any]:
         "bad": tables.bad(results),
         "stages": tables.stages(results),
         "solver": schema.CONSTRAINTS.get(solver, solver),
+        "bound": BOUND.get(solver, ""),
+        "north_up": results.raster.north_up,
         "solved": results.run.get(solver),
         "facts": _facts(results),
         "versions": [("hsichunk", results.run.get("hsichunk", "")), *tables.flat(results.run.get("versions", {}))],
@@ -163,12 +166,12 @@ def _outlines(placed: tuple[Placed, ...], results: Results) -> list[dict[str, An
     return out
 
 
-def _scale_bar(width: float) -> dict[str, Any]:
+def _scale_bar(width: float, unit: str) -> dict[str, Any]:
     """A round length of about a fifth of the map, and its share of the width."""
     target = width / 5
     power = 10 ** np.floor(np.log10(target))
     length = float(max(m * power for m in (1, 2, 5) if m * power <= target))
-    text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    text = f"{length / 1000:g} k{unit}" if length >= 1000 and unit == "m" else f"{length:g} {unit}"
     return {"share": length / width, "text": text}
 
 
@@ -271,9 +274,12 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     bands, pixels = run.get("bands", {}), run.get("pixels", {})
     peak = run.get("peak_memory")
     budget = run.get("options", {}).get("memory")
-    size = f"{raster.rows:,} x {raster.cols:,} pixels of {raster.dx:g} x {raster.dy:g} {raster.unit}".strip()
+    size = f"{raster.rows:,} x {raster.cols:,} pixels"
+    if raster.north_up:
+        size = f"{size} of {raster.dx:g} x {raster.dy:g} {raster.unit}".strip()
+    name, crs = run.get("site", {}).get("name", ""), run.get("site", {}).get("crs")
     rows = [
-        ("site", f"{run.get('site', {}).get('name', '')}, {run.get('site', {}).get('crs', '')}"),
+        ("site", f"{name}, {crs or 'without a CRS'}"),
         ("map", size),
         ("extent", f"x {raster.left:.1f} to {raster.right:.1f}, y {raster.bottom:.1f} to {raster.top:.1f}"),
         ("tiles", str(len(run.get("inputs", results.tiles)))),

@@ -58,7 +58,7 @@ def place_tiles(paths: Sequence[str], raster: Raster) -> tuple[tuple[Placed, ...
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", HsiWarning)  # said when it was run
-                file = neon.read(path)
+                file = neon.read(path, floats=True)
             placed.append(_place(file, raster))
         except HsiError as error:
             missing.append((path, str(error).removeprefix(f"{path}: ")))
