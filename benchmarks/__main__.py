@@ -18,6 +18,7 @@ from typing import Final
 from benchmarks import machine
 from benchmarks.rows import Row, table
 from benchmarks.tiles import FULL, LAYOUTS, SMALL, Setting, say
+from hsichunk import memory
 
 PARTS: Final = {
     "floor": "floor",
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     layouts = tuple(args.layouts.split(","))
     repeat = args.repeat or (1 if args.small else 5)
     setting = Setting(args.data, SMALL if args.small else FULL, args.threads, repeat, layouts, warm=not args.small)
+    memory.steady()  # as a run has it: for the floor, too
     found = machine.describe()
     print(machine.as_text(found))
     print(f"{args.threads} threads, medians of {repeat} (fewest to most), files in {args.data}\n", flush=True)

@@ -134,15 +134,17 @@ class StoredArray:
         size = np.zeros(self.grid, np.int64)
         mask = np.zeros(self.grid, np.uint32)
 
-        def add(info: Any) -> None:
-            place = tuple(o // c for o, c in zip(info.chunk_offset, self.chunks, strict=True))
-            if info.byte_offset is not None:
-                offset[place], size[place], mask[place] = info.byte_offset, info.size, info.filter_mask
-
+        found: list[Any] = []
         with self.opened():  # checks that the file is there and still the same
             try:
                 with self._by_h5py() as file:
-                    file[self.name].id.chunk_iter(add)
+                    file[self.name].id.chunk_iter(found.append)
+                stored = [info for info in found if info.byte_offset is not None]
+                if stored:
+                    place = tuple((np.array([info.chunk_offset for info in stored]) // self.chunks).T)
+                    offset[place] = [info.byte_offset for info in stored]
+                    size[place] = [info.size for info in stored]
+                    mask[place] = [info.filter_mask for info in stored]
             except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
                 raise HsiError(
                     f"{self.path}: the chunk index of {self.name} is damaged ({one_line(error)}); download it again"
