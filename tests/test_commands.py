@@ -49,6 +49,30 @@ def test_endmembers_alone_are_those_of_a_run(done: tuple[Path, Path], tmp_path: 
     assert read_library(tmp_path / "em.nc").sizes["endmember"] == 3
 
 
+def test_refined_endmembers_are_those_of_all_pixels(done: tuple[Path, Path], tmp_path: Path) -> None:
+    few = ("--sample", 200, "--refine", "-o", tmp_path / "em.csv")
+    status, said = shell("endmembers", done[0], "-k", 4, *few)
+    assert status == 0, said
+    assert said.startswith("largest simplex of all pixels, ")
+    expected = hsi.nfindr(hsi.clean(hsi.open_tile(done[0])), 4, sample=200, refine=True)
+    assert_array_equal(read_library(tmp_path / "em.csv").values, expected.values)
+    for other in (("--method", "vca"), ("--mask", "ndvi=0.2:"), ("--on-error", "skip")):
+        status, said = shell("endmembers", done[0], "-k", 4, *few, *other)
+        assert (status, said.count("\n")) == (1, 1), said
+        assert f"--refine with {other[0]}" in said
+
+
+def test_the_report_names_the_nearest_spectra_of_a_library(done: tuple[Path, Path], tmp_path: Path) -> None:
+    em = read_library(done[1] / "endmembers.csv")[::-1].assign_coords(endmember=["d", "c", "b", "a"])
+    hsi.write_library(em, tmp_path / "known.csv")
+    go(done[0], tmp_path / "out")
+    status, said = shell("report", tmp_path / "out", "--library", tmp_path / "known.csv")
+    assert status == 0, said
+    page = (tmp_path / "out" / "report.html").read_text()
+    order = [page.index(f"<td>{name} (0.000 rad), then ") for name in "abcd"]
+    assert order == sorted(order)
+
+
 def test_endmembers_refuses(done: tuple[Path, Path], tmp_path: Path) -> None:
     status, said = shell("endmembers", done[0], "-k", 4, "-o", tmp_path / "em.xyz")
     assert (status, said.count("\n")) == (1, 1), said

@@ -44,6 +44,10 @@ def endmembers(
     sample: Sample = None,
     share: Share = None,
     method: Method = None,
+    refine: Annotated[
+        bool,
+        option("--refine", metavar=None, text="Search all pixels, until none makes the simplex larger.", panel=SEARCH),
+    ] = False,
     every: Every = None,
     lesson_bands: LessonBands = False,
     mask: Mask = None,
@@ -69,7 +73,7 @@ def endmembers(
         from hsichunk import progress, searching
 
         with progress.shown() as show:
-            for line in searching.write(asked, output, library, show):
+            for line in searching.write(asked, output, library, show, refine):
                 typer.echo(line)
 
     do(work, debug)

@@ -102,16 +102,22 @@ def audit(
 
 
 @app.command()
-def report(results: Results, debug: Debug = False) -> None:
+def report(
+    results: Results,
+    library: Annotated[
+        str | None, option(metavar="FILE", text="Library of known spectra: the page names the best match of each.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
     """One self-contained page about a finished run: DIR/report.html.
 
-    Example: **hsichunk report results**
+    Example: **hsichunk report results --library usgs.csv**
     """
 
     def work() -> None:
         from hsichunk.report import write_report
 
-        typer.echo(str(write_report(results)))
+        typer.echo(str(write_report(results, library=library)))
 
     do(work, debug)
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from hsichunk.library import read_library
 from hsichunk.report.page import render
 from hsichunk.report.results import open_results
 from hsichunk.staging import staging, sync_one
@@ -13,16 +14,22 @@ from hsichunk.staging import staging, sync_one
 REPORT = "report.html"
 
 
-def write_report(out: str | os.PathLike[str], tiles: Sequence[str | os.PathLike[str]] | None = None) -> Path:
+def write_report(
+    out: str | os.PathLike[str],
+    tiles: Sequence[str | os.PathLike[str]] | None = None,
+    library: str | os.PathLike[str] | None = None,
+) -> Path:
     """Write `report.html` into the folder of a finished run and give back its path.
 
     The page needs no other file and no network. The stored products are read block by block, twice; of the tiles three
     bands, every n-th pixel, for the picture in colours. `tiles` says where they lie now, if not where run.json has
-    them; the report says which were not found and goes on without. Raises HsiError for a folder without a finished run
+    them; the report says which were not found and goes on without. `library`, a file of known spectra, gives each
+    endmember its best match, by `hsi.identify`. Raises HsiError for a folder without a finished run
     and where the page cannot be written.
     """
     results = open_results(out)
-    page = render(results, None if tiles is None else [os.fspath(tile) for tile in tiles])
+    known = None if library is None else read_library(library)
+    page = render(results, None if tiles is None else [os.fspath(tile) for tile in tiles], known)
     path = results.out / REPORT
     with staging(path) as folder:
         new = folder / path.name

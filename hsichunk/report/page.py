@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
@@ -35,16 +36,16 @@ class Picture:
     alt: str
 
 
-def render(results: Results, tiles: list[str] | None) -> str:
+def render(results: Results, tiles: list[str] | None, library: xr.DataArray | None = None) -> str:
     """The report as HTML."""
     from jinja2 import Environment, StrictUndefined
 
     source = files("hsichunk.report").joinpath("template.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(source).render(**content(results, tiles))
+    return environment.from_string(source).render(**content(results, tiles, library))
 
 
-def content(results: Results, tiles: list[str] | None) -> dict[str, Any]:
+def content(results: Results, tiles: list[str] | None, library: xr.DataArray | None = None) -> dict[str, Any]:
     """Everything that the template names."""
     raster, names = results.raster, results.names
     found = sums.read_sums(results.products, SIDE, MOST_DRAWN, ABUNDANCE_PIXELS)
@@ -69,6 +70,7 @@ def content(results: Results, tiles: list[str] | None) -> dict[str, Any]:
         "spectra": figures.spectra(results.endmembers, len(names), dropped),
         "dropped": dropped,
         "endmember_rows": _endmember_rows(results, found),
+        "matches": None if library is None else _matches(results, library),
         "abundances": _abundances(results, found),
         "bars": {"abundance": pictures.color_bar(ABUNDANCE_CMAP), "rmse": pictures.color_bar(RMSE_CMAP)},
         "class_maps": _class_maps(results, found),
@@ -192,6 +194,21 @@ def _endmember_rows(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _matches(results: Results, library: xr.DataArray) -> list[str]:
+    """The nearest spectrum of a library to each endmember, its angle, and the next one."""
+    from hsichunk.matching import ANGLE, MATCH, identify
+
+    em = results.endmembers
+    coords = {schema.ENDMEMBER: list(em.names), schema.WAVELENGTH: em.wavelength}
+    spectra = xr.DataArray(em.spectra, coords, (schema.ENDMEMBER, schema.WAVELENGTH))
+    found = identify(spectra, library, min(2, library.sizes[schema.ENDMEMBER]))
+    said = []
+    for names, angles in zip(found[MATCH].values.tolist(), found[ANGLE].values.tolist(), strict=True):
+        each = [f"{name} ({angle:.3f} rad)" for name, angle in zip(names, angles, strict=True)]
+        said.append(", then ".join(each))
+    return said
 
 
 def _abundances(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
