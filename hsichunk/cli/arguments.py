@@ -101,7 +101,7 @@ Memory = Annotated[
 Threads = Annotated[int | None, option(metavar="N", text="Threads (all processors).", panel=WORK)]
 Endmembers = Annotated[
     str | None,
-    option(metavar="FILE", text="Use these (CSV, as endmembers.csv of a run) instead of finding k.", panel=SEARCH),
+    option(metavar="FILE", text="Use these (CSV, NetCDF, ENVI .sli or .lib) instead of finding k.", panel=SEARCH),
 ]
 PerTile = Annotated[
     bool, option("--per-tile", metavar=None, text="Endmembers of each tile from its own pixels.", panel=SEARCH)
