@@ -15,6 +15,7 @@ from benchmarks.tiles import Setting, named, say, tile
 from benchmarks.whole_run import run_once
 
 NEEDED = ("pysptools", "cvxopt", "sklearn", "scipy", "pytest")
+REPEATED = 4  # times down and across
 THRESHOLDS: dict[str, list[float]] = {"SID": [0.8, 0.3, 0.03], "SAM": [0.8, 0.3, 0.03]}
 
 
@@ -76,7 +77,7 @@ def _run(setting: Setting, layout: str, done: Sequence[Row]) -> tuple[float, int
 
 
 def _fcls(cube: xr.DataArray, spectra: NDArray[np.float32]) -> dict[str, Seconds]:
-    """Ours on the same pixels: the public call on the same array, and the kernel alone on ready products."""
+    """Ours in memory, per as many pixels: the public call on REPEATED**2 times the array, the kernel on products."""
     import hsichunk as hsi
     from hsichunk.kernels.fcls import new_table, solve
 
@@ -88,9 +89,11 @@ def _fcls(cube: xr.DataArray, spectra: NDArray[np.float32]) -> dict[str, Seconds
     p, n = linear.shape
     abundance, kkt, valid = np.empty((p, n)), np.empty(n), np.ones(n, np.bool_)
     table, counted = new_table(p), np.zeros(5, np.int64)
+    # PySpTools takes the same time for each pixel; ours has some milliseconds a call, which many pixels share
+    large = hsi.as_cube(np.tile(cube.values, (REPEATED, REPEATED, 1)), cube.wavelength.values)
     call, kernel = interleaved(
         5,
-        clock(lambda: hsi.fcls(cube, em)),
+        clock(lambda: hsi.fcls(large, em)),
         clock(lambda: solve((gram + gram.T) / 2, linear, valid, table, abundance, kkt, counted)),
     )
-    return {"hsi.fcls": (float(np.median(call)),), "the FCLS kernel": (float(np.median(kernel)),)}
+    return {"hsi.fcls": (float(np.median(call)) / REPEATED**2,), "the FCLS kernel": (float(np.median(kernel)),)}
