@@ -1,12 +1,14 @@
-"""Progress on a terminal: a bar with rate and time left; nothing where stderr is no terminal."""
+"""Progress on a terminal: a bar with rate, memory and time left; nothing where stderr is no terminal."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 _NAMES = {"tile": "writing the tile", "sample": "reading the sample", "pass": "unmixing", "maps": "writing maps"}
@@ -31,6 +33,15 @@ def ticking(tell: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
+def _held() -> str:
+    """What the process holds in memory now, where the system tells (Linux)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return ""
+    return f"{pages * os.sysconf('SC_PAGE_SIZE') / 1e6:,.0f} MB"
+
+
 @contextmanager
 def shown() -> Iterator[Callable[[str, int, int], None]]:
     """A callback (stage, done, total) that draws one bar a stage."""
@@ -43,7 +54,7 @@ def shown() -> Iterator[Callable[[str, int, int], None]]:
     columns: tuple[Any, ...] = (
         TextColumn("{task.description:<18}"),
         BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f}% {task.fields[rate]:>9}"),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[rate]:>9} {task.fields[held]:>8}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -53,12 +64,12 @@ def shown() -> Iterator[Callable[[str, int, int], None]]:
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(_NAMES.get(stage, stage), total=total, completed=done, rate="")
+                tasks[stage] = bars.add_task(_NAMES.get(stage, stage), total=total, completed=done, rate="", held="")
                 began[stage] = time.perf_counter(), done
             since, first = began[stage]
             rate = ""
             if stage == "pass" and done > first:
                 rate = f"{(done - first) / (time.perf_counter() - since) / 1e6:,.0f} MB/s"
-            bars.update(tasks[stage], completed=done, total=total, rate=rate)
+            bars.update(tasks[stage], completed=done, total=total, rate=rate, held=_held())
 
         yield show

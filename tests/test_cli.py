@@ -542,7 +542,7 @@ def test_a_terminal_gets_bars(tile: Path, tmp_path: Path) -> None:
     assert status == 0
     for name in ("reading the sample", "unmixing", "writing maps"):
         assert re.search(rf"{name}\s+\S+\s+100%", shown), shown
-    assert "MB/s" in shown
+    assert "MB/s" in shown and re.search(r"\d MB(?!/)", shown)
     assert "0:00:0" in shown
     assert max(len(line) for line in re.split(r"[\r\n]+", shown) if "100%" in line) <= 80
     status, shown = on_terminal("run", tmp_path / "none.h5", "--out", tmp_path / "two")
