@@ -50,6 +50,12 @@ def everything(maps: Maps, pixels: int = maps_module.PIXELS) -> Window:
     return maps.window(raster.left, raster.right, raster.bottom, raster.top, pixels)
 
 
+def test_a_page_begins_with_what_is_there_at_once(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert maps.first == "RGB"
+    monkeypatch.setattr(maps_module, "AT_ONCE", 1000)
+    assert maps.first == "abundance EM1"
+
+
 def test_window_is_what_is_looked_at(maps: Maps) -> None:
     raster = maps.raster
     assert (raster.rows, raster.cols) == (110, 130)

@@ -26,6 +26,7 @@ from hsichunk.zarr_store import open_store
 PIXELS = 600_000  # of a picture
 VALUES = 16_000_000  # of a picture of all endmembers
 CACHE = 192_000_000  # bytes of windows kept
+AT_ONCE = 250_000_000  # bytes of tiles that a first picture may decode
 DECODED = 600_000_000  # bytes of tiles that one picture in colours may decode
 GDAL_CACHE = 32_000_000
 SAVED = "thresholds.json"
@@ -86,6 +87,14 @@ class Maps:
         colors = ["RGB"] if self.tiles else []
         classes = [f"{metric.upper()} classes" for metric in self.metrics]
         return [*colors, *(f"abundance {name}" for name in self.names), "rmse", *classes]
+
+    @property
+    def first(self) -> str:
+        """What a page begins with: colours, or a map with overviews where colours would take seconds to decode."""
+        raster, layers = self.raster, self.layers
+        whole = self.window(raster.left, raster.right, raster.bottom, raster.top)
+        slow = quicklook.decoded(self.tiles, np.array(whole.rows), np.array(whole.cols)) > AT_ONCE
+        return layers[1] if self.tiles and slow else layers[0]
 
     def window(self, left: float, right: float, bottom: float, top: float, pixels: int = PIXELS) -> Window:
         """The part between places in the units of the map, of `pixels` pixels at most; steps are powers of two."""

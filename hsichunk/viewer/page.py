@@ -48,9 +48,7 @@ class Page:
         self._waiting = False
         thresholds = maps.stored_thresholds()
         self._colors = [css(color) for color in class_colors(len(maps.names))]
-        self._layer = Select(
-            title="map", value=maps.layers[0], options=list[str | tuple[Any, str]](maps.layers), width=220
-        )
+        self._layer = Select(title="map", value=maps.first, options=list[str | tuple[Any, str]](maps.layers), width=220)
         self._layer.on_change("value", lambda _name, _old, _new: self._show_map())
         self._sliders = {metric: self._thresholds(metric, thresholds[metric]) for metric in maps.metrics}
         self._together = CheckboxGroup(labels=["one threshold for all classes"], active=[], width=220)
