@@ -50,11 +50,49 @@ def add_bands(
     stored_sums.add_bands(_readonly(bands), count, kept.start, at.start, at.stop, *weights, total, valid)
 
 
-def _weights(solver: Solver, no_data: int | None) -> tuple[int, float, NDArray[np.int32], Floats, Floats]:
-    """What both kernels take of a solver: the count that is no data, the floor, the logarithms and the weights."""
+def project_spectra(
+    axes: Floats,
+    pixels: NDArray[np.int16],
+    runs: Runs,
+    no_data: int | None,
+    at: slice,
+    total: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+) -> None:
+    """As `add_spectra`, to sums (d, N) of counts times `axes` (d, L) alone."""
+    from hsichunk.kernels import projection
+
+    pixels = _readonly(pixels)
+    for first, count, to in runs:
+        projection.add_spectra(pixels, at.start, at.stop, first, count, to, _marker(no_data), axes, total, valid)
+
+
+def project_bands(
+    axes: Floats,
+    bands: NDArray[np.int16],
+    kept: slice,
+    no_data: int | None,
+    at: slice,
+    total: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+) -> None:
+    """As `add_bands`, to sums (d, N) of counts times `axes` (d, L) alone."""
+    from hsichunk.kernels import projection
+
+    count, marker = kept.stop - kept.start, _marker(no_data)
+    projection.add_bands(_readonly(bands), count, kept.start, at.start, at.stop, marker, axes, total, valid)
+
+
+def _marker(no_data: int | None) -> int:
+    """The count that is no data, as kernels take it."""
     from hsichunk.kernels import stored_sums
 
-    return (stored_sums.NEVER if no_data is None else no_data, solver.floor, _logs(solver), *solver.padded)
+    return stored_sums.NEVER if no_data is None else no_data
+
+
+def _weights(solver: Solver, no_data: int | None) -> tuple[int, float, NDArray[np.int32], Floats, Floats]:
+    """What both kernels take of a solver: the count that is no data, the floor, the logarithms and the weights."""
+    return (_marker(no_data), solver.floor, _logs(solver), *solver.padded)
 
 
 def _readonly(counts: NDArray[np.int16]) -> NDArray[np.int16]:

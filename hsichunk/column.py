@@ -1,9 +1,8 @@
 """The pass: from the stored chunks of a window to its products, each chunk decoded once, nothing transposed.
 
-A column is the smallest set of pixels whose stored chunks belong to no other pixels: 32 x 63 pixels where chunks are
-spatial, the whole tile where a chunk is a band. Small columns are worked one a thread, whole spectra at a time. Large
-ones are worked together by all threads: a group of chunks is inflated, its share added to running sums, and the next
-follows. The sums are exact (see `hsichunk.solver`), so both ways, and any number of threads, give equal bytes.
+Small columns of chunks (see `hsichunk.stored_columns`) are worked one a thread, whole spectra at a time, large ones
+together by all threads. The sums are exact (see `hsichunk.solver`), so both ways, and any number of threads, give equal
+bytes.
 """
 
 from __future__ import annotations
@@ -20,18 +19,14 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.accumulate import add_bands, add_spectra
 from hsichunk.counts import Counts, Window
-from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.memory import release
 from hsichunk.scoring import Products, Tally, empty_products, score_sums, tally_of
 from hsichunk.solver import Solver, prepare
 from hsichunk.stored import StoredArray
+from hsichunk.stored_columns import TOGETHER, Adder, BandChunk, band_chunks, is_small, sum_large, sum_small
 from hsichunk.threads import in_parallel, scratch
 
-FEWEST_PIXELS = 2048  # of a large column that are one job
-TOGETHER = 40  # band chunks held and added in one visit of the sums, where memory allows
-GROUP_BANDS = 16  # bands whose shares are added to running sums together, where a chunk has several
 FINISH_SLAB = 4096  # pixels solved and scored at once
-SMALL_COLUMN = 8 << 20  # decoded bytes up to which one thread works a column alone
 
 
 def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -> tuple[Products, Tally]:
@@ -95,7 +90,7 @@ def stream_window(
 
         yield from stream_floats(counts, solver, window, threads, rows, leave_out)
         return
-    groups = _band_chunks(counts)
+    groups = band_chunks(counts)
     if not is_small(counts):
         for column in _columns(counts.stored, window):
             yield from _large_column(counts, solver, window, column, groups, threads, rows, together, leave_out)
@@ -108,9 +103,8 @@ def stream_window(
         yield part, out, tally
 
 
-def is_small(counts: Counts) -> bool:
-    """Whether a column is little enough for one thread to work it alone, whole spectra at a time."""
-    return len(_band_chunks(counts)) * counts.stored.chunk_bytes <= SMALL_COLUMN
+def _adder(solver: Solver) -> Adder:
+    return Adder(partial(add_spectra, solver), partial(add_bands, solver))
 
 
 def load_kernels() -> None:
@@ -137,32 +131,6 @@ def _cut_rows(window: Window, unit: int, rows: int) -> Iterator[Window]:
 
 
 @dataclass(frozen=True)
-class _BandChunk:
-    """A chunk along the bands: its number, and which of its bands go to which columns of the operands."""
-
-    number: int
-    runs: tuple[tuple[int, int, int], ...]
-    """(first band in the chunk, bands, first kept band)"""
-    start: int
-    stop: int
-
-
-def _band_chunks(counts: Counts) -> list[_BandChunk]:
-    depth = counts.stored.chunks[2]
-    out = []
-    number = counts.bands // depth
-    for n in np.unique(number):
-        at = np.flatnonzero(number == n)
-        inside = counts.bands[at] - n * depth
-        breaks = np.flatnonzero(np.diff(inside) != 1) + 1
-        runs = tuple(
-            (int(inside[part[0]]), len(part), int(at[part[0]])) for part in np.split(np.arange(len(at)), breaks)
-        )
-        out.append(_BandChunk(int(n), runs, int(at[0]), int(at[-1]) + 1))
-    return out
-
-
-@dataclass(frozen=True)
 class _Part:
     """The part of a column that lies in the window: rows of the chunk, and where its pixels go in the products."""
 
@@ -185,31 +153,11 @@ def _part(stored: StoredArray, window: Window, column: tuple[int, int]) -> _Part
     )
 
 
-def _pixels(
-    counts: Counts, chunk: NDArray[Any], rows: slice, group: _BandChunk, valid: NDArray[np.bool_]
-) -> NDArray[np.int16]:
-    """Some rows of a chunk as int16 (n, bands)."""
-    flat = chunk[rows].reshape(-1, chunk.shape[2])
-    if flat.dtype == np.int16:
-        return flat
-    from hsichunk.kernels import sums
-
-    out = np.empty(flat.shape, np.int16)
-    kept = [
-        slice(first, first + count) for first, count, _ in group.runs
-    ]  # other bands do not matter, whatever they hold
-    if not all(sums.narrow(flat[:, span], counts.no_data, out[:, span], valid) for span in kept):
-        raise HsiError(
-            f"{counts.stored.path}: counts from {flat.min()} to {flat.max()}; expected int16, -32768 to 32767"
-        )
-    return out
-
-
 def _small_column(
     counts: Counts,
     solver: Solver,
     window: Window,
-    groups: list[_BandChunk],
+    groups: list[BandChunk],
     out: Products,
     kept: Kept,
     corrupt: bool,
@@ -218,25 +166,9 @@ def _small_column(
     """One thread, one column: chunk after chunk inflated and added to sums that stay in the cache."""
     stored, part = counts.stored, _part(counts.stored, window, column)
     n = (part.rows.stop - part.rows.start) * stored.chunks[1]
-    valid = np.ones(n, np.bool_)
-    total = scratch("sums", (solver.sums, n), np.float64)
+    valid, total = np.ones(n, np.bool_), scratch("sums", (solver.sums, n), np.float64)
     total.fill(0)
-    bad: list[list[int]] = []
-    with stored.opened() as handle:
-        stored.announce(handle, ((*column, group.number) for group in groups))
-        for group in groups:
-            place = (*column, group.number)
-            try:
-                chunk = stored.chunk(handle, place)
-            except CorruptChunk:
-                if not corrupt:
-                    raise
-                bad.append([*place])
-                continue
-            pixels = _pixels(counts, chunk, part.rows, group, valid)
-            add_spectra(solver, pixels, group.runs, counts.no_data, slice(0, n), total, valid)
-    if bad:
-        valid[:] = False
+    bad = sum_small(counts, column, part.rows, groups, _adder(solver), total, valid, corrupt)
     tally = _finish(solver, total, valid, out, part, stored.chunks[1], kept)
     tally.chunks, tally.bytes, tally.bad = len(groups), len(groups) * stored.chunk_bytes, bad
     return tally
@@ -247,7 +179,7 @@ def _large_column(
     solver: Solver,
     window: Window,
     column: tuple[int, int],
-    groups: list[_BandChunk],
+    groups: list[BandChunk],
     threads: int,
     rows: int,
     together: int,
@@ -260,7 +192,9 @@ def _large_column(
         max(window.top, top), min(window.bottom, top + cy), max(window.left, left), min(window.right, left + width)
     )
     summed = slice(here.top - top, here.bottom - top)
-    total, valid, bad = _running_sums(counts, solver, column, summed, groups, threads, together, leave_out.corrupt)
+    n = (summed.stop - summed.start) * width
+    valid, total = np.ones(n, np.bool_), np.zeros((solver.sums, n))
+    bad = sum_large(counts, column, summed, groups, _adder(solver), total, valid, threads, together, leave_out.corrupt)
     release()
     decoded = Tally(chunks=len(groups), bytes=len(groups) * counts.stored.chunk_bytes, bad=bad)
     for part in _cut_rows(here, 1, rows):
@@ -281,61 +215,6 @@ def _large_column(
         for share in in_parallel(finish, slabs, threads):
             tally.add(share)
         yield part, out, tally
-
-
-def _running_sums(
-    counts: Counts,
-    solver: Solver,
-    column: tuple[int, int],
-    rows: slice,
-    groups: list[_BandChunk],
-    threads: int,
-    together: int,
-    corrupt: bool,
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[list[int]]]:
-    """Sums of some rows of a large column: group after group of chunks inflated, its share added, the next.
-
-    With `corrupt` a chunk that cannot be decoded makes every pixel invalid, and its place is given back.
-    """
-    stored = counts.stored
-    n = (rows.stop - rows.start) * stored.chunks[1]
-    valid, total = np.ones(n, np.bool_), np.zeros((solver.sums, n))
-    single = stored.chunks[2] == 1
-    together = together if single else max(1, GROUP_BANDS // stored.chunks[2])
-    held: Any = np.empty((together, n), np.int16) if single else [None] * together
-    step = max(FEWEST_PIXELS, -(-n // (2 * threads)))
-    lots = [slice(start, min(start + step, n)) for start in range(0, n, step)]
-    bad: list[list[int]] = []
-    for start in range(0, len(groups), together):
-        batch = groups[start : start + together]
-
-        def inflate(item: tuple[int, _BandChunk]) -> None:
-            position, group = item
-            place = (*column, group.number)
-            try:
-                with stored.opened() as handle:
-                    chunk = stored.chunk(handle, place)
-            except CorruptChunk:
-                if not corrupt:
-                    raise
-                bad.append([*place])
-                chunk = np.zeros(stored.chunks, stored.native)
-            pixels = _pixels(counts, chunk, rows, group, valid)
-            held[position] = pixels[:, 0] if single else pixels
-
-        def work(at: slice, batch: list[_BandChunk] = batch) -> None:
-            if single:
-                kept = slice(batch[0].start, batch[-1].stop)
-                add_bands(solver, held, kept, counts.no_data, at, total, valid)
-                return
-            for pixels, group in zip(held, batch, strict=False):
-                add_spectra(solver, pixels, group.runs, counts.no_data, at, total, valid)
-
-        in_parallel(inflate, enumerate(batch), threads)
-        in_parallel(work, lots, threads)
-    if bad:
-        valid[:] = False
-    return total, valid, sorted(bad)
 
 
 def _finish(

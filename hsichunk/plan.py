@@ -12,8 +12,9 @@ from itertools import product
 from typing import Any
 
 from hsichunk import schema
-from hsichunk.column import FINISH_SLAB, GROUP_BANDS, SMALL_COLUMN, TOGETHER
+from hsichunk.column import FINISH_SLAB
 from hsichunk.errors import HsiError
+from hsichunk.stored_columns import GROUP_BANDS, SMALL_COLUMN, TOGETHER
 
 MB = 1_000_000
 # interpreter, libraries and compiled kernels while the sample is searched, in the pass, and with GDAL started: measured

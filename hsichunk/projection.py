@@ -1,14 +1,12 @@
 """Every pixel of a cube of stored counts along a few axes, each stored chunk decoded once, nothing transposed.
 
 What `hsichunk.column` does for the products of a pass, for products with d weights a band: d multiplications a count.
-Columns of chunks are worked one a thread where they are small, together by all threads where a chunk is a band. Weights
-are rounded so that sums of counts are exact: any chunks, any tiles and any number of threads give the same bits.
+Weights are rounded so that sums of counts are exact: any chunks, tiles and number of threads give the same bits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.column import FEWEST_PIXELS, GROUP_BANDS, TOGETHER, is_small
+from hsichunk.accumulate import project_bands, project_spectra
 from hsichunk.counts import Counts, Window
 from hsichunk.mosaic import TiledCounts
 from hsichunk.stored import StoredArray
+from hsichunk.stored_columns import Adder, BandChunk, band_chunks, is_small, sum_large, sum_small
 from hsichunk.threads import in_parallel, scratch
 
-NEVER = 1 << 40  # a count that is none, for `no_data`
 LARGEST = 2.0**53  # below this many units of the last place sums are exact
 COUNT = 2.0**15  # no count is larger
 
@@ -114,36 +112,19 @@ def project(
 
 def _project_tile(counts: Counts, parts: list[_Shown], weights: Floats, image: _Image, threads: int) -> None:
     columns = sorted({column for part in parts for column in _columns(counts.stored, part)})
-    chunks = list(_band_chunks(counts))
+    chunks = band_chunks(counts)
+    adder = Adder(partial(project_spectra, weights), partial(project_bands, weights))
     if is_small(counts):
-        work = partial(_small_column, counts, parts, chunks, weights, image)
+        work = partial(_small_column, counts, parts, chunks, adder, image)
         in_parallel(work, columns, threads)
         return
     for column in columns:
-        _large_column(counts, parts, chunks, weights, image, threads, column)
+        _large_column(counts, parts, chunks, adder, image, threads, column)
 
 
 def _columns(stored: StoredArray, part: _Shown) -> list[tuple[int, int]]:
     down, across = np.unique(part.rows // stored.chunks[0]), np.unique(part.cols // stored.chunks[1])
     return [(int(i), int(j)) for i in down for j in across]
-
-
-@dataclass(frozen=True)
-class _BandChunk:
-    """A chunk along the bands, and the runs of kept bands in it."""
-
-    number: int
-    runs: tuple[tuple[int, int, int], ...]
-    """(first band in the chunk, bands, first kept band)"""
-
-
-def _band_chunks(counts: Counts) -> Iterator[_BandChunk]:
-    depth = counts.stored.chunks[2]
-    number = counts.bands // depth
-    for n in np.unique(number):
-        at = np.flatnonzero(number == n)
-        runs = np.split(at, np.flatnonzero(np.diff(counts.bands[at]) != 1) + 1)
-        yield _BandChunk(int(n), tuple((int(counts.bands[r[0]] - n * depth), len(r), int(r[0])) for r in runs))
 
 
 def _rows_of(parts: list[_Shown]) -> tuple[int, int]:
@@ -157,27 +138,15 @@ def _inside(stored: StoredArray, parts: list[_Shown], column: tuple[int, int]) -
 
 
 def _small_column(
-    counts: Counts,
-    parts: list[_Shown],
-    chunks: list[_BandChunk],
-    weights: Floats,
-    image: _Image,
-    column: tuple[int, int],
+    counts: Counts, parts: list[_Shown], chunks: list[BandChunk], adder: Adder, image: _Image, column: tuple[int, int]
 ) -> None:
-    """One thread, one column: chunk after chunk inflated and added to sums that stay in the cache."""
-    from hsichunk.kernels import projection
-
+    """One thread, one column."""
     stored, here = counts.stored, _inside(counts.stored, parts, column)
     top, bottom = _rows_of(here)
     n = (bottom - top) * stored.chunks[1]
-    valid, total = np.ones(n, np.bool_), scratch("projection", (len(weights), n), np.float64)
+    valid, total = np.ones(n, np.bool_), scratch("projection", (len(image.shift), n), np.float64)
     total.fill(0)
-    with stored.opened() as handle:
-        stored.announce(handle, ((*column, chunk.number) for chunk in chunks))
-        for chunk in chunks:
-            pixels = _pixels(stored.chunk(handle, (*column, chunk.number)), top, bottom)
-            for run in chunk.runs:
-                projection.add_spectra(pixels, 0, n, *run, _marker(counts), weights, total, valid)
+    sum_small(counts, column, slice(top, bottom), chunks, adder, total, valid)
     for part in here:
         _put(image, part, total, valid, stored.chunks[1], top)
 
@@ -185,60 +154,23 @@ def _small_column(
 def _large_column(
     counts: Counts,
     parts: list[_Shown],
-    chunks: list[_BandChunk],
-    weights: Floats,
+    chunks: list[BandChunk],
+    adder: Adder,
     image: _Image,
     threads: int,
     column: tuple[int, int],
 ) -> None:
-    """All threads, one column: a group of chunks inflated, its share added to the sums, the next."""
-    from hsichunk.kernels import projection
-
+    """All threads, one column."""
     stored, here = counts.stored, _inside(counts.stored, parts, column)
     top, bottom = _rows_of(here)
-    width, single, marker = stored.chunks[1], stored.chunks[2] == 1, _marker(counts)
-    n = (bottom - top) * width
-    valid, total = np.ones(n, np.bool_), np.zeros((len(weights), n))
-    together = TOGETHER if single else max(1, GROUP_BANDS // stored.chunks[2])
-    held: Any = np.empty((together, n), np.int16) if single else [None] * together
-    step = max(FEWEST_PIXELS, -(-n // (2 * threads)))
-    lots = [slice(start, min(start + step, n)) for start in range(0, n, step)]
-    for start in range(0, len(chunks), together):
-        batch = chunks[start : start + together]
-
-        def inflate(item: tuple[int, _BandChunk]) -> None:
-            position, chunk = item
-            with stored.opened() as handle:
-                pixels = _pixels(stored.chunk(handle, (*column, chunk.number)), top, bottom)
-            held[position] = pixels[:, 0] if single else pixels
-
-        def add(at: slice, batch: list[_BandChunk] = batch) -> None:
-            if single:
-                first = batch[0].runs[0][2]
-                projection.add_bands(held, len(batch), first, at.start, at.stop, marker, weights, total, valid)
-                return
-            for pixels, chunk in zip(held, batch, strict=False):
-                for run in chunk.runs:
-                    projection.add_spectra(pixels, at.start, at.stop, *run, marker, weights, total, valid)
-
-        in_parallel(inflate, enumerate(batch), threads)
-        in_parallel(add, lots, threads)
+    n = (bottom - top) * stored.chunks[1]
+    valid, total = np.ones(n, np.bool_), np.zeros((len(image.shift), n))
+    sum_large(counts, column, slice(top, bottom), chunks, adder, total, valid, threads)
 
     def put(part: _Shown) -> None:
-        _put(image, part, total, valid, width, top)
+        _put(image, part, total, valid, stored.chunks[1], top)
 
     in_parallel(put, [piece for part in here for piece in _cut(part, 2 * threads)], threads)
-
-
-def _marker(counts: Counts) -> int:
-    return NEVER if counts.no_data is None else int(counts.no_data)
-
-
-def _pixels(chunk: NDArray[Any], top: int, bottom: int) -> NDArray[np.int16]:
-    """Some rows of a chunk as (n, bands), not to be written: decoded bytes are not, and one kind is one compilation."""
-    pixels = np.ascontiguousarray(chunk[top:bottom]).reshape(-1, chunk.shape[2]).view()
-    pixels.flags.writeable = False
-    return pixels
 
 
 def _cut(part: _Shown, pieces: int) -> list[_Shown]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import found, ledger, memory, plan, schema, simplex
-from hsichunk.column import is_small, load_kernels
+from hsichunk.column import load_kernels
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.found import Found
 from hsichunk.job import Job, Progress, inputs_of, kept_bands, make_plan, silent
@@ -25,6 +25,7 @@ from hsichunk.ledger import Ledger
 from hsichunk.options import Options
 from hsichunk.site import Site, open_site
 from hsichunk.solver import Solver
+from hsichunk.stored_columns import is_small
 
 if TYPE_CHECKING:
     from hsichunk.cluster import Cluster

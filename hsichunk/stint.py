@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.column import LeaveOut, is_small, stream_window
+from hsichunk.column import LeaveOut, stream_window
 from hsichunk.counts import Counts, Window
 from hsichunk.outputs import Guard, Note, StripWriter, unguarded
 from hsichunk.scoring import Tally
 from hsichunk.site import Place
 from hsichunk.solver import Solver
+from hsichunk.stored_columns import is_small
 
 if TYPE_CHECKING:
     from hsichunk.masks import Masks

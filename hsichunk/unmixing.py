@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from hsichunk import provenance, schema
 from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.cleaning import source_of
-from hsichunk.column import is_small, solve_window
+from hsichunk.column import solve_window
 from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.mosaic import TiledCounts, blocks_of, cut_at, on_grid, on_tile
 from hsichunk.scoring import Products, empty_products
 from hsichunk.solver import MOST_BANDS, Solver, prepare
+from hsichunk.stored_columns import is_small
 from hsichunk.threads import asked_for
 
 if TYPE_CHECKING:

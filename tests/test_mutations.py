@@ -251,7 +251,7 @@ COLUMNS = {"spatial": (16, 13, 9), "band": (24, 20, 1)}
 def solved(path: Path, together: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Tally]:
     """All products of a tile with endmembers that are always the same."""
     if together:
-        monkeypatch.setattr("hsichunk.column.SMALL_COLUMN", 0)
+        monkeypatch.setattr("hsichunk.stored_columns.SMALL_COLUMN", 0)
     file = neon.read(path)
     counts = Counts(file.reflectance, np.arange(30), file.scale, file.no_data)
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from runs import SHAPE, asked, assert_same, checksums, endmembers, go, products,
 from typer.testing import CliRunner
 
 import hsichunk as hsi
-from hsichunk import cli, column, outputs, plan, reference, schema, solver
+from hsichunk import cli, column, outputs, plan, reference, schema, solver, stored_columns
 from hsichunk.auditing import audit
 from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError
@@ -57,7 +57,7 @@ def tile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def large(tile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "band" in str(tile):
-        monkeypatch.setattr(column, "SMALL_COLUMN", 0)
+        monkeypatch.setattr(stored_columns, "SMALL_COLUMN", 0)
         monkeypatch.setattr(plan, "SMALL_COLUMN", 0)
 
 
