@@ -14,7 +14,7 @@ from xarray.core import indexing
 
 from hsichunk import lineage, neon, provenance, schema
 from hsichunk.errors import HsiError
-from hsichunk.grid import Grid
+from hsichunk.grid import Grid, mapping_attrs
 from hsichunk.remote import is_url, name_of
 from hsichunk.stored import StoredArray
 
@@ -182,19 +182,7 @@ def described(dataset: xr.Dataset, file: neon.NeonFile, grid: Grid, said: dict[s
 
 def with_grid(dataset: xr.Dataset, grid: Grid) -> xr.Dataset:
     """The same with `spatial_ref`: CRS and GeoTransform, as CF and rioxarray have them."""
-    attrs: dict[str, Any] = {}
-    if grid.epsg is not None or grid.wkt:
-        from pyproj import CRS
-        from pyproj.exceptions import CRSError
-
-        try:
-            crs = CRS.from_epsg(grid.epsg) if grid.epsg is not None else CRS.from_wkt(grid.wkt or "")
-        except CRSError as error:
-            found = f"EPSG code {grid.epsg}" if grid.epsg is not None else f"{(grid.wkt or '')[:60]!r}"
-            raise HsiError(f"{found} is no coordinate reference system; expected a code such as 32618") from error
-        attrs = {**crs.to_cf(), "spatial_ref": crs.to_wkt()}
-    # floats print with 17 digits where they need them, so that the grid survives the text
-    attrs["GeoTransform"] = f"{grid.left!r} {grid.dx!r} 0.0 {grid.top!r} 0.0 {-grid.dy!r}"
+    attrs = mapping_attrs(grid)
     dataset = dataset.assign_coords({schema.GRID_MAPPING: xr.Variable((), 0, attrs)})
     for variable in dataset.data_vars.values():
         if {schema.Y, schema.X} <= set(variable.dims):

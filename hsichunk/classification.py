@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from hsichunk import schema
+from hsichunk.class_labels import DISTANCE_RULE, FloatArray, class_attrs, flag_names, label_nearest
 from hsichunk.errors import HsiError
-
-FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 # The range of each class's distances, as score_range gives it and classify(limits=) takes it.
 LOW = "low"
@@ -64,7 +63,8 @@ def classify(
         label = over_classes(_label_relative, operands, {"threshold": each})
     else:
         label = over_classes(label_nearest, [distance], {"limit": each.astype(distance.dtype), "closed": True})
-    return described(label.transpose(schema.Y, schema.X), distance, classes, thresholds, relative)
+    rule = "distance < low + (high - low) * threshold" if relative else DISTANCE_RULE
+    return described(label.transpose(schema.Y, schema.X), distance, classes, thresholds, rule, relative=relative)
 
 
 def score_range(distance: xr.DataArray) -> xr.Dataset:
@@ -81,32 +81,11 @@ def score_range(distance: xr.DataArray) -> xr.Dataset:
     return xr.Dataset({LOW: low, HIGH: high}).astype(np.float64)
 
 
-def label_nearest(distances: FloatArray, limit: FloatArray, *, closed: bool) -> npt.NDArray[np.uint8]:
-    """NumPy kernel. distances (..., k), limit (k,) -> uint8 (...): the number of the nearest class within its limit.
-
-    `closed`: a distance equal to its limit is within. 0: none is; 255: every distance is NaN.
-    """
-    shape = distances.shape[:-1]
-    label = np.zeros(shape, np.uint8)
-    best = np.full(shape, np.inf, distances.dtype)
-    no_data = np.ones(shape, bool)
-    within = np.less_equal if closed else np.less
-    for index in range(distances.shape[-1]):  # class by class: temporaries of one layer, not of k
-        one = distances[..., index]
-        # NaN compares false, and "<" leaves a tie to the class that came first.
-        nearer = within(one, limit[index]) & (one < best)
-        np.copyto(best, one, where=nearer)
-        np.copyto(label, np.uint8(index + 1), where=nearer)
-        no_data &= np.isnan(one)
-    label[no_data] = schema.CLASS_NO_DATA
-    return label
-
-
 def class_names(distance: xr.DataArray) -> list[str]:
-    """Names of the classes as flag_meanings wants them: no blanks inside, none empty."""
+    """Names of the classes as flag_meanings wants them."""
     count = distance.sizes[schema.ENDMEMBER]
-    names = distance[schema.ENDMEMBER].values if schema.ENDMEMBER in distance.coords else [""] * count
-    return ["_".join(str(name).split()) or f"EM{i}" for i, name in enumerate(names, 1)]
+    named = schema.ENDMEMBER in distance.coords
+    return flag_names(distance[schema.ENDMEMBER].values.tolist() if named else [""] * count)
 
 
 def _label_relative(
@@ -138,27 +117,27 @@ def over_classes(kernel: Any, operands: list[xr.DataArray], options: dict[str, A
 
 
 def described(
-    label: xr.DataArray, distance: xr.DataArray, classes: list[str], thresholds: FloatArray, relative: bool
+    label: xr.DataArray,
+    scores: xr.DataArray,
+    classes: list[str],
+    thresholds: FloatArray,
+    rule: str,
+    *,
+    relative: bool,
+    largest: bool = False,
 ) -> xr.DataArray:
     """Labels with the names of their classes, CF's flags and how they were found."""
-    measure = distance.attrs.get("long_name") or distance.name or "distance"
-    label.attrs = {
-        "long_name": f"class of the smallest {measure}",
-        "flag_values": np.array([schema.UNCLASSIFIED, *range(1, len(classes) + 1), schema.CLASS_NO_DATA], np.uint8),
-        "flag_meanings": " ".join(["unclassified", *classes, "no_data"]),
-        "threshold": thresholds.tolist(),
-        "threshold_rule": "distance < low + (high - low) * threshold" if relative else "distance <= threshold",
-    }
+    measure = str(scores.attrs.get("long_name") or scores.name or "distance")
+    units = None if relative else scores.attrs.get("units")
+    label.attrs = class_attrs(classes, thresholds.tolist(), measure, rule, units, largest=largest)
     if relative:
         label.attrs["threshold_range"] = "all classes" if thresholds.ndim == 0 else "each class"
-    elif "units" in distance.attrs:
-        label.attrs["threshold_units"] = distance.attrs["units"]
     # xarray refuses the name of the grid mapping in both places, and arithmetic drops the encoding.
-    if "grid_mapping" in distance.attrs:
-        label.attrs["grid_mapping"] = distance.attrs["grid_mapping"]
-    elif "grid_mapping" in distance.encoding or schema.GRID_MAPPING in distance.coords:
-        label.encoding["grid_mapping"] = distance.encoding.get("grid_mapping", schema.GRID_MAPPING)
-    return label.rename(f"{distance.name}_class" if distance.name else "class")
+    if "grid_mapping" in scores.attrs:
+        label.attrs["grid_mapping"] = scores.attrs["grid_mapping"]
+    elif "grid_mapping" in scores.encoding or schema.GRID_MAPPING in scores.coords:
+        label.encoding["grid_mapping"] = scores.encoding.get("grid_mapping", schema.GRID_MAPPING)
+    return label.rename(f"{scores.name}_class" if scores.name else "class")
 
 
 def check_distance(distance: xr.DataArray) -> None:

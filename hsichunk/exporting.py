@@ -13,15 +13,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import envi, schema, zarr_store
+from hsichunk.cog import gdal
 from hsichunk.errors import HsiError
 from hsichunk.georeference import north_up
-from hsichunk.geotiff import bands_first, gdal, store_blocks
+from hsichunk.geotiff import bands_first, store_blocks
 from hsichunk.geotiff_labels import band_names, class_names, no_data
 from hsichunk.ledger import RUN_JSON, STORE, read_json
 from hsichunk.library import read_library, write_library
 from hsichunk.palette import class_colors
 from hsichunk.staging import staging, sync_one
-from hsichunk.zarr_layout import is_map
+from hsichunk.zarr_encoding import is_map
 
 FORMATS: Final = ("envi",)
 _CODES: Final = {kind: code for code, kind in envi.DATA_TYPES.items()}
@@ -88,7 +89,7 @@ def _write_pair(data: xr.DataArray, path: Path) -> Path:
         **_labels(data),
     }
     with open(path, "wb") as file:
-        store_blocks(data, _Bands(file, data), stored)
+        store_blocks(data, stored, _Bands(file, data))
     path.with_suffix(".hdr").write_text(envi.header(entries), encoding="utf-8")
     return path
 

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
+from hsichunk.cog import Image
 from hsichunk.errors import HsiError
-from hsichunk.palette import class_colors
 from hsichunk.schema import CLASS_NO_DATA, NO_DATA, WAVELENGTH
 
 if TYPE_CHECKING:
-    from rasterio.io import DatasetWriter
+    from affine import Affine
+    from rasterio.crs import CRS
 
 
-def describe(raster: DatasetWriter, data: xr.DataArray) -> None:
-    """Write names, units and colours of data (band, y, x) into an open raster, before its pixels."""
-    raster.descriptions = band_names(data)
-    units = data.attrs.get("units")
-    if isinstance(units, str):
-        raster.units = (units,) * raster.count
-    long_name = data.attrs.get("long_name")
-    if isinstance(long_name, str):
-        raster.update_tags(long_name=long_name)
-    if data.dims[0] == WAVELENGTH and WAVELENGTH in data.coords:
-        for band, nanometres in enumerate(data[WAVELENGTH].values.tolist(), 1):
-            raster.update_tags(band, wavelength=nanometres, wavelength_units="nm")
-            raster.update_tags(band, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=nanometres / 1000)
-    names = class_names(data)
-    if names:
-        colors = class_colors(len(names) - 1).tolist()
-        raster.write_colormap(1, {value: (*color, 255) for value, color in enumerate(colors)})
+def image_of(data: xr.DataArray, transform: Affine | None, crs: CRS | None) -> Image:
+    """What a GeoTIFF of data (band, y, x), from north to south, says of them."""
+    units, long_name = data.attrs.get("units"), data.attrs.get("long_name")
+    spectral = data.dims[0] == WAVELENGTH and WAVELENGTH in data.coords
+    bands, height, width = data.shape
+    return Image(
+        (bands, height, width),
+        data.dtype,
+        band_names(data),
+        no_data(data),
+        transform,
+        crs,
+        units if isinstance(units, str) else None,
+        long_name if isinstance(long_name, str) else None,
+        tuple(data[WAVELENGTH].values.tolist()) if spectral else (),
+        tuple(class_names(data)),
+        "flag_values" in data.attrs,
+    )
 
 
 def band_names(data: xr.DataArray) -> tuple[str, ...]:
@@ -75,40 +75,3 @@ def class_names(data: xr.DataArray) -> list[str]:
         raise HsiError(f"found {np.size(values)} flag_values, {len(texts)} flag_meanings; give each value one meaning")
     classes = [value for value in pairs if 0 <= value < CLASS_NO_DATA]
     return [pairs.get(value, "") for value in range(max(classes, default=-1) + 1)]
-
-
-# GDAL's columns of a table of classes (GDALRATFieldType, GDALRATFieldUsage); QGIS makes its legend of them
-_INTEGER, _REAL, _TEXT = 0, 1, 2
-_COLUMNS: Final = (
-    ("Value", _INTEGER, 5),  # smallest and largest value of the class
-    ("Count", _REAL, 1),  # integers end at 2**31
-    ("Class", _TEXT, 2),
-    ("Red", _INTEGER, 6),
-    ("Green", _INTEGER, 7),
-    ("Blue", _INTEGER, 8),
-    ("Alpha", _INTEGER, 9),
-)
-
-
-def class_table(names: list[str], counts: NDArray[np.int64]) -> str:
-    """GDAL's side-car (PAM) with the names, pixels and colours of classes, for which TIFF has no place.
-
-    names: of the values 0..k; counts: pixels of each value (256,). The names stand there twice: as categories for GDAL,
-    as a table for QGIS, whose legend would show all 256 colours of the palette else.
-    """
-    root = ElementTree.Element("PAMDataset")
-    band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
-    categories = ElementTree.SubElement(band, "CategoryNames")
-    for name in names:
-        ElementTree.SubElement(categories, "Category").text = name
-    table = ElementTree.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
-    for index, (title, kind, usage) in enumerate(_COLUMNS):
-        column = ElementTree.SubElement(table, "FieldDefn", index=str(index))
-        for tag, value in (("Name", title), ("Type", kind), ("Usage", usage)):
-            ElementTree.SubElement(column, tag).text = str(value)
-    for value, (name, color) in enumerate(zip(names, class_colors(len(names) - 1).tolist(), strict=True)):
-        row = ElementTree.SubElement(table, "Row", index=str(value))
-        for cell in (value, counts[value], name, *color, 255):
-            ElementTree.SubElement(row, "F").text = str(cell)
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode") + "\n"

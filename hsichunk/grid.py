@@ -6,13 +6,17 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.hdf5_names import attribute, child, text
+
+if TYPE_CHECKING:
+    from affine import Affine
+    from rasterio.crs import CRS
 
 
 @dataclass(frozen=True)
@@ -127,3 +131,36 @@ def _extent(path: str, data: Any) -> _Place:
     warnings.warn(f"{path}: no Map_Info; grid taken from Spatial_Extent_meters", HsiWarning, stacklevel=2)
     rows, cols = data.shape[:2]
     return _Place(xmin, ymax, (xmax - xmin) / cols, (ymax - ymin) / rows)
+
+
+def mapping_attrs(grid: Grid) -> dict[str, Any]:
+    """CRS and GeoTransform as attributes of a CF grid mapping, as rioxarray has them.
+
+    Raises HsiError for a CRS that is none.
+    """
+    attrs: dict[str, Any] = {}
+    if grid.epsg is not None or grid.wkt:
+        from pyproj import CRS
+        from pyproj.exceptions import CRSError
+
+        try:
+            crs = CRS.from_epsg(grid.epsg) if grid.epsg is not None else CRS.from_wkt(grid.wkt or "")
+        except CRSError as error:
+            found = f"EPSG code {grid.epsg}" if grid.epsg is not None else f"{(grid.wkt or '')[:60]!r}"
+            raise HsiError(f"{found} is no coordinate reference system; expected a code such as 32618") from error
+        attrs = {**crs.to_cf(), "spatial_ref": crs.to_wkt()}
+    # floats print with 17 digits where they need them, so that the grid survives the text
+    attrs["GeoTransform"] = f"{grid.left!r} {grid.dx!r} 0.0 {grid.top!r} 0.0 {-grid.dy!r}"
+    return attrs
+
+
+def placed(grid: Grid) -> tuple[Affine | None, CRS | None]:
+    """Transform and CRS for GDAL; None where pixels are counted, not measured."""
+    from affine import Affine
+    from rasterio.crs import CRS
+
+    if grid.dy < 0:
+        return None, None
+    words = mapping_attrs(grid).get("spatial_ref")
+    crs = None if words is None else CRS.from_wkt(words)
+    return Affine(grid.dx, 0.0, grid.left, 0.0, -grid.dy, grid.top), crs

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.classification import classify, label_nearest, score_range
+from hsichunk.classification import classify, score_range
 
 
 def class_map(scores: xr.DataArray, threshold: Any, *, relative: bool = False, limits: Any = None) -> xr.DataArray:
@@ -31,11 +30,3 @@ def limits_of(scores: xr.DataArray, threshold: Any) -> xr.Dataset:
 
         return similarity_range(scores, together=np.ndim(threshold) == 0)
     return score_range(scores)
-
-
-def labels(metric: str, scores: NDArray[np.float32], limit: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Labels of a block of scores (k, ...) by absolute thresholds (k,): those of `class_map`."""
-    last = np.moveaxis(scores, 0, -1)
-    if metric in schema.SIMILARITIES:
-        last, limit = -last, -limit
-    return label_nearest(last, limit, closed=True)

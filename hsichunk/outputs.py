@@ -7,26 +7,27 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 import hsichunk
-from hsichunk import memory, schema, zarr_store
-from hsichunk.backend import with_grid
+from hsichunk import cog, memory, schema, zarr_blocks
+from hsichunk.class_labels import labels, score_attrs
 from hsichunk.counts import Window
 from hsichunk.errors import HsiError
+from hsichunk.grid import Grid, mapping_attrs, placed
 from hsichunk.job import Job
-from hsichunk.labelling import class_map, labels, limits_of
 from hsichunk.options import Options
 from hsichunk.scoring import Products, Tally
 from hsichunk.site import Place
 from hsichunk.solver import Solver
 from hsichunk.staging import sync_one
 from hsichunk.threads import in_parallel
+from hsichunk.zarr_blocks import EmptyMap, Template
 
 if TYPE_CHECKING:
     import zarr
@@ -41,20 +42,24 @@ SIDE_BY_SIDE = 4_000_000  # pixels of an image up to which two GeoTIFFs are made
 TIFF_SHARE = 2.4  # of a map's bytes on the disk while its GeoTIFF is made: as it is, compressed, overviews
 
 
-def template(job: Job, solver: Solver) -> xr.Dataset:
+def template(job: Job, solver: Solver) -> Template:
     """The products of a whole site, labelled, without their values; class maps, too, where the pass makes them."""
-    site = job.site
-    variables: dict[str, Any] = {}
+    site, area = job.site, (job.site.rows, job.site.cols)
+    maps: dict[str, EmptyMap] = {}
     for name in solver.products:
+        attrs = schema.abundance_attrs(solver.constraint) if name == schema.ABUNDANCE else schema.PRODUCT_ATTRS[name]
         stacked = name in schema.PER_ENDMEMBER
         dims = (schema.ENDMEMBER, schema.Y, schema.X) if stacked else (schema.Y, schema.X)
-        shape = (*((solver.p,) if stacked else ()), site.rows, site.cols)
-        attrs = schema.abundance_attrs(solver.constraint) if name == schema.ABUNDANCE else schema.PRODUCT_ATTRS[name]
-        variables[name] = (dims, np.broadcast_to(np.float32(np.nan), shape), attrs)
+        maps[name] = EmptyMap(dims, (solver.p, *area) if stacked else area, np.float32, attrs)
+    if not job.options.relative:
+        for name, threshold in thresholds(job.options).items():
+            attrs = score_attrs(name, solver.names, threshold)
+            maps[schema.CLASS_OF[name]] = EmptyMap((schema.Y, schema.X), area, np.uint8, attrs)
     coords = {
-        schema.ENDMEMBER: (schema.ENDMEMBER, list(solver.names), {"long_name": "endmember"}),
-        schema.Y: (schema.Y, site.grid.y(site.rows), schema.Y_ATTRS),
-        schema.X: (schema.X, site.grid.x(site.cols), schema.X_ATTRS),
+        schema.ENDMEMBER: ((schema.ENDMEMBER,), np.array(solver.names), {"long_name": "endmember"}),
+        schema.Y: ((schema.Y,), site.grid.y(site.rows), schema.Y_ATTRS),
+        schema.X: ((schema.X,), site.grid.x(site.cols), schema.X_ATTRS),
+        schema.GRID_MAPPING: ((), np.array(0), mapping_attrs(site.grid)),
     }
     attrs = {
         "title": f"hsichunk products, {site.places[0].file.site}",
@@ -62,13 +67,7 @@ def template(job: Job, solver: Solver) -> xr.Dataset:
         "Conventions": "CF-1.11",
         DIGEST: job.ledger.digest,
     }
-    whole = with_grid(xr.Dataset(variables, coords, attrs), site.grid)
-    if not job.options.relative:
-        for name, threshold in thresholds(job.options).items():
-            label = class_map(whole[name][:, :1, :1], threshold)
-            values = np.broadcast_to(np.uint8(schema.CLASS_NO_DATA), (site.rows, site.cols))
-            whole[label.name] = (label.dims, values, label.attrs)
-    return whole
+    return Template(coords, maps, attrs)
 
 
 def thresholds(options: Options) -> dict[str, float | list[float]]:
@@ -77,17 +76,17 @@ def thresholds(options: Options) -> dict[str, float | list[float]]:
     return {name: each[0] if len(each) == 1 else list(each) for name, each in given.items()}
 
 
-def fits(store: Path, whole: xr.Dataset, chunks: tuple[int, int]) -> bool:
+def fits(store: Path, whole: Template, chunks: tuple[int, int]) -> bool:
     """Whether a store is the one that `whole` describes, in the layout that strips are written in."""
     import zarr
 
     try:
         group = zarr.open_group(store, mode="r", use_consolidated=False)
-        arrays = {str(name): group.get(str(name)) for name in whole.data_vars}
+        arrays = {name: group.get(name) for name in whole.maps}
         return group.attrs.get(DIGEST) == whole.attrs[DIGEST] and all(
             isinstance(found, zarr.Array)
-            and found.shape == whole[name].shape
-            and found.dtype == whole[name].dtype
+            and found.shape == whole.maps[name].shape
+            and found.dtype == whole.maps[name].dtype
             and found.chunks[-2:] == chunks
             for name, found in arrays.items()
         )
@@ -154,7 +153,7 @@ class StripWriter:
                 blocks: dict[str, NDArray[Any]] = {name: block}
                 if name in self._limits:
                     blocks[schema.CLASS_OF[name]] = labels(name, block, self._limits[name])
-                zarr_store.write_block(self._group, blocks, rows, cols, durable=True, whole=False)
+                zarr_blocks.write_block(self._group, blocks, rows, cols, durable=True, whole=False)
         self._written = edge
         stored = Tally()
         bottom = None
@@ -177,6 +176,9 @@ def add_classes(store: Path, options: Options) -> None:
     import dask
     import dask.threaded
 
+    from hsichunk import zarr_store
+    from hsichunk.labelling import class_map, limits_of
+
     scores = zarr_store.open_store(store)
     with dask.config.set(scheduler=dask.threaded.get, num_workers=options.threads):
         for name, threshold in thresholds(options).items():
@@ -187,36 +189,63 @@ def add_classes(store: Path, options: Options) -> None:
             zarr_store.add(store, label)
 
 
-def write_maps(maps: dict[Path, xr.DataArray], job: Job) -> None:
-    """Maps as GeoTIFFs, where the disk has room for all: GDAL prints its own lines when it runs out."""
-    from hsichunk.geotiff import write_geotiff
+def write_maps(store: Path, names: Sequence[str], job: Job) -> None:
+    """Maps of a store as GeoTIFFs, where the disk has room for all: GDAL prints its own lines when it runs out."""
+    import zarr
 
-    need = TIFF_SHARE * sum(_tiled_bytes(data) for data in maps.values())
-    first = next(iter(maps))
-    free = shutil.disk_usage(first.parent).free
+    group = zarr.open_group(store, mode="r")
+    images = {name: _image(group, name, job.site.grid) for name in names}
+    need = TIFF_SHARE * sum(image.tiled_bytes for image in images.values())
+    free = shutil.disk_usage(job.ledger.out).free
     if free < need:
         raise HsiError(
-            f"No space left for {first} and the other maps: they take about {need / 1e6:.1f} MB and "
+            f"No space left for {_tiff(job, names[0])} and the other maps: they take about {need / 1e6:.1f} MB and "
             f"{free / 1e6:.1f} MB are free; make room and run the same command again"
         )
-    written: list[Path] = []
+    written: list[str] = []
 
-    def write(path: Path) -> None:
-        job.progress("maps", len(written), len(maps))
-        written.append(write_geotiff(maps[path], path))
+    def write(name: str) -> None:
+        job.progress("maps", len(written), len(names))
+        cog.write_image(images[name], partial(_store_blocks, group[name]), _tiff(job, name))
+        written.append(name)
 
     memory.release()
     memory.thrifty()
-    in_parallel(write, maps, min(2, job.options.threads) if job.site.rows * job.site.cols <= SIDE_BY_SIDE else 1)
-    job.progress("maps", len(maps), len(maps))
+    in_parallel(write, names, min(2, job.options.threads) if job.site.rows * job.site.cols <= SIDE_BY_SIDE else 1)
+    job.progress("maps", len(names), len(names))
 
 
-def _tiled_bytes(data: xr.DataArray) -> int:
-    from hsichunk.geotiff import tile_side
+def _tiff(job: Job, name: str) -> Path:
+    return job.ledger.out / f"{name}.tif"
 
-    side = tile_side(data)
-    rows, cols = (-(-data.sizes[dim] // side) * side for dim in (schema.Y, schema.X))
-    return rows * cols * data.size // (data.sizes[schema.Y] * data.sizes[schema.X]) * data.dtype.itemsize
+
+def _image(group: zarr.Group, name: str, grid: Grid) -> cog.Image:
+    """What the GeoTIFF of a map says of it."""
+    array: Any = group[name]
+    names: Any = group[schema.ENDMEMBER]
+    return cog.Image(
+        (*(() if array.ndim == 3 else (1,)), *array.shape),
+        array.dtype,
+        tuple(map(str, names[:].tolist())) if array.ndim == 3 else (name,),
+        schema.CLASS_NO_DATA if array.dtype == np.uint8 else np.nan,
+        *placed(grid),
+        array.attrs.get("units"),
+        array.attrs["long_name"],
+        classes=tuple(array.attrs["flag_meanings"].split()[:-1]) if "flag_meanings" in array.attrs else (),
+        flags="flag_meanings" in array.attrs,
+    )
+
+
+def _store_blocks(array: Any, blocks: cog.Blocks) -> None:
+    """Assigns a map to a GeoTIFF, one stored chunk of all its layers after the other."""
+    *_, height, width = array.shape
+    *_, high, wide = array.chunks
+    for top in range(0, height, high):
+        for left in range(0, width, wide):
+            rows, cols = slice(top, min(top + high, height)), slice(left, min(left + wide, width))
+            block = array[..., rows, cols]
+            block = block if block.ndim == 3 else block[np.newaxis]
+            blocks[slice(0, len(block)), rows, cols] = block
 
 
 def write_endmembers(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hsichunk.masks import Masks
 
 MASK_LAYERS = ("weather_quality", "cast_shadow", "haze_cloud_water", "dark_dense_vegetation")
-_LATE = ("dask.array", "hsichunk.outputs", "zarr", "pyproj", "hsichunk.geotiff", "rioxarray")
+_LATE = ("zarr", "zarr.codecs", "hsichunk.outputs", "pyproj", "rasterio", "rasterio.shutil")
 SWITCH = 2e-4  # seconds
 
 
@@ -169,13 +169,13 @@ def _as_many(job: Job, sets: tuple[Found, ...]) -> None:
 
 def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> None:
     """The folder as a run begins it: endmembers and the empty store, and only then the state that says so."""
-    from hsichunk import outputs, zarr_store
+    from hsichunk import outputs, zarr_blocks
 
     job.ledger.clear()
     content = {"sets": [each.as_json() for each in sets], "stages": job.stages}
     ledger.write_json(job.ledger.folder / "endmembers.json", content)
     whole = outputs.template(job, solvers[0])
-    zarr_store.create(whole, job.ledger.store, job.zarr_chunk)
+    zarr_blocks.create(whole, job.ledger.store, job.zarr_chunk)
     job.ledger.start()
 
 
@@ -239,7 +239,7 @@ def _columns(job: Job, sets: tuple[Found, ...]) -> tuple[NDArray[np.float64], li
 
 def _write_maps(job: Job) -> None:
     """Class maps that need the range of all scores, the store to its name, and a GeoTIFF of each map."""
-    from hsichunk import outputs, zarr_store
+    from hsichunk import outputs
     from hsichunk.staging import sync, sync_one
 
     out, store = job.ledger.out, job.ledger.store
@@ -251,7 +251,6 @@ def _write_maps(job: Job) -> None:
                 sync(store)
             os.replace(store, out / ledger.STORE)
             sync_one(out)
-    stored = zarr_store.open_store(out / ledger.STORE, dask=False)
     names = (schema.ABUNDANCE, schema.RMSE, *(schema.CLASS_OF[metric] for metric in job.options.metric))
     with job.stage("geotiff"):
-        outputs.write_maps({out / f"{name}.tif": stored[name] for name in names}, job)
+        outputs.write_maps(out / ledger.STORE, names, job)

@@ -14,6 +14,7 @@ from numba import njit
 from hsichunk import schema
 from hsichunk.blockwise import Floats, endmember_coord, labelled, on_pixels
 from hsichunk.checks import check_cube, check_endmembers
+from hsichunk.class_labels import SIMILARITY_RULE, label_nearest
 from hsichunk.classification import (
     HIGH,
     LOW,
@@ -21,7 +22,6 @@ from hsichunk.classification import (
     class_names,
     classify,
     described,
-    label_nearest,
     over_classes,
 )
 from hsichunk.errors import HsiError
@@ -140,13 +140,10 @@ def classify_similarity(
             relative=True,
             limits=similarity_range(similarity, together=np.ndim(threshold) == 0) if limits is None else limits,
         )
-        rule = "similarity > high - (high - low) * threshold"
-    else:
-        label = _absolute(opposite, threshold)
-        rule = "similarity >= threshold"
-    label.attrs["threshold_rule"] = rule
-    label.attrs["long_name"] = f"class of the largest {similarity.attrs.get('long_name') or similarity.name}"
-    return label.rename(f"{similarity.name}_class" if similarity.name else "class")
+        label.attrs["threshold_rule"] = "similarity > high - (high - low) * threshold"
+        label.attrs["long_name"] = f"class of the largest {similarity.attrs.get('long_name') or similarity.name}"
+        return label
+    return _absolute(opposite, threshold)
 
 
 def classify_abundance(
@@ -204,4 +201,5 @@ def _absolute(opposite: xr.DataArray, threshold: Any) -> xr.DataArray:
         opposite = opposite.chunk({schema.ENDMEMBER: -1})
     limit = -np.broadcast_to(values, len(names)).astype(opposite.dtype)
     label = over_classes(label_nearest, [opposite], {"limit": limit, "closed": True})
-    return described(label.transpose(schema.Y, schema.X), opposite, names, values, False)
+    label = label.transpose(schema.Y, schema.X)
+    return described(label, opposite, names, values, SIMILARITY_RULE, relative=False, largest=True)

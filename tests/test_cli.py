@@ -484,13 +484,13 @@ def test_notes_go_to_stderr_one_line_each(shared: Path, tmp_path: Path) -> None:
 
 SLOWLY = """
 import sys, time
-from hsichunk import zarr_store
+from hsichunk import zarr_blocks
 from hsichunk.cli import main
-write = zarr_store.write_block
+write = zarr_blocks.write_block
 def slow(*given, **named):
     write(*given, **named)
     time.sleep(30)
-zarr_store.write_block = slow
+zarr_blocks.write_block = slow
 main()
 """
 
@@ -618,3 +618,18 @@ def test_demo_runs_and_draws(tmp_path: Path) -> None:
 
 def test_demo_refuses_sizes_out_of_range() -> None:
     assert call("demo", "--size", 10).exit_code == 2
+
+
+def test_a_run_imports_no_more_than_it_needs(tile: Path, tmp_path: Path) -> None:
+    """xarray alone brings dask and pandas along: a second of a processor, and 60 MB."""
+    code = """
+import sys
+from hsichunk.cli import main
+try:
+    main()
+finally:
+    print("loaded", *{"xarray", "dask", "pandas", "rioxarray", "matplotlib", "distributed"} & set(sys.modules))
+"""
+    arguments = ["run", str(tile), "--out", str(tmp_path / "out"), "-k", "3"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded"

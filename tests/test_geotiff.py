@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasterio.env import get_gdal_config, set_gdal_config
 
-from hsichunk import geotiff, schema
+from hsichunk import cog, schema
 from hsichunk.band_statistics import BandStatistics
 from hsichunk.errors import HsiError
 from hsichunk.geotiff import write_geotiff
@@ -474,7 +474,7 @@ class Watched:
         self.calls: dict[tuple[int, ...], int] = {}
         self.alive = self.most_alive = self.largest_write = 0
         self._lock = threading.Lock()
-        write = geotiff._Windows.__setitem__
+        write = cog.Blocks.__setitem__
 
         def watched_write(windows: Any, region: Any, block: Any) -> None:
             write(windows, region, block)
@@ -482,7 +482,7 @@ class Watched:
                 self.alive -= block.size // 400
                 self.largest_write = max(self.largest_write, block.size)
 
-        monkeypatch.setattr(geotiff._Windows, "__setitem__", watched_write)
+        monkeypatch.setattr(cog.Blocks, "__setitem__", watched_write)
         blocks = da.zeros((160, 80), chunks=20, dtype="float32")
         self.data = located(blocks.map_blocks(self._make, meta=np.empty((0, 0), "f4")), "rmse")
 
@@ -548,9 +548,9 @@ def test_lazy_data_without_dask_are_never_loaded_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bands: int | None
 ) -> None:
     largest = []
-    write = geotiff._Windows.__setitem__
+    write = cog.Blocks.__setitem__
     monkeypatch.setattr(
-        geotiff._Windows,
+        cog.Blocks,
         "__setitem__",
         lambda w, region, block: (largest.append(block.shape), write(w, region, block))[1],
     )
@@ -570,13 +570,13 @@ def test_gdal_has_a_small_cache_while_writing_and_its_own_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    write = geotiff._Windows.__setitem__
+    write = cog.Blocks.__setitem__
 
     def watched(windows: Any, region: Any, block: Any) -> None:
         seen.append(get_gdal_config("GDAL_CACHEMAX"))
         write(windows, region, block)
 
-    monkeypatch.setattr(geotiff._Windows, "__setitem__", watched)
+    monkeypatch.setattr(cog.Blocks, "__setitem__", watched)
     with rasterio.Env():
         usual = get_gdal_config("GDAL_CACHEMAX")
         set_gdal_config("GDAL_CACHEMAX", 100_000_000)

@@ -19,7 +19,7 @@ import pytest
 import zarr
 from runs import asked, assert_finished, checksums, go, write
 
-from hsichunk import geotiff, ledger, outputs, plan, staging, summary, zarr_store
+from hsichunk import cog, ledger, outputs, plan, staging, summary, zarr_blocks, zarr_store
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.ledger import Entry, Ledger
 from hsichunk.run import run
@@ -46,7 +46,7 @@ def shrink(monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
     monkeypatch.setattr(plan, "zarr_chunk", lambda rows, cols, p, tile=None: (min(rows, BITS), min(cols, 1000)))
     monkeypatch.setattr(plan, "STRIP_ROWS", 10)
     if layout == "band":
-        for name in ("column", "plan"):
+        for name in ("stored_columns", "plan"):
             monkeypatch.setattr(f"hsichunk.{name}.SMALL_COLUMN", 0)
 
 
@@ -95,12 +95,12 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, a
 
 STEPS = [
     (ledger, "write_json", 1),  # endmembers.json
-    (zarr_store, "create", 1),
+    (zarr_blocks, "create", 1),
     (Ledger, "start", 1),
-    (zarr_store, "write_block", 6),
+    (zarr_blocks, "write_block", 6),
     (Ledger, "add", 1),
     (Ledger, "add", 4),
-    (geotiff, "write_geotiff", 2),
+    (cog, "write_image", 2),
     (outputs, "write_endmembers", 1),
     (summary, "summary", 1),
     (Ledger, "finish", 1),
@@ -164,15 +164,15 @@ import sys, time
 sys.path[:0] = {path!r}
 import pytest
 import runs, test_resume
-from hsichunk import zarr_store
+from hsichunk import zarr_blocks
 with pytest.MonkeyPatch.context() as monkeypatch:
     test_resume.shrink(monkeypatch, {layout!r})
-    write = zarr_store.write_block
+    write = zarr_blocks.write_block
     def slow(*given, **named):
         time.sleep(0.005)
         write(*given, **named)
         time.sleep(0.005)
-    monkeypatch.setattr(zarr_store, "write_block", slow)
+    monkeypatch.setattr(zarr_blocks, "write_block", slow)
     test_resume.run(runs.asked(runs.Path({tile!r}), runs.Path({out!r})))
 """
 
@@ -249,7 +249,7 @@ def test_a_strip_is_noted_once_it_is_on_the_disk(
         synced[os.readlink(f"/proc/self/fd/{file if isinstance(file, int) else file.fileno()}")] = next(clock)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    add, write_block = Ledger.add, zarr_store.write_block
+    add, write_block = Ledger.add, zarr_blocks.write_block
     written: list[tuple[int, int, str]] = []
 
     def block(group: Any, blocks: Any, rows: slice, cols: slice, **named: Any) -> None:
@@ -267,7 +267,7 @@ def test_a_strip_is_noted_once_it_is_on_the_disk(
         add(self, entry)
         assert synced[str(self.folder / "ledger.jsonl")] > before
 
-    monkeypatch.setattr(zarr_store, "write_block", block)
+    monkeypatch.setattr(zarr_blocks, "write_block", block)
     monkeypatch.setattr(Ledger, "add", note)
     run(asked(small[0], tmp_path / "out"))
     assert written

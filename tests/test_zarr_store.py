@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 
 from hsichunk import schema, zarr_layout
 from hsichunk.errors import HsiError
-from hsichunk.zarr_layout import chunk_grid, encoding
-from hsichunk.zarr_store import create, open_store, write_block, write_zarr
+from hsichunk.zarr_blocks import EmptyMap, Template, create, write_block
+from hsichunk.zarr_encoding import chunk_grid, encoding
+from hsichunk.zarr_store import open_store, write_zarr
 
 EPSG = 32618
 
@@ -61,6 +62,17 @@ def products(height: int = 30, width: int = 40) -> xr.Dataset:
         height,
         width,
     )
+
+
+def template(height: int = 30, width: int = 40) -> Template:
+    """What describes `products`."""
+    dataset = products(height, width)
+    coords = {
+        str(n): (tuple(map(str, c.dims)), c.values, {k: v for k, v in c.attrs.items()})
+        for n, c in dataset.coords.items()
+    }
+    maps = {str(n): EmptyMap(tuple(map(str, v.dims)), v.shape, v.dtype, v.attrs) for n, v in dataset.data_vars.items()}
+    return Template(coords, maps, dataset.attrs)
 
 
 def variable_json(store: Path, name: str) -> dict[str, Any]:
@@ -226,7 +238,7 @@ def test_endmembers_of_several_chunks_are_opened_in_one(tmp_path: Path, monkeypa
     assert stored.sam.encoding["chunks"] == (2, 30, 40)
     assert stored.sam.chunks == ((3,), (30,), (40,))
     xr.testing.assert_identical(stored.compute(), products())
-    group = create(products(), tmp_path / "q.zarr", (30, 40))
+    group = create(template(), tmp_path / "q.zarr", (30, 40))
     rows, cols = slice(0, 30), slice(0, 40)
     write_block(group, blocks_of(products(), rows, cols), rows, cols, durable=True)
     xr.testing.assert_identical(open_store(tmp_path / "q.zarr").compute(), products())
@@ -406,7 +418,7 @@ def test_parents_are_made(tmp_path: Path) -> None:
 def test_an_unwritable_place_is_one_line(tmp_path: Path, below: str) -> None:
     (tmp_path / "file.txt").write_text("")
     target = tmp_path / below / "x" / "p.zarr"
-    for write in (lambda: write_zarr(products(), target), lambda: create(products(), target, (10, 10))):
+    for write in (lambda: write_zarr(products(), target), lambda: create(template(), target, (10, 10))):
         with pytest.raises(HsiError, match=r"cannot write .*p\.zarr") as caught:
             write()
         assert "\n" not in str(caught.value)
@@ -436,10 +448,9 @@ def blocks_of(dataset: xr.Dataset, rows: slice, cols: slice) -> dict[str, Any]:
     return {str(name): v.values[..., rows, cols] for name, v in dataset.data_vars.items()}
 
 
-def test_a_store_filled_by_blocks_is_the_one_written_at_once(tmp_path: Path, no_compute: Any) -> None:
+def test_a_store_filled_by_blocks_is_the_one_written_at_once(tmp_path: Path) -> None:
     expected = products()
-    with no_compute():
-        group = create(expected.chunk(y=30), tmp_path / "p.zarr", (10, 16))
+    group = create(template(), tmp_path / "p.zarr", (10, 16))
     xr.testing.assert_identical(open_store(tmp_path / "p.zarr").coords.to_dataset(), expected.coords.to_dataset())
     empty = open_store(tmp_path / "p.zarr").compute()
     assert bool(empty.abundance.isnull().all())
@@ -455,16 +466,42 @@ def test_a_store_filled_by_blocks_is_the_one_written_at_once(tmp_path: Path, no_
     assert whole.rmse.encoding["compressors"] == open_store(tmp_path / "p.zarr").rmse.encoding["compressors"]
 
 
+def test_what_is_created_without_xarray_is_what_xarray_writes(tmp_path: Path) -> None:
+    rows, cols = slice(0, 30), slice(0, 40)
+    write_zarr(products(), tmp_path / "x.zarr")
+    write_block(create(template(), tmp_path / "z.zarr", (30, 40)), blocks_of(products(), rows, cols), rows, cols)
+    files = [
+        {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+        for store in (tmp_path / "x.zarr", tmp_path / "z.zarr")
+    ]
+    assert set(files[0]) == set(files[1])
+    for name, content in files[0].items():
+        if name.endswith(".json"):
+            assert without_coordinates(content) == without_coordinates(files[1][name]), name
+        else:
+            assert content == files[1][name], name
+    # xarray says it of each map, here the store says it
+    assert variable_json(tmp_path / "x.zarr", "rmse")["attributes"]["coordinates"] == "spatial_ref"
+    assert variable_json(tmp_path / "z.zarr", "")["attributes"]["coordinates"] == "spatial_ref"
+    xr.testing.assert_identical(
+        xr.open_zarr(tmp_path / "z.zarr").compute(), xr.open_zarr(tmp_path / "x.zarr").compute()
+    )
+
+
+def without_coordinates(content: bytes) -> Any:
+    return json.loads(content, object_hook=lambda entry: {k: v for k, v in entry.items() if k != "coordinates"})
+
+
 def test_numpy_templates_are_not_stored_either(tmp_path: Path) -> None:
-    create(products(), tmp_path / "p.zarr", (1000, 1000))
+    create(template(), tmp_path / "p.zarr", (1000, 1000))
     assert not list((tmp_path / "p.zarr" / "abundance").glob("c/**/*"))
     with pytest.raises(HsiError, match="exists"):
-        create(products(), tmp_path / "p.zarr", (1000, 1000))
+        create(template(), tmp_path / "p.zarr", (1000, 1000))
 
 
 def test_chunks_of_no_data_alone_are_not_stored(tmp_path: Path) -> None:
     expected = products()
-    group = create(expected, tmp_path / "p.zarr", (10, 7))
+    group = create(template(), tmp_path / "p.zarr", (10, 7))
     rows, cols = slice(0, 10), slice(0, 7)  # the strip without data
     write_block(group, blocks_of(expected, rows, cols), rows, cols)
     assert not list((tmp_path / "p.zarr").glob("*/c/0/0*"))
@@ -489,7 +526,7 @@ def test_a_block_that_does_not_fit_is_refused_before_any_is_written(
 ) -> None:
     region = {"rows": slice(0, 10), "cols": slice(0, 16)} | change
     name = region.pop("name", "rmse")
-    group = create(products(), tmp_path / "p.zarr", (10, 16))
+    group = create(template(), tmp_path / "p.zarr", (10, 16))
     height = region["rows"].stop - region["rows"].start
     good = np.ones((3, height, 16), "f4")
     with pytest.raises(HsiError, match=message):
@@ -498,7 +535,7 @@ def test_a_block_that_does_not_fit_is_refused_before_any_is_written(
 
 
 def test_durable_blocks_are_synced_with_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    group = create(products(), tmp_path / "p.zarr", (10, 16))
+    group = create(template(), tmp_path / "p.zarr", (10, 16))
     synced: set[str] = set()
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (synced.add(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))[1])
