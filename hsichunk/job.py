@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 
 from hsichunk import memory, plan
 from hsichunk.bands import select_bands
+from hsichunk.kept_chunks import KeptChunks
 from hsichunk.ledger import Ledger
 from hsichunk.options import Options
 from hsichunk.remote import FETCHED, name_of
+from hsichunk.sampling import CELL
 from hsichunk.site import Site
-from hsichunk.stored import DECODED
+from hsichunk.stored import DECODED, StoredArray
 
 if TYPE_CHECKING:
     from hsichunk.cluster import Cluster
@@ -49,6 +52,13 @@ class Job:
     """whether it goes on with an earlier attempt"""
     masks: Masks | None = None
     cluster: Cluster | None = None
+    kept: KeptChunks = field(default_factory=KeptChunks)
+
+    def keep_chunks(self) -> None:
+        """Has the pass take over what the sample decodes of the tile that it begins with, as far as the plan goes."""
+        first = self.site.places[0].file.reflectance
+        if self.cluster is None and isinstance(first, StoredArray):
+            self.kept = first.kept = KeptChunks(self.plan.kept)
 
     @property
     def wavelength(self) -> NDArray[np.float64]:
@@ -63,6 +73,7 @@ class Job:
     def stage(self, name: str) -> Iterator[None]:
         """Notes the seconds, chunks and bytes of a stage; of one that comes again, all together."""
         began, (chunks, size), fetched = time.perf_counter(), DECODED.now(), FETCHED.now()[1]
+        kept = self.kept.chunks
         yield
         memory.release()
         after = DECODED.now()
@@ -70,6 +81,7 @@ class Job:
             "seconds": round(time.perf_counter() - began, 3),
             "chunks_decoded": after[0] - chunks,
             "bytes_decoded": after[1] - size,
+            "chunks_kept": self.kept.chunks - kept,
             "bytes_fetched": FETCHED.now()[1] - fetched,
         }
         so_far = self.stages.setdefault(name, dict.fromkeys(came, 0))
@@ -111,9 +123,21 @@ def make_plan(site: Site, bands: NDArray[np.intp], options: Options, threads: in
         at_once,
         sample=sample,
         image=(site.rows, site.cols),
+        sampled=_sampled(site, bands, options),
         metrics=options.metric,
         method=options.method,
     )
+
+
+def _sampled(site: Site, bands: NDArray[np.intp], options: Options) -> int:
+    """Bytes, about, of the first tile's chunks that the sample decodes."""
+    stored = site.places[0].file.reflectance
+    if not isinstance(stored, StoredArray) or options.endmembers is not None:
+        return 0
+    cy, cx, depth = stored.chunks
+    touched = min(1.0, options.share * (1 + cy / CELL) * (1 + cx / CELL))
+    chunks = stored.grid[0] * stored.grid[1] * len(np.unique(bands // depth))
+    return math.ceil(touched * chunks) * stored.chunk_bytes
 
 
 def inputs_of(site: Site) -> list[dict[str, Any]]:

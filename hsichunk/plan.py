@@ -17,9 +17,9 @@ from hsichunk.errors import HsiError
 from hsichunk.stored_columns import GROUP_BANDS, SMALL_COLUMN, TOGETHER
 
 MB = 1_000_000
-# interpreter, libraries and compiled kernels while the sample is searched, in the pass, and with GDAL started: measured
-# on Python 3.13 with what it resolves to (on 3.11 some 50 MB less), and a little on top
-SEARCHING, PROGRAM, MAPPING = 315 * MB, 360 * MB, 420 * MB
+# interpreter, libraries and compiled kernels while the sample is searched, in the pass, and with GDAL started: the most
+# that was measured, and a little on top. How much of its 150 MB of LLVM the system maps differs by 50 MB.
+SEARCHING, PROGRAM, MAPPING = 335 * MB, 340 * MB, 375 * MB
 STRIP_ROWS = 250  # a quarter of a tile: whole stored chunks of results
 FEWEST_ROWS = 15
 HELD_TOGETHER = (TOGETHER, 16, 8)  # band chunks held at a time, the fewer the slower
@@ -27,6 +27,7 @@ FEWEST_SUMS = 25  # rows; fewer at a time would decode a tile more than 40 times
 GDAL_CACHE = 16 << 20
 ZARR_CHUNK = 8 << 20
 STORED_CHUNK = 16 << 20  # what `zarr_layout` makes one at most
+KEPT = 0.9  # of what a budget leaves free, for chunks that are not decoded again; a heap of them has holes
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,12 @@ class Plan:
     strips: int
     sample: int
     """the sample and the search for endmembers, the program included"""
+    passing: int
+    """the pass, the program included"""
     maps: int
     """class maps and GeoTIFFs, the program included"""
+    kept: int
+    """chunks that the sample has decoded and the pass need not"""
     peak: int
     """projected peak resident memory of the whole process"""
     once: int
@@ -107,12 +112,13 @@ def make(
     image: tuple[int, int] | None = None,
     metrics: Sequence[str] = (schema.SAM, schema.SID),
     method: str = schema.METHODS[0],
+    sampled: int = 0,
 ) -> Plan:
     """The plan for tiles of some layouts and `p` endmembers: the fewest decodes, then the most held at a time.
 
     About `sample` pixels are held for the search, `method`; `image` is the size of the whole, when there are several
-    tiles; `metrics` are the scores made. Raises HsiError, with its numbers, when the budget cannot hold the smallest
-    plan.
+    tiles; `metrics` are the scores made; `sampled` bytes that the sample decodes are of use to the pass. Raises
+    HsiError, with its numbers, when the budget cannot hold the smallest plan.
     """
     image = image or (max(layout.rows for layout in layouts), max(layout.cols for layout in layouts))
     searching = SEARCHING + _sample(sample, p, threads, layouts, method)
@@ -122,7 +128,10 @@ def make(
         raise HsiError(_refusal(min(plans, key=lambda plan: plan.peak)))
     best = min(fitting, key=lambda plan: (plan.decodes, -plan.together, -plan.strip_rows))
     unbounded = _candidates(1 << 62, layouts, p, threads, searching, image, metrics)
-    return replace(best, once=min(plan.peak for plan in unbounded))
+    # the first tile's alone: more tiles, and the same memory
+    working = max(best.sample, best.passing)
+    kept = min(int(KEPT * (budget - working)), sampled)
+    return replace(best, once=min(plan.peak for plan in unbounded), kept=kept, peak=max(best.peak, working + kept))
 
 
 def _candidates(
@@ -153,8 +162,10 @@ def _candidates(
                 sums=max(one.sums for one in held),
                 strips=max(one.strips for one in held),
                 sample=searching,
+                passing=(passing := PROGRAM + max(one.peak for one in held)),
                 maps=mapping,
-                peak=max(PROGRAM + max(one.peak for one in held), searching, mapping),
+                kept=0,
+                peak=max(passing, searching, mapping),
                 once=0,
             )
             if plan.peak <= budget:

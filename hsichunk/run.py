@@ -57,6 +57,7 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
     with connected(options) as cluster:
         made = make_plan(site, bands, options, cluster.threads if cluster else options.threads)
         job = Job(options, site, bands, made, book, progress, masks=masks, cluster=cluster)
+        job.keep_chunks()
         _warn_of_decodes(job)
         with _importing() as imported:
             if state == "resumed":

@@ -58,10 +58,11 @@ def run_pass(job: Job, solvers: tuple[Solver, ...]) -> Tally:
 
 
 def _here(job: Job, work: Work, todo: list[Stint], tally: Tally, whole: int, done: int) -> None:
-    before = DECODED.now()[1]
+    job.kept.full()
+    before = DECODED.now()[1] + job.kept.bytes
 
     def tell() -> None:
-        job.progress("pass", min(done + DECODED.now()[1] - before, whole), whole)
+        job.progress("pass", min(done + DECODED.now()[1] + job.kept.bytes - before, whole), whole)
 
     tell()
     with ticking(tell):
@@ -71,6 +72,7 @@ def _here(job: Job, work: Work, todo: list[Stint], tally: Tally, whole: int, don
                 job.ledger.add(Entry(stint.tile, stint.number, bottom, share))
 
             tally.add(work_off(work, stint, job.options.threads, note))
+    job.kept.clear()
 
 
 def _on_cluster(job: Job, work: Work, todo: list[Stint], tally: Tally, whole: int, done: int) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from hsichunk import remote
 from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.hdf5_names import one_line
+from hsichunk.kept_chunks import KeptChunks
 from hsichunk.threads import available, in_parallel
 
 DEFLATE, SHUFFLE = 1, 2  # HDF5's filter numbers
@@ -89,6 +90,8 @@ class StoredArray:
         self.chunks: tuple[int, ...] = self.stored_chunks or self._pseudo_chunks()
         self._index: ChunkIndex | None = None
         self._lock = threading.Lock()
+        self.kept: KeptChunks | None = None
+        """chunks that need not be decoded again, in this process alone"""
 
     def _pseudo_chunks(self) -> tuple[int, ...]:
         if not self.shape:
@@ -97,7 +100,7 @@ class StoredArray:
         return (max(1, min(self.shape[0], PSEUDO_CHUNK // max(row, 1))), *(max(1, n) for n in self.shape[1:]))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_lock"}
+        return {k: v for k, v in self.__dict__.items() if k != "_lock"} | {"kept": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -196,6 +199,15 @@ class StoredArray:
 
     def chunk(self, handle: Handle, place: tuple[int, ...]) -> NDArray[Any]:
         """The decoded chunk at `place` on the grid of chunks, native byte order; edge chunks keep what sticks out."""
+        if self.kept is None:
+            return self._decoded(handle, place)
+        found = self.kept.take(place)
+        if found is None:
+            found = self._decoded(handle, place)
+            self.kept.offer(place, found)
+        return found
+
+    def _decoded(self, handle: Handle, place: tuple[int, ...]) -> NDArray[Any]:
         DECODED.add(1, self.chunk_bytes)
         if not self.direct:
             return self._chunk_by_h5py(place)

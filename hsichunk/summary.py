@@ -43,7 +43,7 @@ def summary(job: Job, names: Sequence[str], tally: Tally, seconds: float) -> dic
         "masks": _masks(job, tally),
         "bad_chunks": tally.bad,
         "skipped": [{"path": path, "reason": reason} for path, reason in job.site.skipped],
-        "pass": {"chunks_decoded": tally.chunks, "bytes_decoded": tally.bytes},
+        "pass": {"chunks": tally.chunks, "bytes": tally.bytes},
         job.options.solver: _solved(job, tally),
         "mean_abundance": dict(zip(names, (a / unit for a in tally.abundance), strict=True)),
     }

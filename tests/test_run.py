@@ -35,6 +35,7 @@ import hsichunk as hsi
 from hsichunk import memory, plan, schema
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.job import kept_bands, make_plan
+from hsichunk.kept_chunks import KeptChunks
 from hsichunk.run import run
 from hsichunk.site import open_site
 from hsichunk.stored import StoredArray
@@ -62,16 +63,17 @@ def done(tile: Path) -> tuple[Path, dict[str, Any]]:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[Any, ...]]:
-    """Counts how often each chunk of the reflectance is decoded."""
+    """Counts how often each chunk of the reflectance is decoded; the pass takes none over from the sample."""
+    monkeypatch.setattr("hsichunk.plan.KEPT", 0)
     seen: Counter[tuple[Any, ...]] = Counter()
-    chunk = StoredArray.chunk
+    chunk = StoredArray._decoded
 
     def watch(self: StoredArray, handle: int, place: tuple[int, ...]) -> Any:
         if len(place) == 3:
             seen[os.path.basename(self.path), *place] += 1
         return chunk(self, handle, place)
 
-    monkeypatch.setattr(StoredArray, "chunk", watch)
+    monkeypatch.setattr(StoredArray, "_decoded", watch)
     return seen
 
 
@@ -166,8 +168,41 @@ def test_each_chunk_is_decoded_once_and_gives_the_same_bits(
     assert_same(products(done[0]), products(tmp_path / "out"))
     places = kept_places(tile, LAYOUTS[layout])
     assert {place[1:]: n for place, n in decoded.items()} == dict.fromkeys(places, 1)
-    assert report["pass"]["chunks_decoded"] == len(places) == report["stages"]["pass"]["chunks_decoded"]
+    assert report["pass"]["chunks"] == len(places) == report["stages"]["pass"]["chunks_decoded"]
     assert report["plan"]["decodes"] == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_what_the_sample_has_decoded_is_not_decoded_again_where_memory_allows(
+    layout: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tile = write(tmp_path / "tile.h5", chunks=LAYOUTS[layout])
+    places = kept_places(tile, LAYOUTS[layout])
+    chunk = int(np.prod(LAYOUTS[layout])) * 2
+    monkeypatch.setattr("hsichunk.plan.KEPT", 0)
+    plain = go(tile, tmp_path / "plain", share=share)
+    assert [stage["chunks_kept"] for stage in plain["stages"].values()] == [0] * 5
+    assert plain["plan"]["kept"] == 0
+    seen: Counter[tuple[int, ...]] = Counter()
+    decode = StoredArray._decoded
+    monkeypatch.setattr(StoredArray, "_decoded", lambda *at: (seen.update([at[2]]), decode(*at))[1])
+    monkeypatch.setattr("hsichunk.plan.KEPT", 0.9)
+    monkeypatch.setattr("hsichunk.job._sampled", lambda *_: len(places) * chunk)  # what it says is an estimate
+    make = KeptChunks.__init__
+    for most in (3, len(places)):
+        monkeypatch.setattr(KeptChunks, "__init__", lambda self, room=0, most=most: make(self, min(room, most * chunk)))
+        seen.clear()
+        report = go(tile, tmp_path / f"kept {most}", share=share)
+        assert_same(products(tmp_path / "plain"), products(tmp_path / f"kept {most}"))
+        first, then = report["stages"]["sample"], report["stages"]["pass"]
+        kept = min(most, first["chunks_decoded"])
+        assert 3 < first["chunks_decoded"] <= len(places)
+        assert (then["chunks_kept"], then["chunks_decoded"]) == (kept, len(places) - kept)
+        assert report["pass"]["chunks"] == len(places)
+        assert sum(seen.values()) == first["chunks_decoded"] + then["chunks_decoded"]
+    assert set(seen) == places
+    assert max(seen.values()) == 1  # in the whole run
 
 
 def _counting_from_here(decoded: Counter[tuple[Any, ...]]) -> Any:
@@ -217,7 +252,7 @@ def test_sums_that_do_not_fit_are_decoded_again_for_the_same_bits(
     places = kept_places(tile, chunks)
     assert {place[1:] for place in decoded} == places
     assert max(decoded.values()) == decodes == report["plan"]["decodes"]
-    assert report["pass"]["chunks_decoded"] == sum(decoded.values())
+    assert report["pass"]["chunks"] == sum(decoded.values())
     if SHAPE[0] % chunks[0] == 0:
         assert set(decoded.values()) == {decodes}
     assert report["pixels"] == done[1]["pixels"]
@@ -372,7 +407,7 @@ def test_overlaps_that_cost_decodes_are_said(tmp_path: Path) -> None:
     write(tmp_path / "b.h5", **small, origin=(368020.0, 4306990.0))
     with pytest.warns(HsiWarning, match=r"b\.h5: .* its chunks are decoded up to 2 times"):
         report = go([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "out")
-    assert report["pass"]["chunks_decoded"] == 3 * report["bands"]["kept"]
+    assert report["pass"]["chunks"] == 3 * report["bands"]["kept"]
     assert report["pixels"]["valid"] == 2 * 900 - 200
 
 

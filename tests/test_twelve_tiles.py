@@ -154,7 +154,7 @@ def test_tiles_that_all_threads_work_on_together_leave_no_seam_either(
     assert files(folder / "together") == files(one)
     decoded = tiles.DECODED.now()[0]
     ours = hsi.unmix(hsi.clean(open_mosaic(twelve)), endmembers(one)).load()
-    assert tiles.DECODED.now()[0] - decoded == report["pass"]["chunks_decoded"]
+    assert tiles.DECODED.now()[0] - decoded == report["pass"]["chunks"]
     assert_same(ours, products(one), ["abundance", "rmse", "sam", "sid"])
 
 
