@@ -90,9 +90,11 @@ def _marker(no_data: int | None) -> int:
     return stored_sums.NEVER if no_data is None else no_data
 
 
-def _weights(solver: Solver, no_data: int | None) -> tuple[int, float, NDArray[np.int32], Floats, Floats]:
-    """What both kernels take of a solver: the count that is no data, the floor, the logarithms and the weights."""
-    return (_marker(no_data), solver.floor, _logs(solver), *solver.padded)
+def _weights(solver: Solver, no_data: int | None) -> tuple[int, float, NDArray[np.int32], Floats, Floats, int]:
+    """What both kernels take of a solver: the count that is no data, the floor, the logarithms, the weights, and how
+    many rows hold largest differences.
+    """
+    return (_marker(no_data), solver.floor, _logs(solver), *solver.padded, solver.apart)
 
 
 def _readonly(counts: NDArray[np.int16]) -> NDArray[np.int16]:

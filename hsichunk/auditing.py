@@ -88,11 +88,11 @@ def audit(
 
     The counts come from the tiles (those that run.json names, or `tiles`) through plain h5py, the bands and endmembers
     from endmembers.csv. Abundances are cvxopt's, polished by least squares on their support (SciPy's of a run with
-    nnls, NumPy's of one with ucls); SAM and SID are those of pysptools.distance, SID-SAM their product, NCC is NumPy's;
-    rmse and labels follow in float64, thresholds from run.json. How endmembers were found is not looked into. `pixels`
-    None means all of them. Reads only stored chunks that hold a sampled pixel. Writes nothing. Returns an Audit:
-    `passed`, and of each product the worst and mean difference. Raises HsiError for a folder that holds no finished run
-    and for tiles that are not those of the run.
+    nnls, NumPy's of one with ucls); SAM, SID and Chebyshev's distance are those of pysptools.distance, SID-SAM is a
+    product of the first two, NCC is NumPy's; rmse and labels follow in float64, thresholds from run.json. How
+    endmembers were found is not looked into. `pixels` None means all of them. Reads only stored chunks that hold a
+    sampled pixel. Writes nothing. Returns an Audit: `passed`, and of each product the worst and mean difference. Raises
+    HsiError for a folder that holds no finished run and for tiles that are not those of the run.
     """
     out = Path(out)
     if (pixels is not None and pixels < 1) or not 0 < tolerance < 1:

@@ -53,7 +53,7 @@ class Options:
     solver: str = schema.FCLS
     """what binds abundances: fcls (at least 0, sum one), nnls (at least 0) or ucls (nothing)"""
     metric: tuple[str, ...] = (schema.SAM, schema.SID)
-    """scores to store, each with its class map: sam, sid, sid_sam, ncc"""
+    """scores to store, each with its class map: sam, sid, sid_sam, ncc, chebyshev"""
     sam_threshold: tuple[float, ...] = (schema.THRESHOLDS[schema.SAM],)
     """largest spectral angle (rad) of a class; one, or one a class"""
     sid_threshold: tuple[float, ...] = (schema.THRESHOLDS[schema.SID],)
@@ -62,6 +62,8 @@ class Options:
     """largest divergence times tangent of the angle (nats) of a class; one, or one a class"""
     ncc_threshold: tuple[float, ...] = (schema.THRESHOLDS[schema.NCC],)
     """smallest correlation of a class; one, or one a class"""
+    chebyshev_threshold: tuple[float, ...] = (schema.THRESHOLDS[schema.CHEBYSHEV],)
+    """largest difference (reflectance) of a class in any band; one, or one a class"""
     relative: bool = False
     """thresholds as shares of the range of distances over the image, PySpTools' rule"""
     memory: int = 2_000_000_000
@@ -115,8 +117,6 @@ class Options:
         self._check_thresholds()
 
     def _check_metric(self) -> None:
-        if schema.CHEBYSHEV in self.metric:
-            raise OptionError("metric chebyshev is no sum over bands, which a run adds up; compute it by hsi.chebyshev")
         known = bool(self.metric) and set(self.metric) <= set(schema.METRICS)
         self._need(known, "metric", f"some of {', '.join(schema.METRICS)}")
 
@@ -302,6 +302,7 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "sid_threshold": numbers,
     "sid_sam_threshold": numbers,
     "ncc_threshold": numbers,
+    "chebyshev_threshold": numbers,
     "relative": _switch,
     "memory": _bytes,
     "threads": _whole,

@@ -211,9 +211,9 @@ def _splits(large: Sequence[Layout]) -> Iterator[tuple[int, int]]:
 
 
 def sums_rows(p: int, metrics: Sequence[str] = (schema.SAM, schema.SID)) -> int:
-    """float64 sums a pixel."""
+    """float64 sums a pixel, and the largest differences."""
     with_sid = schema.SID in metrics or schema.SID_SAM in metrics
-    return (3 * p + 3 if with_sid else p + 1) + (schema.NCC in metrics)
+    return (3 * p + 3 if with_sid else p + 1) + (schema.NCC in metrics) + p * (schema.CHEBYSHEV in metrics)
 
 
 def _products(p: int, metrics: Sequence[str]) -> int:

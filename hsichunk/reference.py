@@ -1,5 +1,5 @@
-"""What others compute of a pixel, for `audit`: abundances by cvxopt, SciPy or NumPy, spectral angle and divergence by
-PySpTools, correlation by NumPy.
+"""What others compute of a pixel, for `audit`: abundances by cvxopt, SciPy or NumPy, spectral angle, divergence and
+Chebyshev's distance by PySpTools, correlation by NumPy.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ def _cvxopt() -> Any:
     return cvxopt
 
 
-def _distances() -> tuple[Callable[..., float], Callable[..., float]]:
-    """SAM and SID of two spectra. PySpTools' own import of them needs none of the names that NumPy has removed."""
+def _distances() -> tuple[Callable[..., float], Callable[..., float], Callable[..., float]]:
+    """SAM, SID and Chebyshev's distance of two spectra.
+
+    PySpTools' own import of them needs none of the names that NumPy has removed.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from pysptools.distance import SAM, SID
-    return SAM, SID
+        from pysptools.distance import SAM, SID, chebyshev
+    return SAM, SID, chebyshev
 
 
 def abundances(spectra: Floats, endmembers: Floats) -> Floats:
@@ -153,8 +156,20 @@ def correlations(spectra: Floats, endmembers: Floats) -> Floats:
     return out
 
 
+def differences(spectra: Floats, endmembers: Floats) -> Floats:
+    """PySpTools' Chebyshev distance (n, p), in reflectance."""
+    chebyshev = _distances()[2]
+    return np.array([[chebyshev(x, e) for e in endmembers] for x in spectra])
+
+
 ABUNDANCES = {schema.FCLS: abundances, schema.NNLS: nonnegative, schema.UCLS: unconstrained}
-SCORES = {schema.SAM: angles, schema.SID: divergences, schema.SID_SAM: tangents, schema.NCC: correlations}
+SCORES = {
+    schema.SAM: angles,
+    schema.SID: divergences,
+    schema.SID_SAM: tangents,
+    schema.NCC: correlations,
+    schema.CHEBYSHEV: differences,
+}
 
 
 def wrong_labels(

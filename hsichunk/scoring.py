@@ -96,6 +96,8 @@ def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.boo
             score.mixed(total, solver.squares, sid, valid, out[schema.SID_SAM])
     if schema.NCC in out:
         score.correlations(total, solver.centres, solver.bands, valid, out[schema.NCC])
+    if schema.CHEBYSHEV in out:
+        score.differences(total[-p:], solver.scale, valid, out[schema.CHEBYSHEV])
     return out, tally
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from numba import njit
 
 from hsichunk import schema
 from hsichunk.blockwise import Floats, endmember_coord, labelled, on_pixels
@@ -26,9 +25,7 @@ from hsichunk.classification import (
 )
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
-from hsichunk.unmixing import unmix
-
-kernel = njit(nogil=True, cache=True, error_model="numpy")
+from hsichunk.unmixing import in_one_pass, unmix
 
 
 def sid_sam(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.DataArray:
@@ -66,21 +63,17 @@ def ncc(cube: xr.DataArray, endmembers: xr.DataArray, *, distance: bool = False)
     attrs = dict(schema.PRODUCT_ATTRS[schema.NCC])
     if distance:
         attrs["long_name"] = f"1 - {attrs['long_name']}"
-    return _per_endmember(found, cube, names, schema.NCC, attrs)
+    return labelled(found, cube, (schema.ENDMEMBER, schema.Y, schema.X), schema.NCC, attrs, endmember_coord(names))
 
 
 def chebyshev(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.DataArray:
-    """Largest difference in any band from each endmember: float32 (endmember, y, x), in reflectance. As `ncc`."""
-    cube = check_cube(cube)
-    spectra, names = check_endmembers(endmembers, cube)
-    found = on_pixels(cube, partial(_chebyshev, spectra=spectra), len(names))
-    return _per_endmember(found, cube, names, schema.CHEBYSHEV, {"units": "1", "long_name": "Chebyshev distance"})
+    """Largest difference in any band from each endmember: float32 (endmember, y, x), in reflectance.
 
-
-def _per_endmember(
-    found: Any, cube: xr.DataArray, names: tuple[str, ...], name: str, attrs: dict[str, Any]
-) -> xr.DataArray:
-    return labelled(found, cube, (schema.ENDMEMBER, schema.Y, schema.X), name, attrs, endmember_coord(names))
+    cube (y, x, wavelength), endmembers (endmember, wavelength) in reflectance, on the same bands. It comes from the
+    one pass of `unmix`, as a run's does. NaN where any band of a pixel is; lazy for a dask cube. Raises HsiError for
+    wavelengths that differ.
+    """
+    return in_one_pass(check_cube(cube), endmembers, (schema.CHEBYSHEV,))[schema.CHEBYSHEV]
 
 
 def _ncc(x: Floats, unit: Floats, distance: bool) -> Floats:
@@ -97,22 +90,6 @@ def _ncc(x: Floats, unit: Floats, distance: bool) -> Floats:
     length = np.where(flat | (square <= 0), np.inf, np.sqrt(square))
     correlation = np.clip(product / length, -1.0, 1.0)
     return 1.0 - correlation.T if distance else correlation.T
-
-
-@kernel
-def _largest_difference(x: Any, spectra: Any, out: Any) -> None:
-    for i in range(x.shape[0]):
-        for j in range(spectra.shape[0]):
-            most = 0.0
-            for b in range(x.shape[1]):
-                most = max(most, abs(x[i, b] - spectra[j, b]))
-            out[i, j] = most
-
-
-def _chebyshev(x: Floats, spectra: Floats) -> Floats:
-    out = np.empty((len(x), len(spectra)))
-    _largest_difference(x, spectra, out)
-    return out
 
 
 def classify_similarity(

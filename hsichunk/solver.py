@@ -13,6 +13,7 @@ In counts x (int16) and endmembers e in counts rounded to 2**-b (a pixel is a wh
 
 Each is a multiple of a fixed power of two below 2**53 of them, so float64 adds without error in any order. b is each
 endmember's own, as fine as its sum over bands allows: its scores do not depend on which others are scored with it.
+The largest |x - e| over bands, Chebyshev's distance, is no sum, but as exact, and the same in any order as well.
 Floats that are no counts take the same sums in float64, unrounded: right to 1e-6.
 """
 
@@ -100,13 +101,18 @@ class Solver:
         return schema.NCC in self.products
 
     @property
+    def apart(self) -> int:
+        """Rows after the sums that hold the largest |x - e| so far: one an endmember, or none."""
+        return self.p if schema.CHEBYSHEV in self.products else 0
+
+    @property
     def with_abundance(self) -> bool:
         return not {schema.ABUNDANCE, schema.RMSE, schema.KKT}.isdisjoint(self.products)
 
     @property
     def sums(self) -> int:
-        """Rows of sums a pixel needs."""
-        return len(self.left) + len(self.right) + (2 if self.with_sid else 1)
+        """Rows of sums a pixel needs, and of largest differences."""
+        return len(self.left) + len(self.right) + (2 if self.with_sid else 1) + self.apart
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         weights = self.left.tobytes(), self.right.tobytes()
@@ -131,7 +137,7 @@ def prepare(
     """
     names = tuple(names)
     values = np.asarray(endmembers, np.float64) * scale
-    _check(values, names, scale, exact)
+    _check(values, names, scale, exact, sums=set(products) != {schema.CHEBYSHEV})
     if exact:
         values, gram, shift, mean_square, plain = _rounded(values)
     else:
@@ -172,11 +178,11 @@ def prepare(
     return solver
 
 
-def _check(values: Floats, names: tuple[str, ...], scale: float, exact: bool) -> None:
+def _check(values: Floats, names: tuple[str, ...], scale: float, exact: bool, sums: bool) -> None:
     p, bands = values.shape
     if not 1 <= p <= schema.MAX_ENDMEMBERS:
         raise HsiError(f"{p} endmembers; expected 1 to {schema.MAX_ENDMEMBERS}")
-    if exact and bands > MOST_BANDS:
+    if exact and sums and bands > MOST_BANDS:
         raise HsiError(f"{bands} bands; sums of counts are exact up to {MOST_BANDS}: select bands with clean(every=2)")
     bad = ~np.isfinite(values).all(1)
     if bad.any():

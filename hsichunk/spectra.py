@@ -69,6 +69,8 @@ def _from_floats(values: NDArray[Any], solver: Solver) -> Products:
     total = np.zeros((solver.sums, len(values)))
     sums.add_dots(x, x, total[0])
     plain = p + solver.with_ncc
+    if solver.apart:
+        sums.widen(x, solver.left[:p], total[-p:])
     sums.add_products(solver.left[:plain], x, total[1 : 1 + plain])
     if solver.with_sid:
         left, floored = solver.left[plain:], total[1 + plain :]
@@ -83,5 +85,5 @@ def _from_floats(values: NDArray[Any], solver: Solver) -> Products:
         ln = np.log(x)
         sums.add_products(left[1:], x, floored[1 : 1 + p])
         sums.add_products(solver.right, ln, floored[1 + p : 1 + 2 * p])
-        sums.add_dots(x, ln, floored[-1])
+        sums.add_dots(x, ln, floored[1 + 2 * p])
     return score_sums(solver, total, valid)[0]

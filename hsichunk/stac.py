@@ -35,6 +35,7 @@ TITLES: Final = {
     schema.SID: "classes of the smallest information divergence",
     schema.SID_SAM: "classes of the smallest information divergence times tangent of the spectral angle",
     schema.NCC: "classes of the largest normalised cross correlation",
+    schema.CHEBYSHEV: "classes of the smallest Chebyshev distance",
 }
 DIGITS: Final = 7  # of a degree: a centimetre
 

@@ -63,6 +63,11 @@ def unmix(
     wanted = _check_products(products)
     if scaling is not None:
         return _unmix_scaled(cube, endmembers, wanted, scaling)
+    return in_one_pass(cube, endmembers, wanted)
+
+
+def in_one_pass(cube: xr.DataArray, endmembers: xr.DataArray, wanted: tuple[str, ...]) -> xr.Dataset:
+    """What `unmix` gives, of any products that the pass makes: Chebyshev's distance, too."""
     spectra, names = check_endmembers(endmembers, cube)
     source = _rectangle(cube)
     if source is not None:

@@ -54,7 +54,7 @@ Metric = Annotated[
     list[str] | None,
     option(
         metavar="NAMES",
-        text="Scores to store, each with its class map: some of sam, sid, sid-sam and ncc (sam,sid).",
+        text="Scores to store, each with its class map: some of sam, sid, sid-sam, ncc and chebyshev (sam,sid).",
         panel=CLASSES,
     ),
 ]
@@ -79,6 +79,14 @@ SidSamThreshold = Annotated[
 NccThreshold = Annotated[
     list[str] | None,
     option(metavar="X[,X...]", text="Smallest correlation of a class: one, or one a class (0.9).", panel=CLASSES),
+]
+ChebyshevThreshold = Annotated[
+    list[str] | None,
+    option(
+        metavar="X[,X...]",
+        text="Largest difference (reflectance) of a class in any band: one, or one a class (0.1).",
+        panel=CLASSES,
+    ),
 ]
 Relative = Annotated[
     bool,

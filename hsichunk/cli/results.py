@@ -17,7 +17,9 @@ Results = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a fi
 @app.command()
 def classify(
     results: Results,
-    metric: Annotated[str, option(metavar="NAME", text="A metric of the run: sam, sid, sid-sam or ncc (sid).")] = "sid",
+    metric: Annotated[
+        str, option(metavar="NAME", text="A metric of the run: sam, sid, sid-sam, ncc or chebyshev (sid).")
+    ] = "sid",
     threshold: Annotated[
         list[str] | None,
         option(

@@ -11,6 +11,7 @@ import typer
 
 from hsichunk.cli.app import app
 from hsichunk.cli.arguments import (
+    ChebyshevThreshold,
     Cluster,
     CommonBands,
     Config,
@@ -67,6 +68,7 @@ def run(
     sid_threshold: SidThreshold = None,
     sid_sam_threshold: SidSamThreshold = None,
     ncc_threshold: NccThreshold = None,
+    chebyshev_threshold: ChebyshevThreshold = None,
     relative: Relative = False,
     every: Every = None,
     lesson_bands: LessonBands = False,
@@ -103,7 +105,8 @@ def run(
         "tiles": tiles, "out": out, "k": k, "seed": seed, "sample": sample, "share": share,
         "method": method, "solver": solver, "metric": metric,
         "sam_threshold": sam_threshold, "sid_threshold": sid_threshold,
-        "sid_sam_threshold": sid_sam_threshold, "ncc_threshold": ncc_threshold, "relative": relative or None,
+        "sid_sam_threshold": sid_sam_threshold, "ncc_threshold": ncc_threshold,
+        "chebyshev_threshold": chebyshev_threshold, "relative": relative or None,
         "every": every, "lesson_bands": lesson_bands or None,
         "memory": memory, "threads": threads, "overwrite": overwrite or None,
         "endmembers": endmembers, "per_tile": per_tile or None, "mask": mask, "on_error": on_error, "bands": bands,

@@ -1,8 +1,9 @@
-"""The exact sums of a pixel to its products: rmse, spectral angle, spectral information divergence, correlation.
+"""The exact sums of a pixel to its products: rmse, spectral angle and information divergence, correlation, distance.
 
 Rows of `sums` (3p + 3, n), without SID the first p + 1 of them:
 0: sum x^2 | 1..p: sum x e | p+1: sum x | p+2..2p+1: sum x ln q | 2p+2..3p+1: sum q ln x | 3p+2: sum x ln x
-With NCC row p+1 is sum x as it is, and those of SID, floored, follow one row later.
+With NCC row p+1 is sum x as it is, and those of SID, floored, follow one row later. With Chebyshev's distance p more
+rows come last: max |x - e|.
 
 Only +, -, *, / and sqrt, which IEEE 754 rounds alike everywhere: the arccosine is a series of our own, because those of
 mathematical libraries differ in the last bit from one processor to the next. Inner loops run over pixels, several side
@@ -151,6 +152,15 @@ def correlations(sums: Any, centres: Any, bands: int, valid: Any, ncc: Any) -> N
             length = math.sqrt(max(bands * sums[0, j] - total * total, 0.0) / bands) * centres[2, i]
             value = along / length if length > 0.0 else 0.0
             ncc[i, j] = min(max(value, -1.0), 1.0) if valid[j] else np.nan
+
+
+@strict
+def differences(furthest: Any, scale: float, valid: Any, out: Any) -> None:
+    """`out` (p, n) float32: the largest difference in any band, `furthest` (p, n) in counts, in reflectance."""
+    p, n = out.shape
+    for i in range(p):
+        for j in range(n):
+            out[i, j] = furthest[i, j] / scale if valid[j] else np.nan
 
 
 @njit(nogil=True, cache=True)

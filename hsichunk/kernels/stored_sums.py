@@ -8,7 +8,8 @@ in any order, which is what allows `reassoc`.
 Weights are `left` (2p + 1, L + 7), without SID (p, L + 7), and `right` (p, L + 7) or (0, L + 7): e, one and ln q for
 x, q for ln x, padded because eight are read even where fewer are left. With NCC there is another one after e, for x
 that is not floored. `total` (sums, N) has the rows of `hsichunk.kernels.score`; `valid` (N,) is cleared where a count
-is `no_data`. `logs` is empty without SID.
+is `no_data`. `logs` is empty without SID. The last `apart` rows of `total`, none unless Chebyshev's distance is asked
+for, hold maxima in place of sums.
 
 Rows that a loop runs over are taken as `array[row, begin:end]` of contiguous arrays alone: behind any other view the
 compiler does not know them to be contiguous and is three times slower.
@@ -102,13 +103,42 @@ def _add_dot(x: Any, y: Any, out: Any) -> None:
 
 
 @exact
+def _widen(left: Any, b: int, few: int, x: Any, total: Any, apart: int, begin: int, end: int) -> None:
+    """The last `apart` rows of `total` become the largest |x - e| so far, e the first rows of the weights.
+
+    Bands b..b+few alone: a band of zeros is as far from e as any other. A maximum is the same in any order.
+    """
+    first = total.shape[0] - apart
+    for r in range(apart):
+        out = total[first + r, begin:end]
+        n = out.shape[0]
+        if few == GROUP:
+            e0, e1, e2, e3 = left[r, b], left[r, b + 1], left[r, b + 2], left[r, b + 3]
+            e4, e5, e6, e7 = left[r, b + 4], left[r, b + 5], left[r, b + 6], left[r, b + 7]
+            x0, x1, x2, x3 = x[0, :n], x[1, :n], x[2, :n], x[3, :n]
+            x4, x5, x6, x7 = x[4, :n], x[5, :n], x[6, :n], x[7, :n]
+            for i in range(n):
+                low = max(max(abs(x0[i] - e0), abs(x1[i] - e1)), max(abs(x2[i] - e2), abs(x3[i] - e3)))
+                high = max(max(abs(x4[i] - e4), abs(x5[i] - e5)), max(abs(x6[i] - e6), abs(x7[i] - e7)))
+                out[i] = max(out[i], max(low, high))
+        else:
+            for k in range(few):
+                e, values = left[r, b + k], x[k, :n]
+                for i in range(n):
+                    out[i] = max(out[i], abs(values[i] - e))
+
+
+@exact
 def _add_group(
-    x: Any, ln: Any, few: Any, low: Any, floor: float, left: Any, right: Any, b: int, total: Any, begin: int, end: int
-) -> None:
+    x: Any, ln: Any, few: Any, low: Any, floor: float, left: Any, right: Any, apart: int, b: int, total: Any,
+    begin: int, end: int,
+) -> None:  # fmt: skip
     """Adds kept bands b..b+few, their operands x and ln (8, SLAB) zero beyond, to all sums of pixels begin..end.
 
     Floors x where it must.
     """
+    if apart > 0:
+        _widen(left, b, few, x, total, apart, begin, end)
     raw, p = left.shape[0], right.shape[0]
     plain = raw - p - 1 if p > 0 else raw
     _add_squares(x, total[0, begin:end])
@@ -129,7 +159,7 @@ def _add_group(
 @exact
 def add_bands(
     bands: Any, count: int, to: int, start: int, stop: int, no_data: int, floor: float, logs: Any,
-    left: Any, right: Any, total: Any, valid: Any,
+    left: Any, right: Any, apart: int, total: Any, valid: Any,
 ) -> None:  # fmt: skip
     """Adds the first `count` of `bands` (any, N) int16, kept bands to.., to the sums of pixels start..stop."""
     x, ln = np.zeros((GROUP, BAND_SLAB)), np.zeros((GROUP, BAND_SLAB))
@@ -159,13 +189,13 @@ def add_bands(
                     for i in range(n):
                         logarithms[i] = np.float64(logs[np.uint32(np.int32(band[i]) + 32768)]) * LN_UNIT
             few = min(GROUP, count - b)
-            _add_group(x, ln, few, low, floor, left, right, to + b, total, begin, end)
+            _add_group(x, ln, few, low, floor, left, right, apart, to + b, total, begin, end)
 
 
 @exact
 def add_spectra(
     pixels: Any, start: int, stop: int, first: int, count: int, to: int, no_data: int, floor: float, logs: Any,
-    left: Any, right: Any, total: Any, valid: Any,
+    left: Any, right: Any, apart: int, total: Any, valid: Any,
 ) -> None:  # fmt: skip
     """Adds bands first..first+count of `pixels` (N, depth) int16, kept bands to.., to the sums of pixels start..stop.
 
@@ -197,4 +227,4 @@ def add_spectra(
                     values = x[k, :n]
                     for i in range(n):
                         flags[i] &= values[i] != marker
-            _add_group(x, ln, np.int64(few), low, floor, left, right, to + b, total, begin, end)
+            _add_group(x, ln, np.int64(few), low, floor, left, right, apart, to + b, total, begin, end)

@@ -98,6 +98,17 @@ def add_products(weights: Any, x: Any, total: Any) -> None:
 
 
 @ordered
+def widen(x: Any, spectra: Any, furthest: Any) -> None:
+    """furthest (p, n) becomes the largest |x - e| over bands so far, of x (L, n) and spectra (p, L)."""
+    for r in range(spectra.shape[0]):
+        out = furthest[r]
+        for b in range(x.shape[0]):
+            e, band = spectra[r, b], x[b]
+            for i in range(x.shape[1]):
+                out[i] = max(out[i], abs(band[i] - e))
+
+
+@ordered
 def add_dots(x: Any, y: Any, total: Any) -> None:
     """total (n,) += sum over bands of x y, both (L, n): as `add_products` does."""
     for b in range(x.shape[0]):

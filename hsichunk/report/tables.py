@@ -69,7 +69,8 @@ def class_rows(label: xr.DataArray, counts: Any, raster: Raster) -> list[ClassRo
 
 def title(name: str) -> str:
     """A class map's metric as people write it."""
-    return name.removesuffix("_class").upper().replace("_", "-")
+    metric = name.removesuffix("_class")
+    return metric.title() if metric == schema.CHEBYSHEV else metric.upper().replace("_", "-")
 
 
 def rule(label: xr.DataArray) -> str:
