@@ -264,6 +264,7 @@ def test_reference_distances() -> None:
     got = reference.angles(a, e)
     assert got[0].tolist() == [np.pi / 2] * 2 and got[1, 0] < 3e-8
     p, q = a[1] / a[1].sum(), e[1] / e[1].sum()
+    assert reference.differences(a, e).tolist() == [[0.2, 0.4], [0.2, 0.30000000000000004]]
     assert reference.divergences(a, e)[1, 1] == pytest.approx(((p - q) * np.log(p / q)).sum(), rel=1e-12)
 
 

@@ -102,6 +102,7 @@ def test_help_says_the_defaults_that_hold() -> None:
         f"({defaults.sid_threshold[0]})",
         f"({defaults.sid_sam_threshold[0]})",
         f"({defaults.ncc_threshold[0]})",
+        f"in any band: one, or one a class ({defaults.chebyshev_threshold[0]})",
         f"({','.join(defaults.metric)})",
         f"{defaults.method} (the default)",
         f"({defaults.memory // 10**9}GB)",

@@ -410,7 +410,7 @@ def test_every_solver_and_metric_over_floats(tmp_path: Path, counts: Any, solver
     more = np.random.default_rng(0).random(counts.shape)
     values = np.where(counts == -9999, -9999, (counts + more) / 10000).astype(np.float32)
     path = write_envi(tmp_path / "scene.img", values, "bil", "data ignore value = -9999\n")
-    metrics = ("sam", "sid", "sid_sam", "ncc")
+    metrics = ("sam", "sid", "sid_sam", "ncc", "chebyshev")
     go(path, tmp_path / "out", k=3, solver=solver, metric=metrics)
     cube = clean(open_image(path))
     em, ours = nfindr(cube, 3), products(tmp_path / "out")

@@ -31,7 +31,7 @@ from hsichunk.stored import StoredArray
 from hsichunk.viewer.maps import Maps
 
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}
-EVERY = "sam,sid,sid-sam,ncc"
+EVERY = "sam,sid,sid-sam,ncc,chebyshev"
 WHOLE = {"share": 1.0, "sample": SHAPE[0] * SHAPE[1]}
 """every pixel is in the sample"""
 
@@ -66,7 +66,7 @@ def lean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run without SAM, SID and FCLS, beside its tile."""
     folder = tmp_path_factory.mktemp("lean")
     tile = write(folder / "NEON_tile_reflectance.h5")
-    words = ("--method", "vca", "--solver", "nnls", "--metric", "sid-sam,ncc", "--threads", 2)
+    words = ("--method", "vca", "--solver", "nnls", "--metric", "sid-sam,ncc,chebyshev", "--threads", 2)
     status, said = shell("run", tile, "--out", folder / "out", *words, "--ncc-threshold", "0.9,0.95,0.97,0.8")
     assert status == 0, said
     return folder / "out"
@@ -101,7 +101,10 @@ def test_solvers_and_metrics_are_those_of_the_functions(tile: Path, tmp_path: Pa
     assert out.abundance.attrs["long_name"] == of.abundance.attrs["long_name"]
     both = hsi.unmix(cube, em, ("sam", "sid"))
     assert_same(out, both, ["sam", "sid"])
-    for name, values in (("sid_sam", hsi.sid_sam(cube, em)), ("ncc", hsi.ncc(cube, em))):
+    assert_array_equal(out.chebyshev, hsi.chebyshev(cube_of(tile), em))
+    assert_array_equal(out.chebyshev_class, hsi.classify(out.chebyshev, schema.THRESHOLDS["chebyshev"]))
+    assert len(np.unique(out.chebyshev_class)) > 3
+    for name, values in [(name, getattr(hsi, name)(cube, em)) for name in ("sid_sam", "ncc", "chebyshev")]:
         assert_allclose(out[name], values, rtol=1e-6, atol=1e-6)
         assert out[name].attrs["long_name"] == values.attrs["long_name"]
     assert_array_equal(out.sid_sam_class, hsi.classify(out.sid_sam, 0.01))
@@ -109,7 +112,7 @@ def test_solvers_and_metrics_are_those_of_the_functions(tile: Path, tmp_path: Pa
     assert_array_equal(out.ncc_class, label)
     assert len(np.unique(label)) > 3
     assert out.ncc_class.attrs["threshold_rule"] == label.attrs["threshold_rule"] == "similarity >= threshold"
-    assert report["options"]["metric"] == ["sam", "sid", "sid_sam", "ncc"]
+    assert report["options"]["metric"] == ["sam", "sid", "sid_sam", "ncc", "chebyshev"]
     assert set(report[constraint]) == {"worst_kkt"} and report[constraint]["worst_kkt"] < 1e-10
     assert report["mean_abundance"]["EM2"] == pytest.approx(float(of.abundance[1].mean()), abs=1e-6)
     high, wide, deep = CHUNKS["band" if "band" in str(tile) else "spatial"]
@@ -117,7 +120,7 @@ def test_solvers_and_metrics_are_those_of_the_functions(tile: Path, tmp_path: Pa
     along = len(np.unique(np.searchsorted(nm, cube.wavelength.values) // deep))
     once = report["stages"]["pass"]
     assert once["chunks_decoded"] + once["chunks_kept"] == -(-SHAPE[0] // high) * -(-SHAPE[1] // wide) * along
-    for name in ("sid_sam_class", "ncc_class"):
+    for name in ("sid_sam_class", "ncc_class", "chebyshev_class"):
         with rasterio.open(tmp_path / "out" / f"{name}.tif") as raster:
             assert_array_equal(raster.read(1), out[name])
 
@@ -202,7 +205,7 @@ def test_seeds_and_rounds_count() -> None:
 def test_a_run_resumes_after_the_loss_of_a_strip(tile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "zarr_chunk", lambda rows, cols, p, tile=None: (min(rows, 12), min(cols, 1000)))
     monkeypatch.setattr(plan, "STRIP_ROWS", 10)
-    given: dict[str, Any] = {"method": "atgp", "solver": "nnls", "metric": "sid_sam,ncc"}
+    given: dict[str, Any] = {"method": "atgp", "solver": "nnls", "metric": "sid_sam,ncc,chebyshev"}
     go(tile, tmp_path / "whole", **given)
     with monkeypatch.context() as patch:
         patch.setattr(outputs, "write_maps", _stop)
@@ -214,7 +217,7 @@ def test_a_run_resumes_after_the_loss_of_a_strip(tile: Path, tmp_path: Path, mon
     assert len(lines) > 3
     ledger.write_text("".join(lines[:-2]))
     store = zarr.open_group(tmp_path / "out" / ".hsichunk" / "products.zarr", mode="r+")
-    for name in ("abundance", "ncc", "ncc_class"):
+    for name in ("abundance", "ncc", "ncc_class", "chebyshev", "chebyshev_class"):
         store[name][..., -12:, :] = 0
     other = {**given, "solver": "ucls"}
     with pytest.raises(HsiError, match="made with other options"):
@@ -226,7 +229,7 @@ def test_a_run_resumes_after_the_loss_of_a_strip(tile: Path, tmp_path: Path, mon
 
 def test_other_methods_have_no_place_in_the_same_folder(lean: Path) -> None:
     tile = lean.parent / "NEON_tile_reflectance.h5"
-    given = {"method": "vca", "solver": "nnls", "metric": "ncc,sid_sam", "ncc_threshold": "0.9,0.95,0.97,0.8"}
+    given = {"method": "vca", "solver": "nnls", "metric": "chebyshev,ncc,sid_sam", "ncc_threshold": "0.9,0.95,0.97,0.8"}
     assert run(asked(tile, lean, **given))["finished"]  # the order of metrics is none of their meaning
     for changed in ({"method": "atgp"}, {"solver": "fcls"}, {"metric": "ncc"}, {"ncc_threshold": 0.5}):
         with pytest.raises(HsiError, match="made with other options") as caught:
@@ -235,21 +238,21 @@ def test_other_methods_have_no_place_in_the_same_folder(lean: Path) -> None:
 
 
 def test_what_was_not_asked_for_is_not_there(lean: Path) -> None:
-    assert {path.name for path in lean.glob("*")} == {*files(("sid_sam", "ncc")), "run.json"}
+    assert {path.name for path in lean.glob("*")} == {*files(("sid_sam", "ncc", "chebyshev")), "run.json"}
     assert not list(lean.glob("s[ai][md]_class*"))
     stored = zarr.open_group(lean / "products.zarr", mode="r")
-    assert {*stored.array_keys()} >= {"abundance", "rmse", "sid_sam", "ncc", "sid_sam_class", "ncc_class"}
+    assert {*stored.array_keys()} >= {"abundance", "rmse", "chebyshev", "sid_sam_class", "ncc_class", "chebyshev_class"}
     assert {"sam", "sid", "sam_class", "sid_class"}.isdisjoint(stored.array_keys())
     item = json.loads((lean / "item.json").read_text())
-    wanted = {"abundance", "rmse", "sid_sam_class", "ncc_class", "products", "endmembers", "run"}
+    wanted = {"abundance", "rmse", "sid_sam_class", "ncc_class", "chebyshev_class", "products", "endmembers", "run"}
     assert {*item["assets"]} == wanted
 
 
 def test_everything_after_a_run_copes(lean: Path, tmp_path: Path) -> None:
     page = write_report(lean).read_text()
     (lean / "report.html").unlink()
-    assert "Where SID-SAM and NCC disagree" in page and "only NCC gives a class" in page
-    assert "--method vca --solver nnls --metric sid_sam,ncc" in page
+    assert "Where SID-SAM and NCC disagree" in page and "only NCC gives a class" in page and "Chebyshev" in page
+    assert "--method vca --solver nnls --metric sid_sam,ncc,chebyshev" in page
     status, said = shell("plot", lean, "-o", tmp_path)
     assert status == 0, said
     assert (tmp_path / "ncc_class.png").exists() and not (tmp_path / "sam_class.png").exists()
@@ -258,14 +261,27 @@ def test_everything_after_a_run_copes(lean: Path, tmp_path: Path) -> None:
     out = products(lean)
     with rasterio.open(tmp_path / "map.tif") as raster:
         assert_array_equal(raster.read(1), hsi.classify_similarity(out.ncc, 0.97))
+    words = ("--metric", "chebyshev", "--threshold", "0.3", "--relative", "-o", tmp_path / "other.tif")
+    status, said = shell("classify", lean, *words)
+    assert status == 0, said
+    with rasterio.open(tmp_path / "other.tif") as raster:
+        assert_array_equal(raster.read(1), hsi.classify(out.chebyshev, 0.3, relative=True))
+    status, said = shell("export", lean, "-o", tmp_path / "envi")
+    assert status == 0, said
+    assert list((tmp_path / "envi").glob("chebyshev_class*"))
     for words in ((), ("--metric", "sam")):
         status, said = shell("classify", lean, *words)
-        assert (status, said.count("\n")) == (1, 1) and "expected sid_sam or ncc" in said
+        assert (status, said.count("\n")) == (1, 1) and "expected sid_sam or ncc or chebyshev" in said
     maps = Maps(open_results(lean))
-    assert [layer for layer in maps.layers if layer.endswith("classes")] == ["SID_SAM classes", "NCC classes"]
+    assert [layer for layer in maps.layers if layer.endswith("classes")] == [
+        "SID_SAM classes",
+        "NCC classes",
+        "CHEBYSHEV classes",
+    ]
     raster = maps.raster
     window = maps.window(raster.left, raster.right, raster.bottom, raster.top)
-    assert_array_equal(maps.labels("ncc", window, maps.stored_thresholds()["ncc"]), out.ncc_class)
+    for metric in ("ncc", "chebyshev"):
+        assert_array_equal(maps.labels(metric, window, maps.stored_thresholds()[metric]), out[f"{metric}_class"])
     for given in ([0.3], [0.1, 0.2, 0.3, 0.4]):
         label = hsi.classify_similarity(out.ncc, given[0] if len(given) == 1 else given, relative=True)
         assert_array_equal(maps.labels("ncc", window, given, relative=True), label)
@@ -290,7 +306,7 @@ def test_pages_of_the_viewer(lean: Path) -> None:
     from hsichunk.viewer.page import Page
 
     shown = Page(Document(), Maps(open_results(lean)))
-    assert {*shown.thresholds()} == {"sid_sam", "ncc"}
+    assert {*shown.thresholds()} == {"sid_sam", "ncc", "chebyshev"}
     assert shown.thresholds()["ncc"] == [0.9, 0.95, 0.97, 0.8]
 
 
@@ -298,15 +314,17 @@ def test_pages_of_the_viewer(lean: Path) -> None:
 def test_audit(tmp_path: Path, constraint: str, relative: bool) -> None:
     pytest.importorskip("cvxopt")
     tile, out = write(tmp_path / "NEON_tile_reflectance.h5", shape=(20, 24), chunks=(4, 7, 9)), tmp_path / "out"
-    thresholds = {"ncc_threshold": "0.1,0.2,0.3,0.4", "sid_sam_threshold": 0.05} if relative else {}
+    thresholds = (
+        {"ncc_threshold": "0.1,0.2,0.3,0.4", "sid_sam_threshold": 0.05, "chebyshev_threshold": 0.2} if relative else {}
+    )
     go(tile, out, solver=constraint, metric=EVERY, relative=relative, **thresholds)
     report = audit(out, pixels=None)
     assert report.passed, report.as_dict()
-    assert {*report.differences} == {"abundance", "rmse", "sam", "sid", "sid_sam", "ncc"}
+    assert {*report.differences} == {"abundance", "rmse", *schema.METRICS}
     assert {*report.wrong_labels} == {f"{name}_class" for name in schema.METRICS}
     store = zarr.open_group(out / "products.zarr", mode="r+")
     at = tuple(int(v) for v in np.argwhere(np.isfinite(store["rmse"][...]))[40])
-    for name, by in (("abundance", 3e-6), ("ncc", -3e-6), ("sid_sam", 3e-6)):
+    for name, by in (("abundance", 3e-6), ("ncc", -3e-6), ("sid_sam", 3e-6), ("chebyshev", 3e-6)):
         before = float(store[name][(1, *at)])
         store[name][(1, *at)] = before + by * max(1.0, abs(before))
         again = audit(out, pixels=None)
@@ -348,7 +366,7 @@ def test_several_tiles_with_masks_and_own_endmembers(tmp_path: Path) -> None:
 def test_a_cluster_gives_the_same_bytes(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     tile = write(tmp_path / "NEON_tile_reflectance.h5")
-    given = {"method": "ppi", "solver": "nnls", "metric": "sid_sam,ncc"}
+    given = {"method": "ppi", "solver": "nnls", "metric": "sid_sam,ncc,chebyshev"}
     go(tile, tmp_path / "here", **given)
     go(tile, tmp_path / "there", cluster="local", workers=1, **given)
     assert checksums(tmp_path / "there") == checksums(tmp_path / "here")
@@ -396,8 +414,8 @@ def _solve(folder: Path, counts: Any, made: solver.Solver) -> dict[str, Any]:
     [
         (("--method", "sga"), "method is 'sga'; expected nfindr, atgp, ppi, fippi or vca"),
         (("--solver", "lasso"), "solver is 'lasso'; expected fcls, nnls or ucls"),
-        (("--metric", "sam,euclid"), "expected some of sam, sid, sid_sam, ncc"),
-        (("--metric", "chebyshev"), "hsi.chebyshev"),
+        (("--metric", "sam,euclid"), "expected some of sam, sid, sid_sam, ncc, chebyshev"),
+        (("--chebyshev-threshold", "-0.1"), "chebyshev-threshold is -0.1; expected finite numbers from 0"),
         (("--ncc-threshold", "1.5"), "ncc-threshold is 1.5; expected numbers from -1 to 1"),
         (("--sid-sam-threshold", "1,2"), "sid-sam-threshold is (1.0, 2.0); expected one number, or 4"),
         (("--method", "vca", "--endmembers", "em.csv"), "no --endmembers beside it"),
@@ -450,10 +468,10 @@ def test_the_plan_counts_what_is_asked_for() -> None:
         for metrics in (("sam", "sid"), schema.METRICS, ("ncc",))
     )
     assert usual == plan.make(4 << 30, [layout], 4, 2, sample=1000)
-    assert (usual.sums, all_of_them.sums, one.sums) == tuple(10**6 * (8 * rows + 1) for rows in (15, 16, 6))
+    assert (usual.sums, all_of_them.sums, one.sums) == tuple(10**6 * (8 * rows + 1) for rows in (15, 20, 6))
     assert one.strips < usual.strips < all_of_them.strips
     sample, atgp = (plan.make(4 << 30, [layout], 4, 2, sample=20_000, method=m).sample for m in ("vca", "atgp"))
     assert atgp - sample > 8 * 20_000 * 362
-    for metrics, rows in ((schema.METRICS, 16), (("ncc",), 6), (("sid_sam",), 15)):
+    for metrics, rows in ((schema.METRICS, 20), (("ncc",), 6), (("sid_sam",), 15), (("chebyshev",), 9)):
         e = np.random.default_rng(0).uniform(0.1, 0.8, (4, 20))
         assert solver.prepare(e, "abcd", metrics, 1e4, exact=True).sums == plan.sums_rows(4, metrics) == rows
