@@ -1,9 +1,10 @@
-"""Resident memory: how much there was, and an allocator that gives back what nobody holds."""
+"""Resident memory: how much there was and is, and an allocator that gives back what nobody holds."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import resource
 import sys
 from pathlib import Path
@@ -25,6 +26,15 @@ def peak() -> int:
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def held() -> int | None:
+    """Resident bytes of this process now; None where the system does not tell (other than Linux)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def steady() -> None:

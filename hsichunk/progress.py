@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+
+from hsichunk import memory
 
 _NAMES = {"tile": "writing the tile", "sample": "reading the sample", "pass": "unmixing", "maps": "writing maps"}
 _TICK = 0.2  # seconds
@@ -31,15 +31,6 @@ def ticking(tell: Callable[[], None]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-def _held() -> str:
-    """What the process holds in memory now, where the system tells (Linux)."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError, IndexError):
-        return ""
-    return f"{pages * os.sysconf('SC_PAGE_SIZE') / 1e6:,.0f} MB"
 
 
 @contextmanager
@@ -70,6 +61,8 @@ def shown() -> Iterator[Callable[[str, int, int], None]]:
             rate = ""
             if stage == "pass" and done > first:
                 rate = f"{(done - first) / (time.perf_counter() - since) / 1e6:,.0f} MB/s"
-            bars.update(tasks[stage], completed=done, total=total, rate=rate, held=_held())
+            now = memory.held()
+            held = "" if now is None else f"{now / 1e6:,.0f} MB"
+            bars.update(tasks[stage], completed=done, total=total, rate=rate, held=held)
 
         yield show
