@@ -64,7 +64,7 @@ def _no_data_share(site: Site, options: Options) -> float:
     """Share of sampled pixels that hold no data in the middle one of the bands."""
     place = site.places[0]
     rows, cols, count = place.file.reflectance.shape
-    down = places(place.file.grid.y(rows), descending=place.file.grid.dy > 0)
+    down = places(place.file.grid.y(rows), descending=place.file.grid.north_up)
     across = places(place.file.grid.x(cols), descending=False)
     r, c = choose(down, across, LOOKED_AT, 1.0 if rows * cols < 1 << 18 else 0.05, options.seed)
     counts = Counts(place.file.reflectance, np.array([count // 2]), place.file.scale, place.file.no_data)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Where the pixels lie: a north-up grid in projected metres."""
+class Geotransform:
+    """Upper left corner and pixel size: north up in projected metres, or rows and columns alone."""
 
     left: float
     """easting of the left edge of the leftmost pixel"""
@@ -29,6 +29,18 @@ class Grid:
     """northing of the upper edge of the topmost pixel"""
     dx: float
     dy: float
+    """how far y falls from row to row: below 0 where it counts rows"""
+
+    @property
+    def north_up(self) -> bool:
+        """False of an image that lies nowhere: its y counts rows."""
+        return self.dy > 0
+
+
+@dataclass(frozen=True)
+class Grid(Geotransform):
+    """Where the pixels lie: a north-up grid in projected metres, or that of an image that lies nowhere."""
+
     epsg: int | None
     wkt: str | None
     """the CRS in the file's own words, used where it names no EPSG code"""
@@ -43,11 +55,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class _Place:
-    left: float
-    top: float
-    dx: float
-    dy: float
+class _Place(Geotransform):
     epsg: int | None = None
     """what the map info says of the CRS"""
 

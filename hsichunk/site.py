@@ -221,8 +221,8 @@ def _common(first: neon.NeonFile, other: neon.NeonFile) -> neon.NeonFile:
 
 
 def _check_places(files: Sequence[neon.NeonFile]) -> None:
-    """Raises HsiError for several files of which one lies nowhere: dy is below 0 where rows are counted."""
-    nowhere = next((file for file in files if file.grid.dy < 0), None)
+    """Raises HsiError for several files of which one lies nowhere."""
+    nowhere = next((file for file in files if not file.grid.north_up), None)
     if nowhere is not None and len(files) > 1:
         raise HsiError(f"{nowhere.path}: does not say where it lies; expected map info or a transform: run it alone")
 

@@ -23,7 +23,7 @@ def draw(job: Job, share: float, tile: int | None = None) -> sampling.Sample:
     tiles = site.places if tile is None else site.places[tile : tile + 1]
     y, x = site.grid.y(site.rows), site.grid.x(site.cols)
     area = Window(0, site.rows, 0, site.cols) if tile is None else _extent(site.places[tile])
-    down, across = sampling.places(y, descending=site.grid.dy > 0), sampling.places(x, descending=False)
+    down, across = sampling.places(y, descending=site.grid.north_up), sampling.places(x, descending=False)
     ours = down[area.top : area.bottom], across[area.left : area.right]
     rows, cols = sampling.choose(*ours, options.sample, share, options.seed)
     rows, cols = rows + area.top, cols + area.left

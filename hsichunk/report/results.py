@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema, zarr_store
 from hsichunk.errors import HsiError
+from hsichunk.grid import Geotransform
 from hsichunk.ledger import RUN_JSON, STORE, read_json
 
 
@@ -62,14 +63,9 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Raster:
+class Raster(Geotransform):
     """The grid of the maps: north up, y falling with the rows; or rows and columns alone, y growing with the rows."""
 
-    left: float
-    """easting of the left edge"""
-    top: float
-    dx: float
-    dy: float
     rows: int
     cols: int
     unit: str
@@ -82,11 +78,6 @@ class Raster:
         dx, dy = dx or dy or 1.0, dy or dx or 1.0  # a single row or column has the size of the other side
         unit = str(products[schema.X].attrs.get("units", ""))
         return cls(float(x[0]) - dx / 2, float(y[0]) + dy / 2, dx, dy, len(y), len(x), unit)
-
-    @property
-    def north_up(self) -> bool:
-        """False of an image that lies nowhere: its y counts rows."""
-        return self.dy > 0
 
     @property
     def right(self) -> float:
