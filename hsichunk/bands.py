@@ -43,8 +43,8 @@ def select_bands(
     whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in (drop_last, every))
     if not whole or drop_last < 0 or every < 1:
         raise HsiError(f"drop_last={drop_last}, every={every}; expected whole numbers, from 0 and from 1")
-    good = np.ones(len(wavelength), np.bool_) if keep is None else _inside(wavelength, keep)
-    good &= ~_inside(wavelength, windows)
+    good = np.ones(len(wavelength), np.bool_) if keep is None else inside(wavelength, keep)
+    good &= ~inside(wavelength, windows)
     if lesson_bands:
         for low, _ in windows:
             good[np.flatnonzero(wavelength < low)[-1:]] = False
@@ -56,8 +56,9 @@ def select_bands(
     return kept
 
 
-def _inside(wavelength: NDArray[np.float64], ranges: list[tuple[float, float]]) -> NDArray[np.bool_]:
-    inside = np.zeros(len(wavelength), np.bool_)
+def inside(wavelength: NDArray[np.float64], ranges: Iterable[tuple[float, float]]) -> NDArray[np.bool_]:
+    """Which wavelengths (nm) lie in one of the ranges (low, high), both ends inclusive."""
+    found = np.zeros(len(wavelength), np.bool_)
     for low, high in ranges:
-        inside |= (wavelength >= low) & (wavelength <= high)
-    return inside
+        found |= (wavelength >= low) & (wavelength <= high)
+    return found

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import neon
+from hsichunk.bands import inside
 from hsichunk.contained import Outcome, contained_each
 from hsichunk.counts import Counts, Window
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
@@ -246,10 +247,10 @@ def _check_same(a: neon.NeonFile, b: neon.NeonFile) -> None:
         )
 
 
-def _bad(file: neon.NeonFile) -> list[int]:
-    """Positions of the bands in a file's windows: those of images begin and end at bands."""
-    wave = file.wavelength
-    return [i for i, nm in enumerate(wave.tolist()) if any(low <= nm <= high for low, high in file.windows)]
+def _bad(file: neon.NeonFile) -> list[bool]:
+    """Which bands lie in the windows of a file: those of images begin and end at bands."""
+    found: list[bool] = inside(file.wavelength, file.windows).tolist()
+    return found
 
 
 def _steps(a: neon.NeonFile, b: neon.NeonFile, distance: float, size: float) -> int:
