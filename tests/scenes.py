@@ -109,6 +109,16 @@ def tile_path(folder: Path, chunks: tuple[int, int, int], **options: Any) -> Pat
     return path
 
 
+def scattered_tiles(folder: Path) -> list[Path]:
+    """Three tiles that overlap, off each other's chunks, with holes between them."""
+    places = [(0, 0, (16, 21, 27)), (41, 33, (60, 70, 1)), (90, 0, (20, 30, 11))]
+    paths = [folder / f"{number}.h5" for number in range(len(places))]
+    for number, (row, col, chunks) in enumerate(places):
+        origin = (368000.0 + col, 4307000.0 - row)
+        write_tile(paths[number], shape=(60, 70), bands=64, seed=number, chunks=chunks, origin=origin)
+    return paths
+
+
 def cube_of(folder: Path, chunks: tuple[int, int, int] = LAYOUTS[0]) -> xr.DataArray:
     return clean(open_tile(tile_path(folder, chunks, bands=96)))
 

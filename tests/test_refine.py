@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
-from scenes import LAYOUTS, cube_of, numbers_of, scene, tile_path
+from scenes import LAYOUTS, cube_of, numbers_of, scattered_tiles, scene, tile_path
 from tiles import Counter
 
 import hsichunk as hsi
@@ -374,17 +374,7 @@ def sites(factory: pytest.TempPathFactory, chunks: tuple[int, int, int]) -> tupl
 def test_tiles_that_lie_anyhow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Overlapping, off each other's chunks, with holes between them: as of the same counts in memory."""
     monkeypatch.setattr(refine, "MOST_SEARCHED", 0)
-    places = [(0, 0, (16, 21, 27)), (41, 33, (60, 70, 1)), (90, 0, (20, 30, 11))]
-    for number, (row, col, chunks) in enumerate(places):
-        hsi.synthetic.write_tile(
-            tmp_path / f"{number}.h5",
-            shape=(60, 70),
-            bands=64,
-            seed=number,
-            chunks=chunks,
-            origin=(368000.0 + col, 4307000.0 - row),
-        )
-    cube = hsi.clean(hsi.open_mosaic(sorted(tmp_path.glob("*.h5"))))
+    cube = hsi.clean(hsi.open_mosaic(scattered_tiles(tmp_path)))
     expected = hsi.nfindr(cube.compute(), 4, refine=True)
     for memory in (strips.MEMORY, 1_000_000, 100_000):
         monkeypatch.setattr(strips, "MEMORY", memory)

@@ -13,7 +13,7 @@ import pysptools_oracle as oracle
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
-from scenes import cube_of
+from scenes import cube_of, scattered_tiles
 from tiles import Counter, write
 
 import hsichunk as hsi
@@ -228,17 +228,7 @@ def test_ranges_out_of_the_ordinary(tmp_path: Path, chunks: Any, kind: str, monk
 
 def test_a_site_is_scaled_by_one_range(tmp_path: Path) -> None:
     """Tiles of both layouts that overlap, with a hole between them: what lies under another has no part in it."""
-    places = [(0, 0, (16, 21, 27)), (41, 33, (60, 70, 1)), (90, 0, (20, 30, 11))]
-    for number, (row, col, chunks) in enumerate(places):
-        hsi.synthetic.write_tile(
-            tmp_path / f"{number}.h5",
-            shape=(60, 70),
-            bands=64,
-            seed=number,
-            chunks=chunks,
-            origin=(368000.0 + col, 4307000.0 - row),
-        )
-    cube = hsi.clean(hsi.open_mosaic(sorted(tmp_path.glob("*.h5"))))
+    cube = hsi.clean(hsi.open_mosaic(scattered_tiles(tmp_path)))
     em = hsi.nfindr(cube, 4)
     ours = hsi.unmix(cube, em, PRODUCTS, scaling="minmax").load()
     alike(ours, hsi.unmix(cube.compute(), em, PRODUCTS, scaling="minmax"))
