@@ -29,6 +29,15 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="module")
+def quiet() -> Iterator[None]:
+    """What the commands set for their process is taken back."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            patch.setenv(name, "1")
+        yield
+
+
 @contextmanager
 def raise_if_dask_computes() -> Iterator[None]:
     """Inside the block any dask computation, in whatever scheduler, is an error that names what was asked for."""

@@ -42,6 +42,16 @@ def go(tiles: Path | list[Path], out: Path, **changed: Any) -> dict[str, Any]:
     return report
 
 
+def shell(*words: Any) -> tuple[int, str]:
+    """The exit code of a command of hsichunk and what it says; in this process: ask for the fixture `quiet`."""
+    from typer.testing import CliRunner
+
+    from hsichunk import cli
+
+    said = CliRunner().invoke(cli.app, [str(word) for word in words])
+    return said.exit_code, said.output
+
+
 def products(out: Path) -> xr.Dataset:
     """The store of a run, in memory."""
     return xr.open_zarr(out / "products.zarr", decode_coords="all").load()

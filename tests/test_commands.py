@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 import zarr
 from numpy.testing import assert_array_equal
-from runs import go, products, write
-from typer.testing import CliRunner
+from runs import go, products, shell, write
 
 import hsichunk as hsi
-from hsichunk import cli, options
+from hsichunk import options
 from hsichunk.library import read_library
 from hsichunk.threads import available
 
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        monkeypatch.setenv(name, "1")
-
-
-def shell(*words: Any) -> tuple[int, str]:
-    said = CliRunner().invoke(cli.app, [str(word) for word in words])
-    return said.exit_code, said.output
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,9 @@ import rasterio
 import spectral.io.envi
 import xarray as xr
 from affine import Affine
-from runs import endmembers, go, products, write
-from typer.testing import CliRunner
+from runs import endmembers, go, products, shell, write
 
-from hsichunk import cli, exporting, schema
+from hsichunk import exporting, schema
 from hsichunk.errors import HsiError
 from hsichunk.exporting import write_envi
 from hsichunk.palette import class_colors
@@ -27,21 +26,11 @@ from hsichunk.zarr_store import open_store, write_zarr
 from tests.test_geotiff import NAMES, abundance, bits, class_map, located
 from tests.test_zarr_store import listing
 
+pytestmark = pytest.mark.usefixtures("quiet")
 FLOATS = ("abundance", "rmse", "sam", "sid")
 CLASSES = ("sam_class", "sid_class")
 PAIRS = {f"{name}{suffix}" for name in (*FLOATS, *CLASSES) for suffix in (".img", ".hdr")}
 LIBRARY = {"endmembers.sli", "endmembers.hdr"}
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        monkeypatch.setenv(name, "1")
-
-
-def shell(*words: Any) -> tuple[int, str]:
-    said = CliRunner().invoke(cli.app, ["export", *map(str, words)])
-    return said.exit_code, said.output
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +43,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(out: Path) -> Path:
     """What the command leaves in the folder of a run."""
-    status, said = shell(out, "--format", "envi")
+    status, said = shell("export", out, "--format", "envi")
     assert status == 0, said
     paths = [Path(line) for line in said.splitlines()]
     assert {path.name for path in paths} == {name for name in PAIRS | LIBRARY if not name.endswith(".hdr")}
@@ -132,12 +121,12 @@ def test_endmembers_are_a_spectral_library(out: Path, exported: Path) -> None:
 
 def test_exporting_again_replaces_its_files_and_no_others(out: Path, tmp_path: Path) -> None:
     folder = tmp_path / "for" / "envi"
-    assert shell(out, "-o", folder)[0] == 0
+    assert shell("export", out, "-o", folder)[0] == 0
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "rmse.img").write_bytes(b"old")
     (folder / "rmse.img.aux.xml").write_text("statistics that a GIS made of the old one")
     (folder / "notes.txt").write_text("mine")
-    assert shell(out, "-o", folder)[0] == 0
+    assert shell("export", out, "-o", folder)[0] == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before | {"notes.txt": b"mine"}
 
 
@@ -149,7 +138,7 @@ def test_what_cannot_be_exported_is_one_line(out: Path, tmp_path: Path) -> None:
         ((out, "-o", tmp_path / "file"), "is no folder"),
         ((out, "-o", tmp_path / "file" / "below"), "cannot write"),
     ):
-        status, said = shell(*words)
+        status, said = shell("export", *words)
         assert (status, said.count("\n")) == (1, 1), said
         assert message in said
     assert listing(tmp_path) == {"file"}
@@ -157,14 +146,14 @@ def test_what_cannot_be_exported_is_one_line(out: Path, tmp_path: Path) -> None:
 
 def test_a_failed_export_leaves_what_was_there(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last of the files fails: none of the others has changed."""
-    shell(out, "-o", tmp_path / "envi")
+    shell("export", out, "-o", tmp_path / "envi")
     (tmp_path / "envi" / "rmse.img").write_bytes(b"old")
 
     def failing(*_: Any) -> None:
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(exporting, "write_library", failing)
-    status, said = shell(out, "-o", tmp_path / "envi")
+    status, said = shell("export", out, "-o", tmp_path / "envi")
     assert (status, said.count("\n")) == (1, 1)
     assert "No space left" in said
     assert (tmp_path / "envi" / "rmse.img").read_bytes() == b"old"

@@ -6,7 +6,6 @@ import ast
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,15 @@ import numpy as np
 import pytest
 import typer
 import xarray as xr
-from runs import SHAPE, write
+from runs import SHAPE, shell, write
 from sklearn.neighbors import KNeighborsClassifier
-from typer.testing import CliRunner
 
 import hsichunk as hsi
 from hsichunk import cli
 from hsichunk.demonstration import TILE
 from hsichunk.ledger import FILES, RUN_JSON
 
+pytestmark = pytest.mark.usefixtures("quiet")
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -56,15 +55,6 @@ def expressions() -> list[str]:
     return list(found)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quiet() -> Iterator[None]:
-    """What the commands set for their process is taken back."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            patch.setenv(name, "1")
-        yield
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiles of the README's names, neighbours on the ground, and a finished run of the first command."""
@@ -76,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [first] = [line for line in COMMANDS if line == "hsichunk run TILE... --out DIR -k 4 --memory 2GB"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        status, said = shell(words(first))
+        status, said = shell(*words(first))
     assert status == 0, said
     return folder
 
@@ -96,11 +86,6 @@ def words(line: str) -> list[str]:
             case _:
                 out.append(word)
     return out
-
-
-def shell(given: list[str]) -> tuple[int, str]:
-    said = CliRunner().invoke(cli.app, given)
-    return said.exit_code, said.output
 
 
 def commands() -> dict[str, Any]:
@@ -148,7 +133,7 @@ def test_command_lines_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPa
         rest += ["--size", "80"]  # for time; 300 as written
     if "site" in rest:
         rest += ["--overwrite"]  # each is a run of its own
-    status, said = shell([name, *rest])
+    status, said = shell(name, *rest)
     assert status == 0, said
     assert said.strip()
     left = {

@@ -13,11 +13,10 @@ import rasterio
 import xarray as xr
 import zarr
 from numpy.testing import assert_allclose, assert_array_equal
-from runs import SHAPE, asked, assert_same, checksums, endmembers, go, products, write
-from typer.testing import CliRunner
+from runs import SHAPE, asked, assert_same, checksums, endmembers, go, products, shell, write
 
 import hsichunk as hsi
-from hsichunk import cli, column, outputs, plan, reference, schema, solver, stored_columns
+from hsichunk import column, outputs, plan, reference, schema, solver, stored_columns
 from hsichunk.auditing import audit
 from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError
@@ -30,21 +29,11 @@ from hsichunk.sampling import Sample
 from hsichunk.stored import StoredArray
 from hsichunk.viewer.maps import Maps
 
+pytestmark = pytest.mark.usefixtures("quiet")
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}
 EVERY = "sam,sid,sid-sam,ncc,chebyshev"
 WHOLE = {"share": 1.0, "sample": SHAPE[0] * SHAPE[1]}
 """every pixel is in the sample"""
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        monkeypatch.setenv(name, "1")
-
-
-def shell(*words: Any) -> tuple[int, str]:
-    said = CliRunner().invoke(cli.app, [str(word) for word in words])
-    return said.exit_code, said.output
 
 
 @pytest.fixture(scope="module", params=CHUNKS)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_array_equal
-from runs import LAYOUTS, SHAPE, asked, checksums, go, products, write
-from typer.testing import CliRunner
+from runs import LAYOUTS, SHAPE, asked, checksums, go, products, shell, write
 
-from hsichunk import cli
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.run import run
 from hsichunk.stored import StoredArray
@@ -179,12 +176,10 @@ def test_a_bad_tile_is_skipped_and_listed(tiles: list[Path], tmp_path: Path) -> 
 # the command line
 
 
-def test_a_dry_run_does_nothing(tiles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        monkeypatch.setenv(name, "1")
-    words: list[Any] = ["run", *tiles, "--out", tmp_path / "out", "--dry-run"]
-    said = CliRunner().invoke(cli.app, [str(word) for word in words])
-    assert said.exit_code == 0, said.output
-    assert "2, 90 x 140 pixels together, 0 of them in no tile" in said.output
-    assert said.output.endswith("nothing was done\n")
+@pytest.mark.usefixtures("quiet")
+def test_a_dry_run_does_nothing(tiles: list[Path], tmp_path: Path) -> None:
+    status, said = shell("run", *tiles, "--out", tmp_path / "out", "--dry-run")
+    assert status == 0, said
+    assert "2, 90 x 140 pixels together, 0 of them in no tile" in said
+    assert said.endswith("nothing was done\n")
     assert not (tmp_path / "out").exists()
