@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import image_files
 import numpy as np
 import pytest
 import xarray as xr
+from image_files import EMIT, LEFT, TOP
 from scenes import scene
 
 from hsichunk.cleaning import clean
@@ -22,46 +25,15 @@ from hsichunk.unmixing import unmix
 rasterio = pytest.importorskip("rasterio")
 pytest.importorskip("rioxarray")  # .rio
 NM = np.linspace(400.0, 1000.0, 6)
-EMIT = "emit20250324t221005_jpl_unmix_ex"
+write_envi = partial(image_files.write_envi, nm=NM)
+write_tiff = partial(image_files.write_tiff, transform=rasterio.Affine(2.0, 0.0, LEFT, 0.0, -2.0, TOP))
+tagged = partial(image_files.tag, nm=NM)
 
 
 def counts(shape: tuple[int, int, int] = (7, 9, 6), seed: int = 0) -> Any:
     values = np.random.default_rng(seed).integers(1, 9000, shape).astype(np.int16)
     values[2, 3] = -9999
     return values
-
-
-def write_envi(
-    path: Path, values: Any, interleave: str = "bsq", lines: str = "", order: int = 0, offset: int = 0
-) -> Path:
-    axes = {"bsq": (2, 0, 1), "bil": (0, 2, 1), "bip": (0, 1, 2)}[interleave]
-    codes = {"i2": 2, "f4": 4, "u2": 12, "i4": 3}
-    kind = values.dtype.str[1:]
-    stored = values.transpose(axes).astype((">" if order else "<") + kind)
-    path.write_bytes(bytes(offset) + stored.tobytes())
-    rows, cols, bands = values.shape
-    path.with_suffix(".hdr").write_text(
-        f"ENVI\nsamples = {cols}\nlines = {rows}\nbands = {bands}\nheader offset = {offset}\n"
-        f"data type = {codes[kind]}\ninterleave = {interleave}\nbyte order = {order}\n"
-        f"wavelength units = Nanometers\nwavelength = {{ {' , '.join(map(repr, NM[:bands].tolist()))} }}\n{lines}"
-    )
-    return path
-
-
-def write_tiff(path: Path, values: Any, then: Any = None, **profile: Any) -> Path:
-    rows, cols, bands = values.shape
-    given = {"driver": "GTiff", "height": rows, "width": cols, "count": bands, "dtype": values.dtype, "nodata": -9999}
-    given |= {"crs": "EPSG:32618", "transform": rasterio.Affine(2.0, 0.0, 368000.0, 0.0, -2.0, 4307000.0)}
-    with rasterio.open(path, "w", **(given | profile)) as file:
-        file.write(np.moveaxis(values, -1, 0))
-        if then is not None:
-            then(file)
-    return path
-
-
-def tagged(file: Any) -> None:
-    for band, nm in enumerate(NM, start=1):
-        file.update_tags(band, wavelength=repr(float(nm)), wavelength_units="Nanometers", fwhm="5.5")
 
 
 # real files
@@ -157,7 +129,7 @@ def test_samson_written_as_a_tagged_geotiff(shared: Path, tmp_path: Path) -> Non
 def test_envi_interleaves(tmp_path: Path, interleave: str, order: int, offset: int) -> None:
     values = counts()
     lines = "reflectance scale factor = 10000\ndata ignore value = -9999\nbbl = {1,0,1,1,0,0}\n"
-    path = write_envi(tmp_path / "scene.dat", values, interleave, lines, order, offset)
+    path = write_envi(tmp_path / "scene.dat", values, interleave, lines, order=order, offset=offset)
     image = open_image(path)
     np.testing.assert_array_equal(image.reflectance.values, values)
     assert image.reflectance.attrs["bad_band_windows"] == [NM[1], NM[1], NM[4], NM[5]]
@@ -332,8 +304,8 @@ def test_refused(tmp_path: Path) -> None:
     turned = rasterio.Affine(1, 0.5, 0, 0.5, -1, 0)
     cases = (
         (lambda: open_image(tmp_path / "none.img"), "no such file"),
-        (lambda: open_image(changed("400.0 , ", "")), "'wavelength' has 5 values for 6 bands"),
-        (lambda: open_image(changed("400.0 , ", "520.0 , ")), "two bands at 520 nm"),
+        (lambda: open_image(changed("400.0, ", "")), "'wavelength' has 5 values for 6 bands"),
+        (lambda: open_image(changed("400.0, ", "520.0, ")), "two bands at 520 nm"),
         (lambda: open_image(changed("Nanometers", "Micrometers")), "said to be micrometres"),
         (lambda: open_image(changed("= 10000", "= 0")), "scale factor is 0"),
         (lambda: open_image(changed("samples = 9", "samples = 90000")), "cannot be (opened|read)"),

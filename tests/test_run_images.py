@@ -7,9 +7,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import image_files
 import numpy as np
 import pytest
 import tiles
+from image_files import CRS, EMIT, LEFT, TOP
 from runs import asked, assert_finished, assert_same, endmembers, go, products
 from typer.testing import CliRunner
 
@@ -34,10 +36,8 @@ h5py = pytest.importorskip("h5py")
 SHAPE = (60, 50)
 BANDS = 24
 NM = np.linspace(450.0, 1300.0, BANDS)  # below NEON's bad bands
-CRS, LEFT, TOP = "EPSG:32618", 368000.0, 4307000.0
 PLACE = f"map info = {{UTM, 1, 1, {LEFT}, {TOP}, 1, 1, 18, North, WGS-84, units=Meters}}\n"
 SAID = "reflectance scale factor = 10000\ndata ignore value = -9999\n"
-EMIT = "emit20250324t221005_jpl_unmix_ex"
 PRODUCTS = ["abundance", "rmse", "sam", "sid"]
 
 
@@ -55,39 +55,16 @@ def write_neon(path: Path, values: Any) -> Path:
     return tiles.write(path, values, wavelength=NM, chunks=(16, 20, 9), compression="gzip", shuffle=True)
 
 
-def write_envi(
-    path: Path,
-    values: Any,
-    interleave: str = "bsq",
-    lines: str = PLACE + SAID,
-    order: int = 0,
-    offset: int = 0,
-    nm: Any = NM,
-) -> Path:
-    axes = {"bsq": (2, 0, 1), "bil": (0, 2, 1), "bip": (0, 1, 2)}[interleave]
-    code = {"u1": 1, "i2": 2, "i4": 3, "f4": 4, "f8": 5, "u2": 12, "u4": 13, "i8": 14}[values.dtype.str[1:]]
-    stored = values.transpose(axes).astype(values.dtype.newbyteorder(">" if order else "<"))
-    path.write_bytes(bytes(offset) + stored.tobytes())
-    rows, cols, bands = values.shape
-    path.with_suffix(".hdr").write_text(
-        f"ENVI\nsamples = {cols}\nlines = {rows}\nbands = {bands}\nheader offset = {offset}\ndata type = {code}\n"
-        f"interleave = {interleave}\nbyte order = {order}\nwavelength units = Nanometers\n"
-        f"wavelength = {{{', '.join(map(repr, nm[:bands].tolist()))}}}\n"
-        f"fwhm = {{{', '.join(['5.5'] * bands)}}}\n{lines}"
-    )
-    return path
+def write_envi(path: Path, values: Any, interleave: str = "bsq", lines: str = PLACE + SAID, **given: Any) -> Path:
+    return image_files.write_envi(path, values, interleave, lines, **({"nm": NM, "fwhm": 5.5} | given))
 
 
 def write_tiff(path: Path, values: Any, **profile: Any) -> Path:
-    rows, cols, bands = values.shape
-    given = {"driver": "GTiff", "height": rows, "width": cols, "count": bands, "dtype": values.dtype, "nodata": -9999}
-    given |= {"crs": CRS, "transform": rasterio.Affine(1.0, 0.0, LEFT, 0.0, -1.0, TOP), "compress": "deflate"}
-    with rasterio.open(path, "w", **(given | profile)) as file:
-        file.write(np.moveaxis(values, -1, 0))
-        file.scales = [0.0001] * bands
-        for band, nm in enumerate(NM[:bands], start=1):
-            file.update_tags(band, wavelength=repr(float(nm)), wavelength_units="Nanometers", fwhm="5.5")
-    return path
+    def scaled(file: Any) -> None:
+        file.scales = [0.0001] * file.count
+        image_files.tag(file, NM[: file.count])
+
+    return image_files.write_tiff(path, values, scaled, **({"compress": "deflate"} | profile))
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +121,7 @@ def test_envi_as_gdal_reads_it(tmp_path: Path, monkeypatch: Any, interleave: str
     monkeypatch.setattr(image_array, "PIXELS", 130)
     monkeypatch.setattr(image_array, "BAND_PIXELS", 130)
     for order, offset in ((0, 0), (1, 11)):
-        path = write_envi(tmp_path / f"{order}.img", values, interleave, SAID, order, offset)
+        path = write_envi(tmp_path / f"{order}.img", values, interleave, SAID, order=order, offset=offset)
         stored = pickle.loads(pickle.dumps(neon.read(path, floats=True).reflectance))
         by_band = interleave == "bsq" and values.dtype.kind != "f"
         assert isinstance(stored, image_array.EnviArray) and stored.chunks == (6, 19, 1 if by_band else 24)
