@@ -23,7 +23,7 @@ from hsichunk.errors import HsiError
 from hsichunk.exporting import write_envi
 from hsichunk.palette import class_colors
 from hsichunk.zarr_store import open_store, write_zarr
-from tests.test_geotiff import NAMES, abundance, bits, class_map, located
+from tests.test_geotiff import NAMES, abundance, bits, blocks_written, class_map, located
 from tests.test_zarr_store import listing
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -177,18 +177,12 @@ def test_the_same_bytes_for_any_blocks(tmp_path: Path, chunks: Any, scheduler: s
 
 def test_stored_maps_are_never_loaded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_zarr(abundance(600, 700).chunk(y=256, x=256).to_dataset(), tmp_path / "a.zarr")
-    largest = []
-    put = exporting._Bands.__setitem__
-    monkeypatch.setattr(
-        exporting._Bands,
-        "__setitem__",
-        lambda bands, region, block: (largest.append(block.shape), put(bands, region, block))[1],
-    )
+    written = blocks_written(monkeypatch, exporting._Bands)
     data = open_store(tmp_path / "a.zarr", dask=False).abundance
     write_envi(data, tmp_path / "a.img")
     assert not data.variable._in_memory
-    assert len(largest) == 9
-    assert max(largest) == (4, 256, 256)
+    assert len(written) == 9
+    assert max(written) == (4, 256, 256)
     with rasterio.open(tmp_path / "a.img") as raster:
         np.testing.assert_array_equal(bits(raster.read()), bits(abundance(600, 700).values))
 
