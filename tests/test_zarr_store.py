@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,15 @@ def listing(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.fixture
-def file_limit() -> Iterator[Callable[[int], None]]:
-    """Call it with a size: from there on no file of this process may grow larger, as on a full disk."""
+@contextmanager
+def file_limit(size: int) -> Iterator[None]:
+    """Inside the block no file of this process may grow larger, as on a full disk; not even pytest's own log."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # -- the same data back -------------------------------------------------------------------------------------------
@@ -424,9 +428,8 @@ def test_an_unwritable_place_is_one_line(tmp_path: Path, below: str) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, file_limit: Callable[[int], None]) -> None:
-    file_limit(2000)
-    with pytest.raises(HsiError, match=r"writing .*p\.zarr failed") as caught:
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    with file_limit(2000), pytest.raises(HsiError, match=r"writing .*p\.zarr failed") as caught:
         write_zarr(products(), tmp_path / "p.zarr")
     assert "\n" not in str(caught.value)
     assert listing(tmp_path) == set()
