@@ -61,6 +61,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("notebook")
     names: dict[str, Any] = {}
     figures = {}
+    plt.close("all")  # what other tests have left
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("error")
         patch.chdir(folder)
