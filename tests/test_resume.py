@@ -125,6 +125,19 @@ def test_a_run_stopped_at_any_step_goes_on(
     assert_equal(out, report, small)
 
 
+RELATIVE: dict[str, Any] = {"relative": True, "sam_threshold": (0.3,)}
+
+
+@pytest.fixture(scope="module")
+def relative(whole: tuple[str, Path, dict[str, Any]]) -> dict[str, str]:
+    """Checksums of an undisturbed run with thresholds that are shares."""
+    out = whole[1].parent / "relative"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shrink(monkeypatch, whole[0])
+        go(whole[1], out, **RELATIVE)
+    return checksums(out)
+
+
 @pytest.mark.parametrize("whole", ["spatial"], indirect=True)
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
@@ -132,18 +145,16 @@ def test_a_run_stopped_at_any_step_goes_on(
     ids=["first map", "second map", "before the store gets its name"],
 )
 def test_relative_class_maps_come_after_the_pass(
-    owner: Any, name: str, call: int, small: tuple[Path, dict[str, Any]], tmp_path: Path
+    owner: Any, name: str, call: int, small: tuple[Path, dict[str, Any]], relative: dict[str, str], tmp_path: Path
 ) -> None:
-    done, out = tmp_path / "done", tmp_path / "out"
-    asking: dict[str, Any] = {"relative": True, "sam_threshold": (0.3,)}
-    go(small[0], done, **asking)
+    out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as monkeypatch:
         stop_at(monkeypatch, owner, name, call, after=call % 2 == 0)
         with pytest.raises(Stop):
-            run(asked(small[0], out, **asking))
-    go(small[0], out, **asking)
+            run(asked(small[0], out, **RELATIVE))
+    go(small[0], out, **RELATIVE)
     assert_finished(out)
-    assert checksums(out) == checksums(done)
+    assert checksums(out) == relative
 
 
 def decoded(monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, ...]]:
