@@ -38,6 +38,14 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def no_sync() -> Iterator[None]:
+    """What is written need not outlast the machine: a killed process loses nothing that it has written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
 @contextmanager
 def raise_if_dask_computes() -> Iterator[None]:
     """Inside the block any dask computation, in whatever scheduler, is an error that names what was asked for."""

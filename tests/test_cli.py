@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,11 @@ from hsichunk.cli import app
 from hsichunk.errors import HsiError
 from hsichunk.options import Options
 
+pytestmark = pytest.mark.usefixtures("no_sync")
 COMMANDS = (
     "run", "info", "demo", "endmembers", "count", "classify", "plot", "export", "audit", "report", "view"
 )  # fmt: skip
 HSICHUNK = [sys.executable, "-m", "hsichunk.cli"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_sync() -> Iterator[None]:
-    """What is written need not outlast the machine."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(os, "fsync", lambda file: None)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from hsichunk.errors import HsiError
 from hsichunk.options import OptionError, build
 from hsichunk.run import connected
 
+pytestmark = pytest.mark.usefixtures("no_sync")
 SECONDS = 60
 SLOWLY = """
 import time

@@ -16,7 +16,7 @@ from hsichunk import options
 from hsichunk.library import read_library
 from hsichunk.threads import available
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from hsichunk import cli
 from hsichunk.demonstration import TILE
 from hsichunk.ledger import FILES, RUN_JSON
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -24,6 +24,7 @@ from hsichunk.report.results import open_results
 from tests import runs
 from tests.browser import Browser
 
+pytestmark = pytest.mark.usefixtures("no_sync")
 VOID = {"meta", "img", "input", "br", "rect", "circle", "hr", "link"}
 ORIGINS = {"NEON_a_reflectance.h5": (368000.0, 4307000.0), "NEON_b_reflectance.h5": (368060.0, 4306980.0)}
 

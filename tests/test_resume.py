@@ -25,16 +25,9 @@ from hsichunk.ledger import Entry, Ledger
 from hsichunk.run import run
 from hsichunk.stored import StoredArray
 
+pytestmark = pytest.mark.usefixtures("no_sync")
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}
 BITS = 12  # rows of a stored chunk of results
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_sync() -> Iterator[None]:
-    """What is written need not outlast the machine: a killed process loses nothing that it has written."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(os, "fsync", lambda file: None)
-        yield
 
 
 class Stop(BaseException):

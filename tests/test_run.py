@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,13 +39,7 @@ from hsichunk.run import run
 from hsichunk.site import open_site
 from hsichunk.stored import StoredArray
 
-
-@pytest.fixture(scope="module", autouse=True)
-def no_sync() -> Iterator[None]:
-    """What is written need not outlast the machine: a killed process loses nothing that it has written."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(os, "fsync", lambda file: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_sync")
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from hsichunk.sampling import Sample
 from hsichunk.stored import StoredArray
 from hsichunk.viewer.maps import Maps
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}
 EVERY = "sam,sid,sid-sam,ncc,chebyshev"
 WHOLE = {"share": 1.0, "sample": SHAPE[0] * SHAPE[1]}

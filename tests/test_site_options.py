@@ -17,6 +17,8 @@ from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.run import run
 from hsichunk.stored import StoredArray
 
+pytestmark = pytest.mark.usefixtures("no_sync")
+
 
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:

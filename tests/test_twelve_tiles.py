@@ -24,6 +24,7 @@ from hsichunk.run import run
 from hsichunk.site import open_site
 from hsichunk.stored_columns import is_small
 
+pytestmark = pytest.mark.usefixtures("no_sync")
 SIDE, BANDS, DOWN, ACROSS = 48, 60, 3, 4
 LEFT, TOP = 368000.0, 4307000.0  # as tests/tiles.py has it
 MISSING, HALF = (1, 2), (2, 0)

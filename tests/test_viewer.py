@@ -23,6 +23,7 @@ from hsichunk.viewer.maps import Maps, Window
 from tests import runs
 from tests.browser import Browser
 
+pytestmark = pytest.mark.usefixtures("no_sync")
 ORIGINS = {"NEON_a_reflectance.h5": (368000.0, 4307000.0), "NEON_b_reflectance.h5": (368060.0, 4306980.0)}
 
 
