@@ -328,6 +328,7 @@ class Worker:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._process.kill()  # it waits for the next line, and would take seconds to take itself down
         self._process.communicate()
 
     def do(self, arguments: list[str], said: Path) -> tuple[int | None, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hsichunk.stac import ITEM_JSON
 
 SHAPE = (90, 70)
 BANDS = 40
+BITS = 12  # rows of a stored chunk of results, once shrunk
 LAYOUTS = {"spatial": (16, 21, 9), "band": (90, 70, 1), "slab": (8, 70, 40)}
 
 
@@ -28,6 +29,17 @@ def write(path: Path, **changed: Any) -> Path:
     given: dict[str, Any] = {"shape": SHAPE, "wavelength": grid, "chunks": LAYOUTS["spatial"], "seed": 1, "k": 4}
     hsi.synthetic.write_tile(path, **(given | changed))
     return path
+
+
+def shrink(put: Callable[[Any, str, Any], Any], layout: str) -> None:
+    """Makes a small tile come in many strips, which fill stored chunks unevenly, by `put` (owner, name, value)."""
+    from hsichunk import plan, stored_columns
+
+    put(plan, "zarr_chunk", lambda rows, cols, p, tile=None: (min(rows, BITS), min(cols, 1000)))
+    put(plan, "STRIP_ROWS", 10)
+    if layout == "band":
+        for module in (stored_columns, plan):
+            put(module, "SMALL_COLUMN", 0)
 
 
 def asked(tiles: Path | list[Path], out: Path, **changed: Any) -> options.Options:

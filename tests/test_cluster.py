@@ -197,7 +197,7 @@ def test_the_recipe_for_slurm(tiles: list[Path], alone: dict[str, str], tmp_path
     slurm = 'SLURMCluster(cores=8, processes=1, memory="8GB", walltime="02:00:00")'
     assert slurm in cut
     here = (
-        f"LocalCluster(cores=1, processes=1, memory='1GB', log_directory={str(tmp_path)!r}, "
+        f"LocalCluster(cores=1, processes=1, memory='1GB', nanny=False, log_directory={str(tmp_path)!r}, "
         f"local_directory={str(tmp_path)!r}, scheduler_options={{'dashboard_address': None, 'port': 0}})"
     )
     lines = [*cut.replace(slurm, here).replace("jobs=20", "jobs=2").splitlines(), "input()"]

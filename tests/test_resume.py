@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from runs import asked, assert_finished, checksums, go, write
+from runs import BITS, asked, assert_finished, checksums, go, shrink, write
 
-from hsichunk import cog, ledger, outputs, plan, staging, summary, zarr_blocks, zarr_store
+from hsichunk import cog, ledger, outputs, staging, summary, zarr_blocks, zarr_store
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.ledger import Entry, Ledger
 from hsichunk.run import run
@@ -27,20 +27,10 @@ from hsichunk.stored import StoredArray
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}
-BITS = 12  # rows of a stored chunk of results
 
 
 class Stop(BaseException):
     """Stands in for a kill: nothing catches it."""
-
-
-def shrink(monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
-    """Makes a small tile come in many strips, which fill stored chunks unevenly."""
-    monkeypatch.setattr(plan, "zarr_chunk", lambda rows, cols, p, tile=None: (min(rows, BITS), min(cols, 1000)))
-    monkeypatch.setattr(plan, "STRIP_ROWS", 10)
-    if layout == "band":
-        for name in ("stored_columns", "plan"):
-            monkeypatch.setattr(f"hsichunk.{name}.SMALL_COLUMN", 0)
 
 
 @pytest.fixture(scope="module", params=CHUNKS)
@@ -49,14 +39,14 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp(request.param)
     tile = write(folder / "tile.h5", chunks=CHUNKS[request.param])
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shrink(monkeypatch, request.param)
+        shrink(monkeypatch.setattr, request.param)
         return request.param, tile, go(tile, folder / "done")
 
 
 @pytest.fixture
 def small(whole: tuple[str, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[str, Any]]:
     """The tile and its run.json, in a test that works it in the same strips."""
-    shrink(monkeypatch, whole[0])
+    shrink(monkeypatch.setattr, whole[0])
     return whole[1:]
 
 
@@ -126,7 +116,7 @@ def relative(whole: tuple[str, Path, dict[str, Any]]) -> dict[str, str]:
     """Checksums of an undisturbed run with thresholds that are shares."""
     out = whole[1].parent / "relative"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shrink(monkeypatch, whole[0])
+        shrink(monkeypatch.setattr, whole[0])
         go(whole[1], out, **RELATIVE)
     return checksums(out)
 
@@ -166,18 +156,16 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, ...]]:
 SLOWLY = """
 import sys, time
 sys.path[:0] = {path!r}
-import pytest
-import runs, test_resume
+import runs
 from hsichunk import zarr_blocks
-with pytest.MonkeyPatch.context() as monkeypatch:
-    test_resume.shrink(monkeypatch, {layout!r})
-    write = zarr_blocks.write_block
-    def slow(*given, **named):
-        time.sleep(0.005)
-        write(*given, **named)
-        time.sleep(0.005)
-    monkeypatch.setattr(zarr_blocks, "write_block", slow)
-    test_resume.run(runs.asked(runs.Path({tile!r}), runs.Path({out!r})))
+runs.shrink(setattr, {layout!r})
+write = zarr_blocks.write_block
+def slow(*given, **named):
+    time.sleep(0.005)
+    write(*given, **named)
+    time.sleep(0.005)
+zarr_blocks.write_block = slow
+runs.run(runs.asked(runs.Path({tile!r}), runs.Path({out!r})))
 """
 
 
@@ -282,7 +270,7 @@ def begun(whole: tuple[str, Path, dict[str, Any]]) -> Path:
     """A folder with some strips done, to copy."""
     out = whole[1].parent / "begun"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shrink(monkeypatch, whole[0])
+        shrink(monkeypatch.setattr, whole[0])
         stop_at(monkeypatch, Ledger, "add", 3, after=True)
         with pytest.raises(Stop):
             run(asked(whole[1], out))
