@@ -167,7 +167,7 @@ def placed(grid: Grid) -> tuple[Affine | None, CRS | None]:
     from affine import Affine
     from rasterio.crs import CRS
 
-    if grid.dy < 0:
+    if not grid.north_up:
         return None, None
     words = mapping_attrs(grid).get("spatial_ref")
     crs = None if words is None else CRS.from_wkt(words)
