@@ -7,7 +7,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from benchmarks.child import Spent, spend
 from benchmarks.floor import Floor, find, inflate
 from benchmarks.rows import Row, Seconds, clock, interleaved
 from benchmarks.tiles import Setting, named, say, tile
+from hsichunk.options import Options
 
 ROOT = Path(__file__).resolve().parents[1]
+DEFAULT = f"{Options.memory // 10**9}GB"
 
 
 @dataclass
@@ -73,20 +76,20 @@ def run_once(setting: Setting, tiles: Sequence[Path]) -> tuple[Spent, dict[str, 
 
 
 def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
-    """One tile, both layouts."""
+    """One tile, both layouts, in little memory and in what a run may take by default."""
     rows = []
-    for layout in setting.layouts:
+    for layout, memory in product(setting.layouts, dict.fromkeys((setting.memory, DEFAULT))):
         path = tile(setting, layout)
         floor = find(path)
-        say(f"run: {layout}")
-        found = runs(setting, [path], [floor], setting.repeat, warm=setting.warm)
+        say(f"run: {layout}, {memory}")
+        found = runs(replace(setting, memory=memory), [path], [floor], setting.repeat, warm=setting.warm)
         where = named(layout, setting.sizes.side, setting.sizes.bands)
         rows += [
             Row("run", where, "floor, beside the run", floor.pixels, found.floor, numbers={"chunks": floor.chunks}),
             Row(
                 "run",
                 where,
-                f"hsichunk run --memory {setting.memory} --threads {setting.threads}",
+                f"hsichunk run --memory {memory} --threads {setting.threads}",
                 floor.pixels,
                 found.seconds,
                 {"floor": found.floor},
@@ -105,9 +108,13 @@ def stages(found: Runs) -> dict[str, float]:
 
 
 def decoded(report: dict[str, Any]) -> dict[str, float]:
-    """Stored chunks decoded by the pass, and by the sampling before it."""
-    counted = {name: stage["chunks_decoded"] for name, stage in report["stages"].items() if stage["chunks_decoded"]}
-    return {f"chunks_{name}": float(count) for name, count in counted.items()}
+    """Stored chunks decoded by the sampling and by the pass, and those that the pass has from the sampling."""
+    stages = report["stages"]
+    return {
+        "chunks_sample": float(stages["sample"]["chunks_decoded"]),
+        "chunks_pass": float(stages["pass"]["chunks_decoded"]),
+        "chunks_kept": float(stages["pass"]["chunks_kept"]),
+    }
 
 
 def _note(found: Runs, floor: Floor) -> str:
