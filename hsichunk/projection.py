@@ -7,7 +7,8 @@ Weights are rounded so that sums of counts are exact: any chunks, tiles and numb
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,11 +19,13 @@ from hsichunk.accumulate import project_bands, project_spectra
 from hsichunk.counts import Counts, Window
 from hsichunk.mosaic import TiledCounts
 from hsichunk.stored import StoredArray
-from hsichunk.stored_columns import Adder, BandChunk, band_chunks, is_small, sum_large, sum_small
+from hsichunk.stored_columns import TOGETHER, Adder, BandChunk, band_chunks, is_small, sum_large, sum_small
 from hsichunk.threads import in_parallel, scratch
 
 LARGEST = 2.0**53  # below this many units of the last place sums are exact
 COUNT = 2.0**15  # no count is larger
+FEWEST = 8  # band chunks of a large column held at a time; with fewer the sums are gone through too often
+AT_ONCE = 16  # columns a thread after which scores in a file are let go of
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -56,6 +59,17 @@ class _Image:
     """(rows, columns)"""
     shift: Floats
     """(d,) what sums are less by"""
+    forget: Callable[[], None] | None = None
+    """lets go of values that lie in a file"""
+
+
+@dataclass(frozen=True)
+class _How:
+    """How chunks are gone through."""
+
+    threads: int
+    together: int
+    """band chunks of a large column held at a time"""
 
 
 def is_exact(counts: Counts, weights: Floats, unit: float) -> bool:
@@ -64,9 +78,14 @@ def is_exact(counts: Counts, weights: Floats, unit: float) -> bool:
     return small and all(array.native == np.int16 for array in _arrays(counts))
 
 
-def bytes_held(counts: Counts, axes: int) -> int:
-    """What the sums of the largest column of chunks take."""
-    return max(math.prod(array.chunks[:2]) for array in _arrays(counts)) * axes * 8
+def chunks_held(counts: Counts, axes: int, memory: int) -> int:
+    """How many band chunks of a large column fit in a memory beside the sums of the largest; 0 where too few do."""
+    sums = max(math.prod(array.chunks[:2]) for array in _arrays(counts)) * axes * 8
+    large = [array for array in _arrays(counts) if not is_small(replace(counts, stored=array))]
+    one = max((math.prod(array.chunks[:2]) * 2 for array in large), default=0)
+    if sums + FEWEST * one > memory:
+        return 0
+    return min(TOGETHER, (memory - sums) // one) if one else TOGETHER
 
 
 def _arrays(counts: Counts) -> list[StoredArray]:
@@ -83,21 +102,26 @@ def project(
     values: Floats,
     valid: Bools,
     threads: int,
+    together: int = TOGETHER,
+    forget: Callable[[], None] | None = None,
 ) -> None:
     """Fills `values` (rows, columns, d) with counts @ weights (L, d) - shift (d,), and `valid` (rows, columns).
 
     Weights are such that `is_exact`. Pixels with no-data in a kept band are not valid, as are those that no tile holds;
-    their counts are taken for 0.
+    their counts are taken for 0. `together` is what `chunks_held` gives; `forget` lets go of values in a file.
     """
-    image = _Image(values, valid, shift)
+    image, how = _Image(values, valid, shift, forget), _How(threads, together)
     across_bands = np.ascontiguousarray(weights.T)
     if not isinstance(counts.stored, TiledCounts):
         everything = _Shown(rows, cols, np.arange(len(rows)), np.arange(len(cols)))
-        _project_tile(counts, [everything], across_bands, image, threads)
+        _project_tile(counts, [everything], across_bands, image, how)
         return
     mosaic = counts.stored
     valid[:] = False
-    values[:] = 0.0 - shift
+    for row in values:
+        row[:] = 0.0 - shift
+        if forget is not None:
+            forget()
     by_tile: dict[int, list[_Shown]] = {}
     for tile, window in mosaic.windows(Window(0, mosaic.shape[0], 0, mosaic.shape[1])):
         place = mosaic.places[tile]
@@ -107,19 +131,25 @@ def project(
             shown = _Shown(rows[down] - place.top, cols[across] - place.left, down, across)
             by_tile.setdefault(tile, []).append(shown)
     for tile, parts in by_tile.items():
-        _project_tile(mosaic.places[tile].counts(counts.bands), parts, across_bands, image, threads)
+        _project_tile(mosaic.places[tile].counts(counts.bands), parts, across_bands, image, how)
 
 
-def _project_tile(counts: Counts, parts: list[_Shown], weights: Floats, image: _Image, threads: int) -> None:
+def _project_tile(counts: Counts, parts: list[_Shown], weights: Floats, image: _Image, how: _How) -> None:
     columns = sorted({column for part in parts for column in _columns(counts.stored, part)})
     chunks = band_chunks(counts)
     adder = Adder(partial(project_spectra, weights), partial(project_bands, weights))
     if is_small(counts):
         work = partial(_small_column, counts, parts, chunks, adder, image)
-        in_parallel(work, columns, threads)
+        step = len(columns) if image.forget is None else AT_ONCE * how.threads
+        for start in range(0, len(columns), step):
+            in_parallel(work, columns[start : start + step], how.threads)
+            if image.forget is not None:
+                image.forget()
         return
     for column in columns:
-        _large_column(counts, parts, chunks, adder, image, threads, column)
+        _large_column(counts, parts, chunks, adder, image, how, column)
+        if image.forget is not None:
+            image.forget()
 
 
 def _columns(stored: StoredArray, part: _Shown) -> list[tuple[int, int]]:
@@ -157,7 +187,7 @@ def _large_column(
     chunks: list[BandChunk],
     adder: Adder,
     image: _Image,
-    threads: int,
+    how: _How,
     column: tuple[int, int],
 ) -> None:
     """All threads, one column."""
@@ -165,7 +195,8 @@ def _large_column(
     top, bottom = _rows_of(here)
     n = (bottom - top) * stored.chunks[1]
     valid, total = np.ones(n, np.bool_), np.zeros((len(image.shift), n))
-    sum_large(counts, column, slice(top, bottom), chunks, adder, total, valid, threads)
+    threads = how.threads
+    sum_large(counts, column, slice(top, bottom), chunks, adder, total, valid, threads, how.together)
 
     def put(part: _Shown) -> None:
         _put(image, part, total, valid, stored.chunks[1], top)

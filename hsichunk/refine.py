@@ -11,7 +11,8 @@ on among all that were kept, until a pass finds none that would raise the volume
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from hsichunk.threads import asked_for, in_parallel
 BLOCK = 1 << 15  # pixels, of which the best for each slot are kept
 SMALL_BLOCK = 1 << 12  # pixels laid along all directions at once
 DIRECTIONS = 500
+LOT = 256  # blocks whose ends are held at a time
 MOST_SEARCHED = 1 << 23  # scores up to which all pixels are searched together: a tile of 1000 x 1000 up to k = 8
 MOST_PASSES = 100
 GAUSSIAN = 1.4826  # standard deviations in a median absolute deviation
@@ -50,6 +52,23 @@ class Refined:
     certified: bool
     excluded: int
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """What the search came to, by the names that attributes and run.json have for it."""
+        return {
+            "sample_pixels": self.sample_pixels,
+            "sweeps": self.sample.sweeps,
+            "swaps": self.sample.swaps,
+            "converged": int(self.sample.converged),
+            "certified": int(self.certified),
+            "refine_swaps": self.swaps,
+            "refine_passes": self.passes,
+        }
+
+    def attrs(self, seed: int) -> dict[str, Any]:
+        """Of the endmembers."""
+        return {"method": "N-FINDR", **self.numbers, "seed": seed}
+
 
 def refined(
     spectra: Spectra, k: int, *, sample: int | None, seed: int, maxit: int, exclude: float | None = None
@@ -62,7 +81,7 @@ def refined(
     left_out = outlying(every.values, every.valid, exclude)
     if left_out.any():  # the outliers have had a part in the subspace
         every = whole_image(spectra, k - 1, left_out)
-        every = Scores(every.values, every.valid & ~left_out)
+        every = replace(every, valid=every.valid & ~left_out)
     usable = int(every.valid.sum())
     if usable < k:
         raise HsiError(f"{usable} valid pixels of {spectra.pixels}; expected at least k = {k}")
@@ -84,7 +103,9 @@ def whole_image(spectra: Spectra, count: int, leave_out: Bools | None = None) ->
 
 def _refine(every: Scores, scale: Floats, pool: Pixels, drawn: int, maxit: int, excluded: int) -> Refined:
     def points(pixels: Pixels) -> Floats:
-        return np.asarray(every.values[pixels]) / scale
+        values = every.at(pixels)
+        values /= scale
+        return values
 
     start = search(points(pool), maxit)
     current = pool[start.pixels]
@@ -143,7 +164,9 @@ def _blocks(every: Scores, size: int = BLOCK) -> list[slice]:
 
 def _valid_of(every: Scores) -> Iterator[Floats]:
     """Scores of the valid pixels of each block: those of a site do not all fit in memory."""
-    return (every.values[at][every.valid[at]] for at in _blocks(every))
+    for at in _blocks(every):
+        yield every.values[at][every.valid[at]]
+        every.forget(at)
 
 
 def _scan(every: Scores, scale: Floats, corners: Floats) -> tuple[Pixels, Floats]:
@@ -159,6 +182,8 @@ def _scan(every: Scores, scale: Floats, corners: Floats) -> tuple[Pixels, Floats
         ratio = slope @ values.T
         ratio += constant
         np.abs(ratio, out=ratio)
+        del values
+        every.forget(at)
         best = np.array([first_largest(row) for row in ratio])
         return at.start + here[best], ratio[np.arange(len(best)), best]
 
@@ -185,12 +210,16 @@ def _extremes(every: Scores) -> Pixels:
         last, first = along.argmax(0), along.argmin(0)
         columns = np.arange(directions.shape[1])
         reach = np.concatenate([along[last, columns], -along[first, columns]])
+        every.forget(at)
         return at.start + here[np.concatenate([last, first])], reach
 
-    found = in_parallel(ends, _blocks(every, SMALL_BLOCK), asked_for())
-    pixels, reach = np.array([p for p, _ in found]), np.array([r for _, r in found])
-    ends_of_all: Pixels = pixels[reach.argmax(0), np.arange(pixels.shape[1])]
-    return ends_of_all
+    pixels, farthest = np.full(2 * directions.shape[1], -1), np.full(2 * directions.shape[1], -np.inf)
+    blocks = _blocks(every, SMALL_BLOCK)
+    for start in range(0, len(blocks), LOT):  # the ends of every block of a site would not all fit in memory
+        for here, reach in in_parallel(ends, blocks[start : start + LOT], asked_for()):
+            farther = reach > farthest
+            pixels[farther], farthest[farther] = here[farther], reach[farther]
+    return pixels
 
 
 def _first_alike(every: Scores, pixels: Pixels) -> Pixels:
@@ -203,6 +232,7 @@ def _first_alike(every: Scores, pixels: Pixels) -> Pixels:
             alike = np.flatnonzero((every.values[at] == corners[slot]).all(1) & every.valid[at])
             if len(alike):
                 out[slot], missing[slot] = at.start + alike[0], False
+        every.forget(at)
     return out
 
 

@@ -7,6 +7,7 @@ of threads or processor; those of other floats are added strip by strip, always 
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from hsichunk.strips import Bools, Floats, Spectra, Strip, temporary_file
 _Row = tuple[Floats, Bools, bool]  # values, which are valid, whether they are whole counts
 
 OTHER = "wavelength_2"  # second dimension of the matrices
+PICKED = 128  # pixels read at a time of those that lie anywhere in a file: the system reads some pages around each
 AXIS_BITS = 32  # axes are rounded to 2**-32: sums of counts (2**15) over 512 bands of unit axes stay below 2**53 of it
 
 
@@ -221,6 +223,26 @@ class Scores:
     """(pixels, d), on disk where there is not memory enough"""
     valid: Bools
     """(pixels,)"""
+    mapped: mmap.mmap | None = None
+    """the file that they are in"""
+
+    def forget(self, at: slice | None = None) -> None:
+        """Lets go of what was read or written of some pixels, or of all: it stays in the file."""
+        if self.mapped is None or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        first, last = (0, len(self.valid)) if at is None else (at.start, min(at.stop, len(self.valid)))
+        row = self.values.shape[1] * 8
+        start = first * row // mmap.PAGESIZE * mmap.PAGESIZE
+        self.mapped.madvise(mmap.MADV_DONTNEED, start, last * row - start)
+
+    def at(self, pixels: NDArray[np.intp]) -> Floats:
+        """A copy (m, d) of those of some pixels."""
+        out = np.empty((len(pixels), self.values.shape[1]))
+        step = len(pixels) if self.mapped is None else PICKED
+        for start in range(0, len(pixels), max(1, step)):
+            out[start : start + step] = self.values[pixels[start : start + step]]
+            self.forget()
+        return out
 
 
 def scores(spectra: Spectra, axes: Floats, origin: Floats) -> Scores:
@@ -229,19 +251,22 @@ def scores(spectra: Spectra, axes: Floats, origin: Floats) -> Scores:
     Straight from stored counts where there are some: each chunk is decoded once, and no spectrum is put together.
     """
     shape, size = (spectra.pixels, axes.shape[1]), spectra.pixels * axes.shape[1] * 8
-    held: Floats
+    valid = np.empty(spectra.pixels, np.bool_)
     if size > spectra.memory:
         with temporary_file(size) as file:  # the map keeps it
-            held = np.memmap(file, np.float64, "w+", shape=shape)
+            file.truncate(size)
+            mapped = mmap.mmap(file.fileno(), size)
+        every = Scores(np.frombuffer(mapped).reshape(shape), valid, mapped)
     else:
-        held = np.empty(shape)
-    valid = np.empty(spectra.pixels, np.bool_)
-    shift = origin @ axes
-    if spectra.project(axes, 2.0**-AXIS_BITS, shift, held, valid):
-        return Scores(held, valid)
+        every = Scores(np.empty(shape), valid)
+    held, shift = every.values, origin @ axes
+    forget = every.forget if every.mapped else None
+    if spectra.project(axes, 2.0**-AXIS_BITS, shift, held, valid, forget):
+        return every
     with threadpool_limits(1, user_api="blas"):
         for strip in spectra:
             at = slice(strip.start, strip.start + len(strip.valid))
             held[at] = strip.values @ axes - shift
             valid[at] = strip.valid
-    return Scores(held, valid)
+            every.forget(at)
+    return every

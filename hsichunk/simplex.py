@@ -105,24 +105,29 @@ def search(scores: Floats, maxit: int) -> Found:
     counts. All start from ATGP on [1; scores]: first with scores so large that the 1 decides on the last pick alone,
     which is PySpTools' start where that is well defined, then with components weighted in fixed, different ways.
     """
-    k, even = scores.shape[1] + 1, scores / np.abs(scores).max(0)
-    lifted = lift(even)
-    found = [climb(lifted, atgp(lift(start), k), maxit) for start in _weighted(scores, even)]
+    k, reach = scores.shape[1] + 1, np.maximum(scores.max(0), -scores.min(0))
+    lifted = lift(scores)  # of many pixels a copy more is what the memory is refused for
+    lifted[:, 1:] /= reach
+    found = [climb(lifted, _atgp_of(start, k), maxit) for start in _starts(scores, reach, lifted)]
     volumes = np.array([np.linalg.slogdet(lifted[each.pixels])[1] for each in found])
     return found[int(np.argmax(volumes >= volumes.max() - GAIN))]
 
 
-def _weighted(scores: Floats, even: Floats) -> Iterator[Floats]:
-    """Scores to start from: volume ratios do not change with the weight of a component, rounding does."""
+def _starts(scores: Floats, reach: Floats, lifted: Floats) -> Iterator[Floats]:
+    """[1; scores] to start from: volume ratios do not change with the weight of a component, rounding does."""
     k = scores.shape[1] + 1
-    yield scores * (1e6 / np.abs(scores).max())
+    yield lift(scores, 1e6 / reach.max())
     for number in range(max(1, min(STARTS, STARTS * 30 // k) - 1)):
         spread = (number * GOLDEN * np.arange(1, k) + 0.5) % 1  # evenly over 0..1; all in the middle for the first
-        yield even * 10.0 ** (2 * spread - 1)
+        yield lift(lifted[:, 1:], 10.0 ** (2 * spread - 1))
 
 
-def lift(scores: Floats) -> Floats:
-    return np.concatenate([np.ones((len(scores), 1)), scores], axis=1)
+def lift(scores: Floats, weights: float | Floats = 1.0) -> Floats:
+    """[1; scores * weights]"""
+    lifted = np.empty((len(scores), scores.shape[1] + 1))
+    lifted[:, 0] = 1.0
+    np.multiply(scores, weights, out=lifted[:, 1:])
+    return lifted
 
 
 def climb(lifted: Floats, pixels: NDArray[np.intp], maxit: int) -> Found:
@@ -151,7 +156,11 @@ def first_largest(values: Floats) -> int:
 
 def atgp(pixels: Floats, count: int) -> NDArray[np.intp]:
     """Automatic target generation: again and again the pixel of (m, d) farthest from the span of those found."""
-    rest = pixels.copy()
+    return _atgp_of(pixels.copy(), count)
+
+
+def _atgp_of(rest: Floats, count: int) -> NDArray[np.intp]:
+    """The same, of pixels that nobody needs any more."""
     found = np.empty(count, np.intp)
     for i in range(count):
         length = np.einsum("ij,ij->i", rest, rest)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import IO, Any
@@ -52,8 +52,10 @@ class Strip:
 class Spectra:
     """The spectra of a cube, to be gone through any number of times; a context, which ends the temporary file."""
 
-    def __init__(self, cube: xr.DataArray, memory: int | None = None) -> None:
+    def __init__(self, cube: xr.DataArray, memory: int | None = None, left_out: Bools | None = None) -> None:
+        """`left_out` (y, x) are pixels that count as without data."""
         self.cube = check_cube(cube)
+        self._left_out = None if left_out is None else left_out.reshape(-1)
         self.shape: tuple[int, int, int] = self.cube.shape  # type: ignore[assignment]
         self.memory = MEMORY if memory is None else memory
         self.scratch_bytes = 0
@@ -96,16 +98,16 @@ class Spectra:
 
     def _strip(self, top: int, held: list[NDArray[Any]]) -> Strip:
         raw = np.concatenate(held) if len(held) > 1 else held[0]
-        values, valid, whole = self._read(raw.reshape(-1, self.shape[2]))
-        return Strip(top * self.shape[1], values, valid, whole)
+        start, raw = top * self.shape[1], raw.reshape(-1, self.shape[2])
+        return Strip(start, *self._read(raw, slice(start, start + len(raw))))
 
-    def _read(self, raw: NDArray[Any]) -> tuple[Floats, Bools, bool]:
+    def _read(self, raw: NDArray[Any], pixels: slice | NDArray[np.intp]) -> tuple[Floats, Bools, bool]:
         """Float64 values of raw spectra (n, L), which of them are valid, and whether they are whole counts."""
         if self._source is not None:
-            valid = np.isfinite(raw).all(1) & ~(raw == self._source[0].no_data).any(1)
+            valid = np.isfinite(raw).all(1) & ~(raw == self._source[0].no_data).any(1) & self._kept(pixels)
             whole, values = raw.dtype.kind in "iu", raw.astype(np.float64)
         else:
-            valid, whole = np.isfinite(raw).all(1), False
+            valid, whole = np.isfinite(raw).all(1) & self._kept(pixels), False
             if self._counts:
                 counts, counted = np.empty(raw.shape, np.int16), np.ones(len(raw), np.bool_)
                 sums.recover(sums.as_floats(raw), self.scale, counts, valid.copy(), counted)
@@ -114,7 +116,18 @@ class Spectra:
         values[~valid] = 0.0
         return values, valid, whole
 
-    def project(self, axes: Floats, unit: float, shift: Floats, values: Floats, valid: Bools) -> bool:
+    def _kept(self, pixels: slice | NDArray[np.intp]) -> Bools | np.bool_:
+        return np.True_ if self._left_out is None else ~self._left_out[pixels]
+
+    def project(
+        self,
+        axes: Floats,
+        unit: float,
+        shift: Floats,
+        values: Floats,
+        valid: Bools,
+        forget: Callable[[], None] | None = None,
+    ) -> bool:
         """Fills `values` (pixels, d) with values @ axes (L, d) - shift, and `valid` (pixels,), from stored chunks.
 
         Does nothing and returns False where that would not be exact (axes are multiples of `unit`) or not keep within
@@ -122,13 +135,15 @@ class Spectra:
         """
         if self._source is None or self._scratch or self._held is not None:
             return False
-        from hsichunk.projection import bytes_held, is_exact, project
+        from hsichunk.projection import chunks_held, is_exact, project
 
         counts, rows, cols = self._source
-        if not is_exact(counts, axes, unit) or bytes_held(counts, axes.shape[1]) > self.memory:
+        together = chunks_held(counts, axes.shape[1], self.memory)
+        if not is_exact(counts, axes, unit) or not together:
             return False
         image = values.reshape(len(rows), len(cols), -1), valid.reshape(len(rows), len(cols))
-        project(counts, rows, cols, axes, shift, *image, asked_for())
+        project(counts, rows, cols, axes, shift, *image, asked_for(), together, forget)
+        valid &= self._kept(slice(None))
         return True
 
     def take(self, pixels: NDArray[np.intp]) -> tuple[Floats, Bools]:
@@ -137,7 +152,7 @@ class Spectra:
         raw = np.empty((len(rows), self.shape[2]), self._dtype)
         from_file = np.zeros(len(rows), np.bool_)
         if len(self._runs()) == 1 and not self._is_large(self.shape[0]):
-            return self._read(self._block(0, self.shape[0])[rows, cols])[:2]
+            return self._read(self._block(0, self.shape[0])[rows, cols], pixels)[:2]
         for number, (first, last) in enumerate(self._runs()):
             here = (rows >= first) & (rows < last)
             if here.any() and self._is_large(last - first) and (self._tiles is None or number in self._scratch):
@@ -149,7 +164,7 @@ class Spectra:
         rest = np.flatnonzero(~from_file)
         if len(rest):
             raw[rest] = self._gather(rows[rest], cols[rest])
-        values, valid, _ = self._read(raw)
+        values, valid, _ = self._read(raw, pixels)
         return values, valid
 
     def _gather(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
@@ -162,6 +177,15 @@ class Spectra:
         if not hasattr(data, "dask"):
             return np.asarray(np.asarray(data)[rows, cols])
         return from_dask(data, rows, cols)
+
+    @property
+    def decodes(self) -> int:
+        """How often each stored chunk is decoded at most, for its moments and its scores."""
+        if self._source is None and not hasattr(self.cube.data, "dask"):
+            return 0
+        runs = [self._is_large(last - first) for first, last in self._runs()]
+        held = len(runs) == 1 and not runs[0]
+        return 1 if held or (all(runs) and self._tiles is None) else 2  # or it lies in the temporary file
 
     @property
     def _tiles(self) -> TiledCounts | None:
