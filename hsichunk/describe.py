@@ -111,11 +111,13 @@ def as_text(said: dict[str, Any]) -> str:
 def decodes_text(plan: dict[str, Any]) -> str:
     """How often a plan decodes each chunk."""
     columns = f"{plan['columns']} column{'s' if plan['columns'] != 1 else ''} of chunks"
+    more = plan["refine_decodes"]
+    before = f"; before that {'once' if more == 1 else f'{more} times'} to search all pixels" if more else ""
     if plan["decodes"] == 1:
-        return f"{columns}, each chunk decoded once"
+        return f"{columns}, each chunk decoded once{before}"
     return (
         f"{columns}, sums of {plan['pass_rows']} rows at a time, each chunk decoded {plan['decodes']} times "
-        f"(once with --memory {-(-plan['once'] // MB)}MB)"
+        f"(once with --memory {-(-plan['once'] // MB)}MB){before}"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hsichunk.describe import decodes_text, mb
-from hsichunk.job import make_plan
+from hsichunk.job import make_plan, to_decode
 from hsichunk.options import Options
 from hsichunk.run import prepared
 from hsichunk.site import Site
@@ -24,18 +24,7 @@ def dry_run(options: Options) -> dict[str, Any]:
     """Plain values, ready for JSON. Raises HsiError where the run would before it begins."""
     site, bands, options, _ = prepared(options)
     plan = make_plan(site, bands, options)
-    chunks = size = 0
-    for place in site.places:
-        stored = place.file.reflectance
-        kept = len(np.unique(bands // stored.chunks[2]))
-        columns = {
-            (i, j)
-            for window in place.owned
-            for i in range(window.top // stored.chunks[0], -(-window.bottom // stored.chunks[0]))
-            for j in range(window.left // stored.chunks[1], -(-window.right // stored.chunks[1]))
-        }
-        chunks += len(columns) * kept
-        size += len(columns) * kept * stored.chunk_bytes
+    chunks, size = to_decode(site, bands)
     owned = sum(window.shape[0] * window.shape[1] for place in site.places for window in place.owned)
     rate, scores = _rate(site, options.threads), len(options.metric)
     return {
@@ -49,7 +38,7 @@ def dry_run(options: Options) -> dict[str, Any]:
         "decoded": size,
         "results": site.rows * site.cols * (4 * ((1 + scores) * options.k + 1) + scores),
         "rate": rate,
-        "seconds": round(plan.decodes * size / rate * PASS * 1.3 + REST, 1),
+        "seconds": round((plan.decodes * PASS * 1.3 + plan.refine_decodes) * size / rate + REST, 1),
         "plan": plan.as_dict(),
     }
 

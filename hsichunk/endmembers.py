@@ -90,17 +90,7 @@ def _nfindr_of_all(
 ) -> xr.DataArray:
     with Spectra(cube) as spectra:
         found = refined(spectra, k, sample=sample, seed=seed, maxit=3 * k if maxit is None else maxit, exclude=exclude)
-        attrs: dict[str, Any] = {
-            "method": "N-FINDR",
-            "sample_pixels": found.sample_pixels,
-            "sweeps": found.sample.sweeps,
-            "swaps": found.sample.swaps,
-            "converged": int(found.sample.converged),
-            "seed": seed,
-            "certified": int(found.certified),
-            "refine_swaps": found.swaps,
-            "refine_passes": found.passes,
-        }
+        attrs = found.attrs(seed)
         if exclude is not None:
             attrs |= {"exclude": exclude, "excluded": found.excluded}
         return of_pixels(spectra, found.pixels, attrs)

@@ -67,10 +67,19 @@ def given(options: Options, site: Site, bands: NDArray[np.intp]) -> Found | None
 
 
 def find(job: Job) -> tuple[Found, ...]:
-    """Endmembers by the method asked for: one set from a sample over all tiles, or one a tile."""
+    """Endmembers by the method asked for: one set from a sample over all tiles, or one a tile; or from all pixels."""
+    by = _from_all if job.options.refine else _from_sample
     if not job.options.per_tile:
-        return (_from_sample(job, None),)
-    return tuple(_from_sample(job, tile) for tile in range(len(job.site.places)))
+        return (by(job, None),)
+    return tuple(by(job, tile) for tile in range(len(job.site.places)))
+
+
+def _from_all(job: Job, tile: int | None) -> Found:
+    from hsichunk import whole_image
+
+    em = whole_image.find(job, tile)
+    names = em[schema.ENDMEMBER].values.tolist()
+    return Found(em.values, tuple(zip(names, em.x.values.tolist(), em.y.values.tolist(), strict=True)))
 
 
 def _from_sample(job: Job, tile: int | None) -> Found:

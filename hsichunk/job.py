@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,7 +116,7 @@ def make_plan(site: Site, bands: NDArray[np.intp], options: Options, threads: in
     sample = min(options.sample, site.rows * site.cols)
     found = layouts(site, bands)
     at_once = threads or options.threads
-    return plan.make(
+    made = plan.make(
         options.memory,
         found,
         options.k,
@@ -127,6 +127,29 @@ def make_plan(site: Site, bands: NDArray[np.intp], options: Options, threads: in
         metrics=options.metric,
         method=options.method,
     )
+    if not options.refine:
+        return made
+    from hsichunk import whole_image
+
+    search = whole_image.needs(site, bands, options)
+    return replace(made, refine=search.peak, refine_decodes=search.decodes, peak=max(made.peak, search.peak))
+
+
+def to_decode(site: Site, bands: NDArray[np.intp]) -> tuple[int, int]:
+    """Stored chunks under the pixels of all tiles that count, in the kept bands, and their decoded bytes."""
+    chunks = size = 0
+    for place in site.places:
+        stored = place.file.reflectance
+        kept = len(np.unique(bands // stored.chunks[2]))
+        columns = {
+            (i, j)
+            for window in place.owned
+            for i in range(window.top // stored.chunks[0], -(-window.bottom // stored.chunks[0]))
+            for j in range(window.left // stored.chunks[1], -(-window.right // stored.chunks[1]))
+        }
+        chunks += len(columns) * kept
+        size += len(columns) * kept * stored.chunk_bytes
+    return chunks, size
 
 
 def _sampled(site: Site, bands: NDArray[np.intp], options: Options) -> int:

@@ -155,13 +155,21 @@ def open_mosaic(
     `hsichunk run` over the same tiles. Raises HsiError for tiles of different CRS, pixel size, wavelengths, bad-band
     windows or scale, and for grids that do not align.
     """
-    site = open_site([paths] if isinstance(paths, (str, os.PathLike)) else paths)
+    return as_dataset(open_site([paths] if isinstance(paths, (str, os.PathLike)) else paths), chunks)
+
+
+def as_dataset(site: Site, chunks: Mapping[str, Any] | str | None) -> xr.Dataset:
+    """The Dataset of tiles on their grid, as `open_mosaic` gives it."""
     counts, first = TiledCounts(site), site.places[0].file
+    # one tile is read as it is stored where nothing asks for blocks of many
+    alone = chunks is None and first.reflectance.shape == counts.shape and len(site.places) == 1
+    alone = alone and site.places[0].owned == (Window(0, site.rows, 0, site.cols),)
     shared = _shared([place.file.attrs for place in site.places])
     attrs = stored_attrs(shared, count_attrs(first, counts.no_data))
     dims = (schema.Y, schema.X, schema.WAVELENGTH)
     encoding = {"preferred_chunks": dict(zip(dims, counts.chunks, strict=True))}
-    variable = xr.Variable(dims, indexing.LazilyIndexedArray(LazyStored(counts)), attrs, encoding)
+    stored = first.reflectance if alone else counts
+    variable = xr.Variable(dims, indexing.LazilyIndexedArray(LazyStored(stored)), attrs, encoding)
     if chunks == "tiles":
         variable = variable.chunk(dict(zip(dims, _blocks(counts), strict=True)))
     elif chunks is not None:

@@ -42,6 +42,8 @@ class Options:
     """share of the 64 x 64 pixel cells of the grid that they are drawn from"""
     maxit: int | None = None
     """sweeps of N-FINDR at most, 3 k when not given; rounds of FIPPI at most"""
+    refine: bool = False
+    """search all pixels by N-FINDR, until none makes the simplex larger"""
     drop_last: int | None = None
     """bands at the end to drop; when not given NEON's ten of NEON's tiles, none of images"""
     every: int = 1
@@ -113,6 +115,8 @@ class Options:
         self._need(not (self.cluster and self.scheduler), "scheduler", "no --cluster beside it")
         self._need(not (self.per_tile and self.endmembers), "endmembers", "no --per-tile beside it")
         self._need(self.method == schema.METHODS[0] or not self.endmembers, "method", "no --endmembers beside it")
+        self._need(not self.refine or self.method == schema.METHODS[0], "method", "nfindr, with --refine")
+        self._need(not (self.refine and self.endmembers), "endmembers", "no --refine beside it")
         self._need(self.method != "fippi" or not self.per_tile, "method", "one that finds k, with --per-tile")
         self._check_thresholds()
 
@@ -291,6 +295,7 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "sample": _whole,
     "share": _number,
     "maxit": _or_none(_whole),
+    "refine": _switch,
     "drop_last": _or_none(_whole),
     "every": _whole,
     "keep": _or_none(_ranges),

@@ -97,6 +97,10 @@ class Plan:
     """projected peak resident memory of the whole process"""
     once: int
     """the smallest budget with which each chunk is decoded once"""
+    refine: int = 0
+    """the search over all pixels where it is asked for, the program included"""
+    refine_decodes: int = 0
+    """times each chunk is decoded for that, at most"""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

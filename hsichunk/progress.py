@@ -11,7 +11,13 @@ from typing import Any
 
 from hsichunk import memory
 
-_NAMES = {"tile": "writing the tile", "sample": "reading the sample", "pass": "unmixing", "maps": "writing maps"}
+_NAMES = {
+    "tile": "writing the tile",
+    "sample": "reading the sample",
+    "refine": "reading all pixels",
+    "pass": "unmixing",
+    "maps": "writing maps",
+}
 _TICK = 0.2  # seconds
 
 

@@ -18,14 +18,11 @@ from hsichunk.run import masks_of, prepared
 if TYPE_CHECKING:
     import xarray as xr
 
-DEFAULTS = Options(("",), "")
 
-
-def write(options: Options, path: str, library: str | None, progress: Progress, refine: bool = False) -> Iterator[str]:
+def write(options: Options, path: str, library: str | None, progress: Progress) -> Iterator[str]:
     """Finds endmembers over all tiles, writes them to a file by its suffix, and says what it found, line by line.
 
-    With a library each is named by its best match; to refine, all pixels are searched. Raises HsiError where a run
-    would.
+    With a library each is named by its best match. Raises HsiError where a run would.
     """
     import xarray as xr
 
@@ -34,11 +31,6 @@ def write(options: Options, path: str, library: str | None, progress: Progress, 
     if Path(path).suffix.lower() not in WRITERS:
         raise HsiError(f"{path}: suffix {Path(path).suffix or '(none)'}; expected {', '.join(WRITERS)}")
     memory.steady()
-    if refine:
-        em = _refined(options)
-        yield f"largest simplex of all pixels, {em.attrs['refine_swaps']} swaps after the sample's"
-        yield from _named(em, library, path)
-        return
     site, bands, options, _ = prepared(options)
     job = Job(options, site, bands, make_plan(site, bands, options), Ledger(Path(), {}), progress)
     job.masks = masks_of(options, site)
@@ -52,30 +44,9 @@ def write(options: Options, path: str, library: str | None, progress: Progress, 
     }
     dims = (schema.ENDMEMBER, schema.WAVELENGTH)
     em = xr.DataArray(one.spectra, coords, dims, schema.REFLECTANCE, schema.PRODUCT_ATTRS[schema.REFLECTANCE])
+    if options.refine:
+        yield f"largest simplex of all pixels, {job.stages['endmembers']['refine_swaps']} swaps after the sample's"
     yield from _named(em, library, path)
-
-
-def _refined(options: Options) -> xr.DataArray:
-    """Endmembers that no pixel of the whole image would enlarge."""
-    from hsichunk.backend import open_tile
-    from hsichunk.cleaning import clean
-    from hsichunk.endmembers import nfindr
-    from hsichunk.mosaic import open_mosaic
-
-    other = [name for name in ("method", "mask", "on_error") if getattr(options, name) != getattr(DEFAULTS, name)]
-    if other:
-        raise HsiError(f"--refine with --{other[0].replace('_', '-')}; expected N-FINDR over all pixels of all tiles")
-    tile = open_tile(options.tiles[0]) if len(options.tiles) == 1 else open_mosaic(options.tiles)
-    cube = clean(tile, every=options.every, lesson_bands=options.lesson_bands)
-    return nfindr(
-        cube,
-        options.k,
-        sample=options.sample,
-        share=options.share,
-        seed=options.seed,
-        maxit=options.maxit,
-        refine=True,
-    )
 
 
 def _named(em: xr.DataArray, library: str | None, path: str) -> Iterator[str]:

@@ -36,6 +36,15 @@ Method = Annotated[
         panel=SEARCH,
     ),
 ]
+Refine = Annotated[
+    bool,
+    option(
+        "--refine",
+        metavar=None,
+        text="Search all pixels, in this process, until none makes the simplex larger: goes through the tiles twice.",
+        panel=SEARCH,
+    ),
+]
 Seed = Annotated[int | None, option(metavar="N", text="Seed of the sample of pixels (0).", panel=SEARCH)]
 Sample = Annotated[int | None, option(metavar="N", text="Pixels to search (20000).", panel=SEARCH)]
 Share = Annotated[

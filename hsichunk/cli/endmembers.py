@@ -17,6 +17,7 @@ from hsichunk.cli.arguments import (
     Memory,
     Method,
     OnError,
+    Refine,
     Sample,
     Seed,
     Share,
@@ -44,10 +45,7 @@ def endmembers(
     sample: Sample = None,
     share: Share = None,
     method: Method = None,
-    refine: Annotated[
-        bool,
-        option("--refine", metavar=None, text="Search all pixels, until none makes the simplex larger.", panel=SEARCH),
-    ] = False,
+    refine: Refine = False,
     every: Every = None,
     lesson_bands: LessonBands = False,
     mask: Mask = None,
@@ -62,8 +60,8 @@ def endmembers(
     """
     given = {
         "tiles": tiles, "out": "", "k": k, "seed": seed, "sample": sample, "share": share, "method": method,
-        "every": every, "lesson_bands": lesson_bands or None, "mask": mask, "on_error": on_error, "memory": memory,
-        "threads": threads or processors(),
+        "refine": refine or None, "every": every, "lesson_bands": lesson_bands or None, "mask": mask,
+        "on_error": on_error, "memory": memory, "threads": threads or processors(),
     }  # fmt: skip
 
     def work() -> None:
@@ -73,7 +71,7 @@ def endmembers(
         from hsichunk import progress, searching
 
         with progress.shown() as show:
-            for line in searching.write(asked, output, library, show, refine):
+            for line in searching.write(asked, output, library, show):
                 typer.echo(line)
 
     do(work, debug)

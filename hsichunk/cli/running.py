@@ -31,6 +31,7 @@ from hsichunk.cli.arguments import (
     Overwrite,
     PerTile,
     Profile,
+    Refine,
     Relative,
     Report,
     Sample,
@@ -62,6 +63,7 @@ def run(
     sample: Sample = None,
     share: Share = None,
     method: Method = None,
+    refine: Refine = False,
     solver: SolverName = None,
     metric: Metric = None,
     sam_threshold: SamThreshold = None,
@@ -103,7 +105,7 @@ def run(
     """
     given = {
         "tiles": tiles, "out": out, "k": k, "seed": seed, "sample": sample, "share": share,
-        "method": method, "solver": solver, "metric": metric,
+        "method": method, "refine": refine or None, "solver": solver, "metric": metric,
         "sam_threshold": sam_threshold, "sid_threshold": sid_threshold,
         "sid_sam_threshold": sid_sam_threshold, "ncc_threshold": ncc_threshold,
         "chebyshev_threshold": chebyshev_threshold, "relative": relative or None,
