@@ -45,10 +45,6 @@ def test_refined_endmembers_are_those_of_all_pixels(done: tuple[Path, Path], tmp
     assert said.startswith("largest simplex of all pixels, ")
     expected = hsi.nfindr(hsi.clean(hsi.open_tile(done[0])), 4, sample=200, refine=True)
     assert_array_equal(read_library(tmp_path / "em.csv").values, expected.values)
-    for other in (("--method", "vca"), ("--mask", "ndvi=0.2:"), ("--on-error", "skip")):
-        status, said = shell("endmembers", done[0], "-k", 4, *few, *other)
-        assert (status, said.count("\n")) == (1, 1), said
-        assert f"--refine with {other[0]}" in said
 
 
 def test_the_report_names_the_nearest_spectra_of_a_library(done: tuple[Path, Path], tmp_path: Path) -> None:
