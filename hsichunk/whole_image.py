@@ -7,6 +7,8 @@ never on what is found.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -106,27 +108,38 @@ def find(job: Job, tile: int | None = None) -> xr.DataArray:
 
     options = job.options
     site = job.site if tile is None else _alone(job.site.places[tile])
-    decodes, (_, size) = job.plan.refine_decodes, to_decode(site, job.bands)
-    before = DECODED.now()[1]
+    need = _needs(site, job.bands, options)
+    whole, before = need.decodes * to_decode(site, job.bands)[1], DECODED.now()[1]
 
     def tell() -> None:
-        job.progress("refine", min(DECODED.now()[1] - before, decodes * size), decodes * size)
+        job.progress("refine", min(DECODED.now()[1] - before, whole), whole)
 
-    memory = needs(job.site, job.bands, options).spectra
     sweeps = 3 * options.k if options.maxit is None else options.maxit
-    with ticking(tell), dask.config.set(num_workers=options.threads):
+    with ticking(tell), _naming(site, tile), dask.config.set(num_workers=options.threads):
         with job.stage("refine"):
             left_out = _left_out(job, site)
         if options.on_error == "mask":
             site = without_bad_chunks(site)
-        with Spectra(cube_of(site, job.bands), memory, left_out) as spectra:
+        with Spectra(cube_of(site, job.bands), need.spectra, left_out) as spectra:
             with job.stage("refine"):
                 found = refined(spectra, options.k, sample=options.sample, seed=options.seed, maxit=sweeps)
             with job.stage("endmembers"):
                 em = of_pixels(spectra, found.pixels, found.attrs(options.seed))
-    tell()
+    job.progress("refine", whole, whole)
     _note(job.stages["endmembers"], found)
     return em
+
+
+@contextlib.contextmanager
+def _naming(site: Site, tile: int | None) -> Iterator[None]:
+    """Errors about the one tile of some that is searched alone name it."""
+    path = site.places[0].file.path
+    try:
+        yield
+    except HsiError as error:
+        if tile is None or path in str(error):
+            raise
+        raise HsiError(f"{path}: {error}") from error
 
 
 def _note(stage: dict[str, float], found: Refined) -> None:

@@ -158,7 +158,7 @@ def test_the_budget_decides_on_nothing_else(
         return made(self, *given)
 
     monkeypatch.setattr(whole_image.Spectra, "_scratch_of", spied)
-    monkeypatch.setattr(whole_image, "needs", lambda *_: whole_image.Needs(budget, 0, 2))
+    monkeypatch.setattr(whole_image, "_needs", lambda *_: whole_image.Needs(budget, 0, 2))
     for name, tile in stored.items():
         lines = list(
             searching.write(asked(tile, tmp_path, refine=True, **FEW), str(tmp_path / f"{name}.csv"), None, print)
@@ -189,6 +189,13 @@ def test_each_tile_by_itself(three: list[Path], tmp_path: Path) -> None:
     stage = report["stages"]["endmembers"]
     assert stage["refine_swaps"] == sum(attrs["refine_swaps"] for attrs in alone) > 0
     assert stage["certified"] == 1
+
+
+def test_a_tile_without_pixels_of_its_own_is_named(stored: dict[str, Path], tmp_path: Path) -> None:
+    again = tmp_path / "zz.h5"
+    shutil.copy(stored["spatial"], again)
+    with pytest.raises(HsiError, match=r"^\S*zz.h5: 0 valid pixels"):
+        run(asked([stored["spatial"], again], tmp_path / "out", refine=True, per_tile=True, **FEW))
 
 
 def test_the_real_neon_crop(shared: Path, tmp_path: Path) -> None:
