@@ -21,7 +21,7 @@ from hsichunk.errors import HsiError
 from hsichunk.job import Job, to_decode
 from hsichunk.mosaic import as_dataset
 from hsichunk.options import Options
-from hsichunk.plan import MB, PROGRAM
+from hsichunk.plan import MB
 from hsichunk.progress import ticking
 from hsichunk.refine import DIRECTIONS, MOST_SEARCHED, SMALL_BLOCK, Refined, refined
 from hsichunk.site import Place, Site
@@ -31,6 +31,7 @@ from hsichunk.strips import STRIP_PIXELS, Spectra
 if TYPE_CHECKING:
     import xarray as xr
 
+PROGRAM = 360 * MB  # with xarray, dask and pandas, which a run without it does not load
 LEAST = 8 * MB  # of spectra, held at a time
 STRIP = 28  # bytes a value of a strip: as stored, as float64 in three copies
 
