@@ -132,7 +132,9 @@ def make_plan(site: Site, bands: NDArray[np.intp], options: Options, threads: in
     from hsichunk import whole_image
 
     search = whole_image.needs(site, bands, options)
-    return replace(made, refine=search.peak, refine_decodes=search.decodes, peak=max(made.peak, search.peak))
+    peak = max(made.peak, search.peak)
+    # what the sample would leave for the pass: the search needs the memory itself
+    return replace(made, refine=search.peak, refine_decodes=search.decodes, peak=peak, kept=0)
 
 
 def to_decode(site: Site, bands: NDArray[np.intp]) -> tuple[int, int]:

@@ -210,7 +210,7 @@ def test_the_real_neon_crop(shared: Path, tmp_path: Path) -> None:
 
 def test_floats_and_images(tmp_path: Path, counts: Any) -> None:
     """An ENVI image of floats, which lies nowhere: sums are no longer exact, the pixels are those of nfindr."""
-    from test_run_images import write_envi
+    from image_files import write_envi
 
     nm = np.linspace(450.0, 1300.0, counts.shape[2])
     for kind, lines in (("<f4", ""), ("<i2", "reflectance scale factor = 10000\n")):
