@@ -124,6 +124,7 @@ def make_plan(site: Site, bands: NDArray[np.intp], options: Options, threads: in
         sample=sample,
         image=(site.rows, site.cols),
         sampled=_sampled(site, bands, options),
+        libraries=plan.XARRAY if options.refine or options.relative else 0,
         metrics=options.metric,
         method=options.method,
     )

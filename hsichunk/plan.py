@@ -20,6 +20,7 @@ MB = 1_000_000
 # interpreter, libraries and compiled kernels while the sample is searched, in the pass, and with GDAL started: the most
 # that was measured, and a little on top. How much of its 150 MB of LLVM the system maps differs by 50 MB.
 SEARCHING, PROGRAM, MAPPING = 335 * MB, 340 * MB, 375 * MB
+XARRAY = 65 * MB  # with dask and pandas, which most runs do without
 STRIP_ROWS = 250  # a quarter of a tile: whole stored chunks of results
 FEWEST_ROWS = 15
 HELD_TOGETHER = (TOGETHER, 16, 8)  # band chunks held at a time, the fewer the slower
@@ -117,21 +118,22 @@ def make(
     metrics: Sequence[str] = (schema.SAM, schema.SID),
     method: str = schema.METHODS[0],
     sampled: int = 0,
+    libraries: int = 0,
 ) -> Plan:
     """The plan for tiles of some layouts and `p` endmembers: the fewest decodes, then the most held at a time.
 
     About `sample` pixels are held for the search, `method`; `image` is the size of the whole, when there are several
-    tiles; `metrics` are the scores made; `sampled` bytes that the sample decodes are of use to the pass. Raises
-    HsiError, with its numbers, when the budget cannot hold the smallest plan.
+    tiles; `metrics` are the scores made; `sampled` bytes that the sample decodes are of use to the pass;
+    `libraries` are loaded besides. Raises HsiError, with its numbers, when the budget cannot hold the smallest plan.
     """
     image = image or (max(layout.rows for layout in layouts), max(layout.cols for layout in layouts))
-    searching = SEARCHING + _sample(sample, p, threads, layouts, method)
-    plans = list(_candidates(budget, layouts, p, threads, searching, image, metrics))
+    searching = SEARCHING + libraries + _sample(sample, p, threads, layouts, method)
+    plans = list(_candidates(budget, layouts, p, threads, searching, image, metrics, libraries))
     fitting = [plan for plan in plans if plan.peak <= budget]
     if not fitting:
         raise HsiError(_refusal(min(plans, key=lambda plan: plan.peak)))
     best = min(fitting, key=lambda plan: (plan.decodes, -plan.together, -plan.strip_rows))
-    unbounded = _candidates(1 << 62, layouts, p, threads, searching, image, metrics)
+    unbounded = _candidates(1 << 62, layouts, p, threads, searching, image, metrics, libraries)
     # the first tile's alone: more tiles, and the same memory
     working = max(best.sample, best.passing)
     kept = min(int(KEPT * (budget - working)), sampled)
@@ -146,9 +148,10 @@ def _candidates(
     searching: int,
     image: tuple[int, int],
     metrics: Sequence[str],
+    libraries: int,
 ) -> Iterator[Plan]:
     """For each number of chunks and height of strips the fewest decodes that fit, or else the smallest plan."""
-    mapping = MAPPING + _maps(p, threads, *image)
+    program, mapping = PROGRAM + libraries, MAPPING + libraries + _maps(p, threads, *image)
     large = [layout for layout in layouts if not layout.small]
     for together, strip_rows in product(HELD_TOGETHER, _halving(STRIP_ROWS, FEWEST_ROWS)):
         for decodes, pass_rows in _splits(large):
@@ -161,12 +164,12 @@ def _candidates(
                 pass_rows=pass_rows,
                 decodes=decodes,
                 columns=max(layout.columns for layout in layouts),
-                program=PROGRAM,
+                program=program,
                 workspace=max(max(one.summing, one.finishing) for one in held),
                 sums=max(one.sums for one in held),
                 strips=max(one.strips for one in held),
                 sample=searching,
-                passing=(passing := PROGRAM + max(one.peak for one in held)),
+                passing=(passing := program + max(one.peak for one in held)),
                 maps=mapping,
                 kept=0,
                 peak=max(passing, searching, mapping),

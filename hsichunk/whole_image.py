@@ -21,7 +21,7 @@ from hsichunk.errors import HsiError
 from hsichunk.job import Job, to_decode
 from hsichunk.mosaic import as_dataset
 from hsichunk.options import Options
-from hsichunk.plan import MB
+from hsichunk.plan import MB, SEARCHING, XARRAY
 from hsichunk.progress import ticking
 from hsichunk.refine import DIRECTIONS, MOST_SEARCHED, SMALL_BLOCK, Refined, refined
 from hsichunk.site import Place, Site
@@ -31,7 +31,7 @@ from hsichunk.strips import STRIP_PIXELS, Spectra
 if TYPE_CHECKING:
     import xarray as xr
 
-PROGRAM = 360 * MB  # with xarray, dask and pandas, which a run without it does not load
+PROGRAM = SEARCHING + XARRAY
 LEAST = 8 * MB  # of spectra, held at a time
 STRIP = 28  # bytes a value of a strip: as stored, as float64 in three copies
 
@@ -155,7 +155,7 @@ def cube_of(site: Site, bands: NDArray[np.intp]) -> xr.DataArray:
     from hsichunk.cleaning import clean
 
     tile = as_dataset(site, None).isel({schema.WAVELENGTH: bands})
-    if site.grid.dy < 0:  # rows are counted: they grow downwards
+    if not site.grid.north_up:  # rows are counted: they grow downwards
         tile = tile.assign_coords({schema.Y: (schema.Y, tile[schema.Y].values)})
     return clean(tile, windows=(), drop_last=0)
 
