@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -29,17 +27,8 @@ class BadAsNoData(StoredArray):
     """Stored counts; a chunk that cannot be decoded holds the no-data value."""
 
     def __init__(self, stored: StoredArray, no_data: int) -> None:
+        self.__setstate__(stored.__getstate__())
         self.behind, self.no_data = stored, no_data
-        self.path, self.name, self.stamp = stored.path, stored.name, stored.stamp
-        self.direct, self.remote, self.filters = stored.direct, stored.remote, stored.filters
-        self.stored_chunks, self.fill = stored.stored_chunks, stored.fill
-        self.shape, self.chunks, self.dtype = stored.shape, stored.chunks, stored.dtype
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.BadAsNoData", self.behind.__dask_tokenize__(), self.no_data)
@@ -48,16 +37,6 @@ class BadAsNoData(StoredArray):
     def index(self) -> ChunkIndex:
         """The places of the chunks."""
         return self.behind.index
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[Any]:
-        """What to hand to `chunk`."""
-        with self.behind.opened() as handle:
-            yield handle
-
-    def announce(self, handle: Any, places: Iterable[tuple[int, ...]]) -> None:
-        """Says which chunks `handle` will be asked for."""
-        self.behind.announce(handle, places)
 
     def chunk(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
         """The decoded chunk at `place`, or no data."""

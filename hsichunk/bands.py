@@ -62,3 +62,8 @@ def inside(wavelength: NDArray[np.float64], ranges: Iterable[tuple[float, float]
     for low, high in ranges:
         found |= (wavelength >= low) & (wavelength <= high)
     return found
+
+
+def chunks_along(bands: NDArray[np.intp], depth: int) -> int:
+    """How many chunks of `depth` bands hold one of `bands`."""
+    return len(np.unique(bands // depth))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import memory, plan
-from hsichunk.bands import select_bands
+from hsichunk.bands import chunks_along, select_bands
 from hsichunk.kept_chunks import KeptChunks
 from hsichunk.ledger import Ledger
 from hsichunk.options import Options
@@ -57,7 +57,7 @@ class Job:
     def keep_chunks(self) -> None:
         """Has the pass take over what the sample decodes of the tile that it begins with, as far as the plan goes."""
         first = self.site.places[0].file.reflectance
-        if self.cluster is None and isinstance(first, StoredArray):
+        if self.plan.kept and isinstance(first, StoredArray):
             self.kept = first.kept = KeptChunks(self.plan.kept)
 
     @property
@@ -106,7 +106,7 @@ def layouts(site: Site, bands: NDArray[np.intp]) -> list[plan.Layout]:
         stored = place.file.reflectance
         rows, cols, _ = stored.shape
         cy, cx, depth = stored.chunks
-        kept = len(np.unique(bands // depth))
+        kept = chunks_along(bands, depth)
         found.add(plan.Layout(rows, cols, (cy, cx, depth), kept, len(bands), stored.dtype.itemsize))
     return sorted(found, key=lambda layout: (layout.chunks, layout.rows, layout.cols))
 
@@ -133,9 +133,7 @@ def make_plan(site: Site, bands: NDArray[np.intp], options: Options, threads: in
     from hsichunk import whole_image
 
     search = whole_image.needs(site, bands, options)
-    peak = max(made.peak, search.peak)
-    # what the sample would leave for the pass: the search needs the memory itself
-    return replace(made, refine=search.peak, refine_decodes=search.decodes, peak=peak, kept=0)
+    return replace(made, refine=search.peak, refine_decodes=search.decodes, peak=max(made.peak, search.peak))
 
 
 def to_decode(site: Site, bands: NDArray[np.intp]) -> tuple[int, int]:
@@ -143,7 +141,7 @@ def to_decode(site: Site, bands: NDArray[np.intp]) -> tuple[int, int]:
     chunks = size = 0
     for place in site.places:
         stored = place.file.reflectance
-        kept = len(np.unique(bands // stored.chunks[2]))
+        kept = chunks_along(bands, stored.chunks[2])
         columns = {
             (i, j)
             for window in place.owned
@@ -158,11 +156,12 @@ def to_decode(site: Site, bands: NDArray[np.intp]) -> tuple[int, int]:
 def _sampled(site: Site, bands: NDArray[np.intp], options: Options) -> int:
     """Bytes, about, of the first tile's chunks that the sample decodes."""
     stored = site.places[0].file.reflectance
-    if not isinstance(stored, StoredArray) or options.endmembers is not None:
-        return 0
+    elsewhere = options.scheduler is not None or options.cluster is not None
+    if not isinstance(stored, StoredArray) or options.endmembers is not None or options.refine or elsewhere:
+        return 0  # no sample, none that the pass could use, or a search that needs the memory itself
     cy, cx, depth = stored.chunks
     touched = min(1.0, options.share * (1 + cy / CELL) * (1 + cx / CELL))
-    chunks = stored.grid[0] * stored.grid[1] * len(np.unique(bands // depth))
+    chunks = stored.grid[0] * stored.grid[1] * chunks_along(bands, depth)
     return math.ceil(touched * chunks) * stored.chunk_bytes
 
 

@@ -16,34 +16,38 @@ class KeptChunks:
     def __init__(self, room: int = 0) -> None:
         self._room = room
         self._chunks: dict[Place, NDArray[Any]] = {}
-        self._filling = True
         self._lock = threading.Lock()
         self.chunks = 0
-        """taken so far"""
+        """not decoded again so far"""
         self.bytes = 0
 
     def offer(self, place: Place, chunk: NDArray[Any]) -> None:
         """Keeps a chunk if there is room."""
         with self._lock:
-            if self._filling and place not in self._chunks and chunk.nbytes <= self._room:
+            if place not in self._chunks and chunk.nbytes <= self._room:
                 self._chunks[place] = chunk
                 self._room -= chunk.nbytes
 
+    def look(self, place: Place) -> NDArray[Any] | None:
+        """The chunk if it is kept."""
+        with self._lock:
+            return self._counted(self._chunks.get(place))
+
     def take(self, place: Place) -> NDArray[Any] | None:
-        """The chunk if it is kept; once `full`, it is kept no longer."""
+        """The chunk if it is kept, which it is no longer: for the last that needs it."""
         with self._lock:
-            chunk = self._chunks.get(place) if self._filling else self._chunks.pop(place, None)
-            if chunk is not None:
-                self.chunks += 1
-                self.bytes += chunk.nbytes
-            return chunk
+            return self._counted(self._chunks.pop(place, None))
 
-    def full(self) -> None:
-        """From here on chunks are taken only."""
-        self._filling = False
+    def _counted(self, chunk: NDArray[Any] | None) -> NDArray[Any] | None:
+        if chunk is not None:
+            self.chunks += 1
+            self.bytes += chunk.nbytes
+        return chunk
 
-    def clear(self) -> None:
-        """Lets go of the rest."""
+    def close(self, most: int | None = None) -> None:
+        """Keeps no more than there are, and of those no more than `most` bytes."""
         with self._lock:
-            self._chunks.clear()
             self._room = 0
+            over = 0 if most is None else sum(chunk.nbytes for chunk in self._chunks.values()) - most
+            while over > 0:
+                over -= self._chunks.popitem()[1].nbytes

@@ -166,6 +166,7 @@ def _as_many(job: Job, sets: tuple[Found, ...]) -> None:
     if (k := len(sets[0].places)) != job.options.k:
         job.options = job.options.with_k(k)
         job.plan = make_plan(job.site, job.bands, job.options, job.plan.threads)
+        job.kept.close(job.plan.kept)
 
 
 def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> None:

@@ -58,7 +58,7 @@ def run_pass(job: Job, solvers: tuple[Solver, ...]) -> Tally:
 
 
 def _here(job: Job, work: Work, todo: list[Stint], tally: Tally, whole: int, done: int) -> None:
-    job.kept.full()
+    job.kept.close()
     before = DECODED.now()[1] + job.kept.bytes
 
     def tell() -> None:
@@ -72,7 +72,7 @@ def _here(job: Job, work: Work, todo: list[Stint], tally: Tally, whole: int, don
                 job.ledger.add(Entry(stint.tile, stint.number, bottom, share))
 
             tally.add(work_off(work, stint, job.options.threads, note))
-    job.kept.clear()
+    job.kept.close(0)
 
 
 def _on_cluster(job: Job, work: Work, todo: list[Stint], tally: Tally, whole: int, done: int) -> None:

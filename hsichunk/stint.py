@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.bands import chunks_along
 from hsichunk.column import LeaveOut, stream_window
 from hsichunk.counts import Counts, Window
 from hsichunk.outputs import Guard, Note, StripWriter, unguarded
@@ -81,7 +82,7 @@ class Stint:
         high = sum(
             -(-part.bottom // cy) - part.top // cy for part in self.parts(start, pass_rows) if start < part.bottom
         )
-        return high * wide * len(np.unique(self.counts.bands // depth)) * self.counts.stored.chunk_bytes
+        return high * wide * chunks_along(self.counts.bands, depth) * self.counts.stored.chunk_bytes
 
 
 def work_off(work: Work, stint: Stint, threads: int, note: Note, guard: Guard = unguarded) -> Tally:

@@ -201,7 +201,7 @@ class StoredArray:
         """The decoded chunk at `place` on the grid of chunks, native byte order; edge chunks keep what sticks out."""
         if self.kept is None:
             return self._decoded(handle, place)
-        found = self.kept.take(place)
+        found = self.kept.look(place)
         if found is None:
             found = self._decoded(handle, place)
             self.kept.offer(place, found)

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.bands import chunks_along
 from hsichunk.counts import Counts
 from hsichunk.errors import CorruptChunk, HsiError
+from hsichunk.stored import Handle, StoredArray
 from hsichunk.threads import in_parallel
 
 FEWEST_PIXELS = 2048  # of a large column that are one job
@@ -65,7 +67,7 @@ def band_chunks(counts: Counts) -> list[BandChunk]:
 
 def is_small(counts: Counts) -> bool:
     """Whether a column is little enough for one thread to work it alone, whole spectra at a time."""
-    return len(np.unique(counts.bands // counts.stored.chunks[2])) * counts.stored.chunk_bytes <= SMALL_COLUMN
+    return chunks_along(counts.bands, counts.stored.chunks[2]) * counts.stored.chunk_bytes <= SMALL_COLUMN
 
 
 def sum_small(
@@ -88,7 +90,7 @@ def sum_small(
         for chunk in chunks:
             place = (*column, chunk.number)
             try:
-                values = stored.chunk(handle, place)
+                values = _chunk(stored, handle, place)
             except CorruptChunk:
                 if not corrupt:
                     raise
@@ -132,7 +134,7 @@ def sum_large(
             place = (*column, chunk.number)
             try:
                 with stored.opened() as handle:
-                    values = stored.chunk(handle, place)
+                    values = _chunk(stored, handle, place)
             except CorruptChunk:
                 if not corrupt:
                     raise
@@ -154,6 +156,13 @@ def sum_large(
     if bad:
         valid[:] = False
     return sorted(bad)
+
+
+def _chunk(stored: StoredArray, handle: Handle, place: tuple[int, ...]) -> NDArray[Any]:
+    """A chunk that nobody needs after this."""
+    kept = getattr(stored, "kept", None)
+    found: NDArray[Any] | None = None if kept is None else kept.take(place)
+    return stored.chunk(handle, place) if found is None else found
 
 
 def _pixels(counts: Counts, chunk: NDArray[Any], rows: slice, group: BandChunk, valid: Valid) -> NDArray[np.int16]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import neon
+from hsichunk.bands import chunks_along
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.remote import is_url
 from hsichunk.report.results import Raster
@@ -84,7 +85,7 @@ def decoded(tiles: Sequence[Placed], rows: Positions, cols: Positions) -> int:
         r, c = tile.inside(rows, cols)
         height, width, depth = tile.file.reflectance.chunks
         chunks = len(np.unique((rows[r] - tile.top) // height)) * len(np.unique((cols[c] - tile.left) // width))
-        total += chunks * len(np.unique(tile.bands // depth)) * tile.file.reflectance.chunk_bytes
+        total += chunks * chunks_along(tile.bands, depth) * tile.file.reflectance.chunk_bytes
     return total
 
 
