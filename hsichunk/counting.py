@@ -11,8 +11,8 @@ import xarray as xr
 
 from hsichunk import schema
 from hsichunk.errors import HsiError
-from hsichunk.second_moments import Moments, of_dataset, stream
-from hsichunk.strips import Floats, Spectra
+from hsichunk.second_moments import Moments, moments, of_dataset
+from hsichunk.strips import Floats
 
 COMPONENT = "component"
 FAR = "far"
@@ -23,23 +23,25 @@ NOISE_SHARE = 1e-5  # of the mean signal power that they add to the noise
 def hfc(cube: xr.DataArray | xr.Dataset, far: float | Sequence[float] = 1e-3, *, pysptools: bool = False) -> xr.Dataset:
     """Virtual dimensionality: how many eigenvalues of the correlation X'X/n exceed those of the covariance.
 
-    `cube` is a cube, or what `moments(cube)` gave; computes one decode of the cube. `far` is the false-alarm rate of
-    the Neyman-Pearson test, or several. With `pysptools` PySpTools' own form: Pearson's correlation in place of X'X/n,
-    the covariance over n - 1, and a variance that depends on the units of reflectance; to compare, no more.
+    `cube` is a cube, which is decoded once, or what `moments(cube)` gave: with its `memory` and `sample`, and once for
+    all three methods. `far` is the false-alarm rate of the Neyman-Pearson test, or several. With `pysptools` PySpTools'
+    own form: Pearson's correlation in place of X'X/n, the covariance over n - 1, and a variance that depends on the
+    units of reflectance; to compare, no more.
 
     Returns count (far), threshold (far, component), correlation_eigenvalue and covariance_eigenvalue (component), the
-    largest first, in squared reflectance. Raises HsiError for rates that are not between 0 and 0.5.
+    largest first, in squared reflectance; attributes method, pixels, and `source` and `scratch_bytes` of the moments.
+    Raises HsiError for rates that are not between 0 and 0.5.
     Sources: Harsanyi, Farrand & Chang 1993; Chang & Du 2004, eq. 8 to 13.
     """
-    rates, found = _rates(far), _moments(cube)
+    rates, (found, read) = check_rates(far), _moments(cube)
     if not pysptools:
-        return _hfc(found.correlation, found.covariance, found.n, rates, "HFC")
+        return _hfc(found.correlation, found.covariance, found.n, rates, "HFC").assign_attrs(read)
     covariance = found.covariance * (found.n / (found.n - 1))
     deviation = np.sqrt(np.diag(covariance))
     if not (deviation > 0).all():
         raise HsiError(f"band {int(deviation.argmin())} holds one value alone; Pearson's correlation has no such band")
     pearson = covariance / np.outer(deviation, deviation)
-    return _hfc(pearson, covariance, found.n, rates, "HFC (PySpTools)", mixed=True)
+    return _hfc(pearson, covariance, found.n, rates, "HFC (PySpTools)", mixed=True).assign_attrs(read)
 
 
 def nwhfc(
@@ -57,7 +59,7 @@ def nwhfc(
     """
     if noise not in ("regression", "neighbours"):
         raise HsiError(f'noise is {noise!r}; expected "regression" or "neighbours"')
-    rates, found = _rates(far), _moments(cube, noise=noise == "neighbours")
+    rates, (found, read) = check_rates(far), _moments(cube, noise=noise == "neighbours")
     if noise == "regression":
         values, vectors = np.linalg.eigh(found.covariance)
         if values[0] <= values[-1] * 1e-15:
@@ -75,7 +77,7 @@ def nwhfc(
             raise HsiError("neighbouring pixels do not differ in some mixture of bands; nothing to whiten with there")
         whiten = vectors / np.sqrt(values)
     correlation, covariance = (whiten.T @ matrix @ whiten for matrix in (found.correlation, found.covariance))
-    return _hfc(correlation, covariance, found.n, rates, "NWHFC").assign_attrs(noise=noise)
+    return _hfc(correlation, covariance, found.n, rates, "NWHFC").assign_attrs(read, noise=noise)
 
 
 def hysime(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
@@ -87,7 +89,7 @@ def hysime(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
     Returns count, signal_power, noise_power and cost (component), the axes that the count is of first, in order of
     cost; axis (component, wavelength). Source: Bioucas-Dias & Nascimento 2008.
     """
-    found = _moments(cube)
+    found, read = _moments(cube)
     r, n = found.correlation, found.n
     bands = len(r)
     inverse = np.linalg.pinv(n * r + REGULARISED * np.eye(bands), hermitian=True)
@@ -102,7 +104,7 @@ def hysime(cube: xr.DataArray | xr.Dataset) -> xr.Dataset:
     power, noise_power = (np.einsum("ij,ik,kj->j", axes, matrix, axes, optimize=True) for matrix in (r, noise))
     cost = 2 * noise_power - power
     order = np.argsort(cost, kind="stable")
-    attrs = {"method": "HySime", "pixels": n}
+    attrs = {"method": "HySime", "pixels": n, **read}
     return xr.Dataset(
         {
             "count": ((), int((cost < 0).sum()), {"long_name": "number of endmembers"}),
@@ -137,18 +139,14 @@ def plot_counts(result: xr.Dataset, *, ax: Any = None) -> Any:
     return ax
 
 
-def _moments(cube: xr.DataArray | xr.Dataset, *, noise: bool = False) -> Moments:
-    """Moments in reflectance."""
-    if isinstance(cube, xr.Dataset):
-        return of_dataset(cube)
-    with Spectra(cube) as spectra:
-        found = stream(spectra, noise=noise)
-    square = found.scale**2
-    scaled = None if found.noise is None else found.noise / square
-    return Moments(found.n, found.mean / found.scale, found.covariance / square, 1.0, scaled, found.pairs)
+def _moments(cube: xr.DataArray | xr.Dataset, *, noise: bool = False) -> tuple[Moments, dict[str, Any]]:
+    """Moments in reflectance, and what they were read from."""
+    found = cube if isinstance(cube, xr.Dataset) else moments(cube, noise=noise)
+    return of_dataset(found), {name: found.attrs[name] for name in ("source", "scratch_bytes") if name in found.attrs}
 
 
-def _rates(far: float | Sequence[float]) -> Floats:
+def check_rates(far: float | Sequence[float]) -> Floats:
+    """False-alarm rates (n,). Raises HsiError for what is none."""
     rates = np.atleast_1d(np.asarray(far, np.float64))
     if rates.ndim != 1 or not rates.size or not ((rates > 0) & (rates < 0.5)).all():
         raise HsiError(f"far is {far}; expected false-alarm rates above 0 and below 0.5, as 1e-3")

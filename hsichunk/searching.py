@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hsichunk import found, memory, schema
 from hsichunk.errors import HsiError
-from hsichunk.job import Job, Progress, make_plan
+from hsichunk.job import Job, Progress, kept_bands, make_plan
 from hsichunk.ledger import Ledger
 from hsichunk.options import Options
+from hsichunk.plan import MB
 from hsichunk.run import masks_of, prepared
+from hsichunk.site import open_site
 
 if TYPE_CHECKING:
     import xarray as xr
+
+SAMPLED = 40  # bytes a value of a sample for moments, beside the stored one
 
 
 def write(options: Options, path: str, library: str | None, progress: Progress) -> Iterator[str]:
@@ -64,23 +68,27 @@ def _named(em: xr.DataArray, library: str | None, path: str) -> Iterator[str]:
     yield str(write_library(em, path))
 
 
-def count(tile: str, far: Sequence[float], figure: str | None) -> Iterator[str]:
-    """How many endmembers each method sees in a tile, line by line; eigenvalues are drawn to the file `figure`."""
-    from hsichunk import counting
-    from hsichunk.backend import open_tile
-    from hsichunk.cleaning import clean
+def count(options: Options, sample: int | None, far: Sequence[float], figure: str | None) -> Iterator[str]:
+    """How many endmembers each method sees in tiles, line by line, and what was read; each chunk is decoded once.
 
-    cube = clean(open_tile(tile))
+    Of all pixels, or of about `sample` of them; eigenvalues are drawn to the file `figure`. Raises HsiError where a
+    run would, and where the memory cannot hold what is read.
+    """
+    from hsichunk import counting
+
+    counting.check_rates(far)
+    found = _moments(options, sample)
     results = {
-        "HFC": counting.hfc(cube, list(far)),
-        "NWHFC": counting.nwhfc(cube, list(far)),
-        "HySime": counting.hysime(cube),
+        "HFC": counting.hfc(found, list(far)),
+        "NWHFC": counting.nwhfc(found, list(far)),
+        "HySime": counting.hysime(found),
     }
     for name, result in results.items():
         numbers = np.atleast_1d(result["count"].values).tolist()
         rates = [f" (false alarms {rate:g})" for rate in far] if len(numbers) == len(far) else [""]
         for number, rate in zip(numbers, rates, strict=True):
             yield f"{name:<7} {number}{rate}"
+    yield _what_was_read(found.attrs, sample)
     if figure is not None:
         from matplotlib.figure import Figure
 
@@ -89,3 +97,38 @@ def count(tile: str, far: Sequence[float], figure: str | None) -> Iterator[str]:
             counting.plot_counts(result, ax=ax)
         drawn.savefig(figure, dpi=120)
         yield figure
+
+
+def _moments(options: Options, sample: int | None) -> xr.Dataset:
+    """The moments of the tiles on their grid, within the memory."""
+    import dask
+
+    from hsichunk import whole_image
+    from hsichunk.second_moments import moments
+
+    memory.steady()
+    site = open_site(options.tiles, options.on_error, (), options.bands, floats=True)
+    bands = kept_bands(site, options)
+    reading, least = whole_image.to_read(site, len(bands), options.threads)
+    if sample is not None:
+        # as stored, as float64, those that are valid, and these less their mean
+        reading, least = reading + sample * len(bands) * (whole_image.itemsize(site) + SAMPLED), 0
+    left = options.memory - whole_image.PROGRAM - reading
+    if left < 2 * least:
+        need = -(-(options.memory - left + 2 * least) // MB)
+        what = f"a sample of {sample} pixels" if sample is not None else "what goes through all pixels"
+        less = "a smaller --sample" if sample is not None else "--sample N for some of the pixels"
+        raise HsiError(
+            f"--memory {options.memory / MB:.0f}MB cannot hold {what}, {need} MB ({whole_image.PROGRAM / MB:.0f} of "
+            f"them the program); give at least --memory {need}MB, or {less}"
+        )
+    with dask.config.set(num_workers=options.threads):
+        return moments(whole_image.cube_of(site, bands), sample=sample, seed=options.seed, memory=left // 2)
+
+
+def _what_was_read(attrs: Mapping[Any, Any], sample: int | None) -> str:
+    pixels, size = attrs["pixels"], attrs["scratch_bytes"]
+    if sample is not None:
+        return f"read    a sample of {pixels} pixels with data"
+    how = f"through a scratch file of {size / MB:.1f} MB" if size else "straight from the stored chunks"
+    return f"read    all {pixels} pixels with data, {how}"

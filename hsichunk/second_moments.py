@@ -74,7 +74,7 @@ def moments(
     cube (y, x, wavelength); pixels with no-data in any band are left out; the covariance is over n. With `noise` also
     the noise covariance: half the mean product of differences between pixels and their right and lower neighbours
     (Green et al. 1988). With a `sample` the moments of about so many pixels, drawn by `seed` as by `nfindr`, in place
-    of all.
+    of all, straight from the chunks that hold them.
 
     Spatial chunks are decoded row by row. Where one row of chunks is more than half of `memory` bytes (chunks of whole
     bands), each chunk is decoded once into a temporary file of the size of the kept bands, and read back from there;
@@ -125,7 +125,7 @@ def of_dataset(found: xr.Dataset) -> Moments:
 
 def of_sample(spectra: Spectra, size: int, seed: int) -> Moments:
     """Moments of about `size` pixels, spread over the whole cube."""
-    values, valid = spectra.take(drawn_pixels(spectra.cube, size, seed))
+    values, valid = spectra.take(drawn_pixels(spectra.cube, size, seed), alone=True)
     total = _Total(spectra.shape[2])
     whole = bool((values == np.rint(values)).all()) and spectra.scale != 1
     with threadpool_limits(1, user_api="blas"):

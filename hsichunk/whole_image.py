@@ -61,14 +61,9 @@ def _needs(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
     k, count = options.k, len(bands)
     pixels, masked = site.rows * site.cols, len(options.mask) > 0
     owned = sum(window.shape[0] * window.shape[1] for place in site.places for window in place.owned)
-    stored = [place.file.reflectance for place in site.places]
-    item = max(array.dtype.itemsize for array in stored)
     flags = pixels * (2 if masked else 1)
-    strip = max(STRIP_PIXELS, site.cols) * count * (STRIP + item)
-    reading = strip + options.threads * 3 * max(array.chunk_bytes for array in stored) + 64 * count * count
-    # a group of chunks on its way to the temporary file is a quarter of it, or one row of chunks
-    least = max(LEAST, *(4 * a.chunks[0] * a.shape[1] * a.chunks[2] * item for a in stored))
-    scores, whole = 8 * pixels * (k - 1), pixels * count * item
+    reading, least = to_read(site, count, options.threads)
+    scores, whole = 8 * pixels * (k - 1), pixels * count * itemsize(site)
     # as points, with a 1 before them, and as a start of the search; the number of each, and what is found along an axis
     searched = min(owned, max(options.sample, MOST_SEARCHED // k))
     search = 8 * searched * (3 * k + 3)
@@ -95,6 +90,20 @@ def _needs(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
     peak = held + max(reading + 2 * min(spectra, max(whole, scores)), search + kept(spectra))
     with Spectra(cube_of(site, bands), spectra) as read:
         return Needs(spectra, peak, read.decodes)
+
+
+def to_read(site: Site, bands: int, threads: int) -> tuple[int, int]:
+    """Bytes that going through all spectra holds beside those that are kept, and the fewest that must be kept."""
+    stored, item = [place.file.reflectance for place in site.places], itemsize(site)
+    strip = max(STRIP_PIXELS, site.cols) * bands * (STRIP + item)
+    reading = strip + threads * 3 * max(array.chunk_bytes for array in stored) + 64 * bands * bands
+    # a group of chunks on its way to the temporary file is a quarter of it, or one row of chunks
+    return reading, max(LEAST, *(4 * a.chunks[0] * a.shape[1] * a.chunks[2] * item for a in stored))
+
+
+def itemsize(site: Site) -> int:
+    """Bytes of a stored value, the most of any tile."""
+    return max(place.file.reflectance.dtype.itemsize for place in site.places)
 
 
 def find(job: Job, tile: int | None = None) -> xr.DataArray:

@@ -14,6 +14,7 @@ from runs import go, products, shell, write
 import hsichunk as hsi
 from hsichunk import options
 from hsichunk.library import read_library
+from hsichunk.stored import DECODED
 from hsichunk.threads import available
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
@@ -70,7 +71,66 @@ def test_count_draws_and_counts(done: tuple[Path, Path], tmp_path: Path) -> None
     lines = said.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["HFC", "NWHFC", "HySime"]
     assert all(2 <= int(line.split()[1]) <= 8 for line in lines[:3])  # four were mixed
+    pixels = hsi.hysime(hsi.clean(hsi.open_tile(done[0]))).attrs["pixels"]
+    assert lines[3] == f"read    all {pixels} pixels with data, straight from the stored chunks"
+    assert lines[4:] == [str(tmp_path / "eigenvalues.png")]
     assert (tmp_path / "eigenvalues.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("layout", ["spatial", "band"])
+def test_count_decodes_each_chunk_once(tmp_path: Path, layout: str) -> None:
+    """All three methods together; within the memory through a scratch file, where rows of chunks are too large."""
+    shape, bands = (200, 210), 100
+    chunks = {"spatial": (40, 50, 9), "band": (*shape, 1)}[layout]
+    grid = np.linspace(400.0, 2500.0, bands).astype(np.float32)
+    tile = write(tmp_path / "tile.h5", shape=shape, chunks=chunks, wavelength=grid)
+    cube = hsi.clean(hsi.open_tile(tile))
+    kept = np.flatnonzero(np.isin(hsi.open_tile(tile).wavelength, cube.wavelength))
+    needed = -(-shape[0] // chunks[0]) * -(-shape[1] // chunks[1]) * len(np.unique(kept // chunks[2]))
+    status, said = shell("count", tile, "--memory", "1MB")
+    assert (status, said.count("\n")) == (1, 1)
+    least = said.split("give at least --memory ")[1].split(",")[0]
+    said_of = {}
+    for memory in ("2GB", least):
+        before = DECODED.now()[0]
+        status, said = shell("count", tile, "--memory", memory, "--threads", 2, "--far", 1e-3)
+        assert status == 0, said
+        assert DECODED.now()[0] - before == needed
+        said_of[memory] = said.splitlines()
+    pixels = int(hsi.moments(cube).attrs["pixels"])
+    straight = f"read    all {pixels} pixels with data, straight from the stored chunks"
+    file = f"read    all {pixels} pixels with data, through a scratch file of {cube.size * 2 / 1e6:.1f} MB"
+    assert [said_of["2GB"][3], said_of[least][3]] == [straight, file if layout == "band" else straight]
+    assert said_of["2GB"][:3] == said_of[least][:3]
+    names = [hsi.hfc(cube), hsi.nwhfc(cube), hsi.hysime(cube)]
+    assert [int(line.split()[1]) for line in (said_of["2GB"][i] for i in (0, 1, 2))] == [
+        int(found["count"].values.ravel()[0]) for found in names
+    ]
+
+
+def test_count_reads_a_sample_or_a_site(done: tuple[Path, Path], tmp_path: Path) -> None:
+    cube = hsi.clean(hsi.open_tile(done[0]))
+    found = hsi.moments(cube, sample=3000, seed=2)
+    status, said = shell("count", done[0], "--sample", 3000, "--seed", 2, "--far", 1e-3)
+    assert status == 0, said
+    assert said.splitlines()[3:] == [f"read    a sample of {found.attrs['pixels']} pixels with data"]
+    counts = [int(hsi.hfc(found)["count"][0]), int(hsi.nwhfc(found)["count"][0]), int(hsi.hysime(found)["count"])]
+    assert [int(line.split()[1]) for line in said.splitlines()[:3]] == counts
+    other = write(tmp_path / "other.h5", origin=(368000.0 + cube.sizes["x"], 4307000.0), seed=2)
+    first = write(tmp_path / "first.h5", origin=(368000.0, 4307000.0))
+    status, said = shell("count", first, other)
+    assert status == 0, said
+    pixels = hsi.moments(hsi.clean(hsi.open_mosaic([first, other], chunks=None))).attrs["pixels"]
+    assert pixels > 1.5 * found.attrs["pixels"]
+    assert said.splitlines()[-1].startswith(f"read    all {pixels} pixels with data")
+    for words, status, message in (
+        (("--far", 0.7), 1, "false-alarm"),
+        (("--sample", 0), 2, "sample"),
+        (("--sample", 10**8), 1, "a smaller --sample"),
+    ):
+        code, said = shell("count", done[0], *words)
+        assert (code, said.count("\n")) == (status, 1), said
+        assert message in said
 
 
 def test_classify_takes_other_thresholds(done: tuple[Path, Path], tmp_path: Path) -> None:

@@ -115,6 +115,16 @@ def test_moments_do_in_place_of_the_cube(tmp_path: Path, call: Callable[..., xr.
         xr.testing.assert_identical(call(moments(cubes[1], noise=True), noise="neighbours"), by_neighbours)
 
 
+@pytest.mark.parametrize("call", [counting.hfc, counting.nwhfc, counting.hysime])
+def test_results_say_what_was_read(tmp_path: Path, call: Callable[..., xr.Dataset]) -> None:
+    cube = hsi.clean(hsi.open_tile(tile_path(tmp_path, LAYOUTS[1], bands=96)))
+    every, file, some = call(cube), call(moments(cube, memory=100_000)), call(moments(cube, sample=3000))
+    sources = [(found.attrs["source"], found.attrs["scratch_bytes"]) for found in (every, file, some)]
+    assert sources == [("every pixel", 0), ("every pixel", cube.size * 2), ("a sample", 0)]
+    xr.testing.assert_equal(file, every)
+    assert some.attrs["pixels"] < every.attrs["pixels"]
+
+
 @pytest.mark.parametrize("call", [counting.hfc, counting.hysime])
 def test_eigenvalues_are_drawn(shared: Path, call: Callable[..., xr.Dataset]) -> None:
     import matplotlib.pyplot as plt

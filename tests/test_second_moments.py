@@ -181,6 +181,15 @@ def test_a_sample_stands_for_the_image(folder: Path) -> None:
     assert_allclose(hsi_moments(cube, sample=10**6).covariance, all_of_it.covariance, rtol=1e-9, atol=1e-12)
 
 
+def test_a_sample_goes_through_no_file(folder: Path) -> None:
+    cube = cube_of(folder, LAYOUTS[1])
+    before = DECODED.now()[0]
+    few = hsi_moments(cube, sample=4000, seed=1, memory=LITTLE)
+    assert DECODED.now()[0] - before == cube.sizes["wavelength"]
+    assert few.attrs["scratch_bytes"] == 0
+    assert hsi_moments(cube, memory=LITTLE).attrs["scratch_bytes"] > 0
+
+
 def test_pixels_are_taken_as_they_are(folder: Path) -> None:
     cube = cube_of(folder)
     flat = cube.values.reshape(-1, cube.shape[2])

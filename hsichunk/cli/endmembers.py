@@ -79,25 +79,38 @@ def endmembers(
 
 @app.command()
 def count(
-    tile: Annotated[
-        str,
-        typer.Argument(metavar="TILE", help="A NEON reflectance tile, an ENVI image or a GeoTIFF.", show_default=False),
+    tiles: Annotated[
+        list[str],
+        typer.Argument(metavar="TILE", help="NEON reflectance tiles, ENVI images, GeoTIFFs.", show_default=False),
     ],
     far: Annotated[
         list[float] | None, option(metavar="X", text="False-alarm rates of HFC, may be given again (1e-3, 1e-4, 1e-5).")
     ] = None,
     figure: Annotated[str | None, option(metavar="FILE", text="Draw the eigenvalues (PNG, SVG, PDF).")] = None,
+    sample: Annotated[
+        int | None, option(metavar="N", text="Read about so many pixels, from everywhere, in place of all.")
+    ] = None,
+    seed: Annotated[int | None, option(metavar="N", text="Seed of that sample (0).")] = None,
+    memory: Memory = None,
+    threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """How many endmembers a tile holds: HFC, noise-whitened HFC and HySime.
+    """How many endmembers tiles hold: HFC, noise-whitened HFC and HySime, from one pass over all their pixels.
 
     Example: **hsichunk count tile.h5 --figure eigenvalues.png**
     """
 
+    given = {
+        "tiles": tiles, "out": "", "sample": sample, "seed": seed, "memory": memory, "threads": threads or processors(),
+    }  # fmt: skip
+
     def work() -> None:
+        from hsichunk import options
+
+        asked = options.build({name: value for name, value in given.items() if value is not None})
         from hsichunk import searching
 
-        for line in searching.count(tile, far or [1e-3, 1e-4, 1e-5], figure):
+        for line in searching.count(asked, sample, far or [1e-3, 1e-4, 1e-5], figure):
             typer.echo(line)
 
     do(work, debug)
