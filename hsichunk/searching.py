@@ -20,8 +20,6 @@ from hsichunk.site import open_site
 if TYPE_CHECKING:
     import xarray as xr
 
-SAMPLED = 40  # bytes a value of a sample for moments, beside the stored one
-
 
 def write(options: Options, path: str, library: str | None, progress: Progress) -> Iterator[str]:
     """Finds endmembers over all tiles, writes them to a file by its suffix, and says what it found, line by line.
@@ -111,8 +109,8 @@ def _moments(options: Options, sample: int | None) -> xr.Dataset:
     bands = kept_bands(site, options)
     reading, least = whole_image.to_read(site, len(bands), options.threads)
     if sample is not None:
-        # as stored, as float64, those that are valid, and these less their mean
-        reading, least = reading + sample * len(bands) * (whole_image.itemsize(site) + SAMPLED), 0
+        # as stored, of a tile and of all
+        reading, least = reading + 2 * sample * len(bands) * whole_image.itemsize(site), 0
     left = options.memory - whole_image.PROGRAM - reading
     if left < 2 * least:
         need = -(-(options.memory - left + 2 * least) // MB)

@@ -125,11 +125,10 @@ def of_dataset(found: xr.Dataset) -> Moments:
 
 def of_sample(spectra: Spectra, size: int, seed: int) -> Moments:
     """Moments of about `size` pixels, spread over the whole cube."""
-    values, valid = spectra.take(drawn_pixels(spectra.cube, size, seed), alone=True)
     total = _Total(spectra.shape[2])
-    whole = bool((values == np.rint(values)).all()) and spectra.scale != 1
     with threadpool_limits(1, user_api="blas"):
-        total.add(values[valid], whole)
+        for values, valid, whole in spectra.drawn(drawn_pixels(spectra.cube, size, seed)):
+            total.add(values[valid], whole)
     return total.moments(spectra.scale)
 
 

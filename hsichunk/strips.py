@@ -146,16 +146,19 @@ class Spectra:
         valid &= self._kept(slice(None))
         return True
 
-    def take(self, pixels: NDArray[np.intp], *, alone: bool = False) -> tuple[Floats, Bools]:
-        """Values (m, L) of pixels by number, and which are valid, in the order asked for.
+    def drawn(self, pixels: NDArray[np.intp]) -> Iterator[tuple[Floats, Bools, bool]]:
+        """Pixels by number, some after the other, as strips have them; straight from the chunks that hold them.
 
-        Those of a cube that will be gone through, too, are read from where that keeps it; `alone`, straight from the
-        chunks that hold them, and nothing is kept.
+        For what reads no others: these keep nothing that going through all of them could use.
         """
+        raw = self._gather(*np.divmod(pixels, self.shape[1]))
+        for start in range(0, len(pixels), STRIP_PIXELS):
+            at = slice(start, start + STRIP_PIXELS)
+            yield self._read(raw[at], pixels[at])
+
+    def take(self, pixels: NDArray[np.intp]) -> tuple[Floats, Bools]:
+        """Values (m, L) of pixels by number, and which are valid, in the order asked for."""
         rows, cols = np.divmod(np.asarray(pixels, np.intp), self.shape[1])
-        if alone:
-            values, valid, _ = self._read(self._gather(rows, cols), pixels)
-            return values, valid
         raw = np.empty((len(rows), self.shape[2]), self._dtype)
         from_file = np.zeros(len(rows), np.bool_)
         if len(self._runs()) == 1 and not self._is_large(self.shape[0]):
