@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def write(options: Options, path: str, library: str | None, progress: Progress) -> Iterator[str]:
     """Finds endmembers over all tiles, writes them to a file by its suffix, and says what it found, line by line.
 
-    With a library each is named by its best match. Raises HsiError where a run would.
+    With a library each is named by its best match, which is told with its angle and the runner-up's. Raises
+    HsiError where a run would.
     """
     import xarray as xr
 
@@ -54,14 +55,18 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
 def _named(em: xr.DataArray, library: str | None, path: str) -> Iterator[str]:
     """Writes endmembers, named by a library if there is one, and says what they are."""
     from hsichunk.library import read_library, write_library
-    from hsichunk.matching import identify, renamed
+    from hsichunk.matching import ANGLE, MATCH, identify, renamed
 
     places = zip(em[schema.ENDMEMBER].values.tolist(), em.x.values.tolist(), em.y.values.tolist(), strict=True)
     said = [f"{n}  at x {a:.1f}, y {b:.1f}" for n, a, b in places]
     if library is not None:
-        matches = identify(em, read_library(library))
+        known = read_library(library)
+        matches = identify(em, known, k=min(2, known.sizes[schema.ENDMEMBER]))
         em = renamed(em, matches)
-        said = [f"{line}  {new}" for line, new in zip(said, em[schema.ENDMEMBER].values.tolist(), strict=True)]
+        best, angles = matches[MATCH].values.tolist(), matches[ANGLE].values.tolist()
+        for i, new in enumerate(em[schema.ENDMEMBER].values.tolist()):
+            others = zip([new, *best[i][1:]], angles[i], strict=True)
+            said[i] += "  " + ", then ".join(f"{name} ({angle:.3f} rad)" for name, angle in others)
     yield from said
     yield str(write_library(em, path))
 

@@ -39,6 +39,30 @@ def test_endmembers_alone_are_those_of_a_run(done: tuple[Path, Path], tmp_path: 
     assert read_library(tmp_path / "em.nc").sizes["endmember"] == 3
 
 
+def test_endmembers_say_how_near_the_library_is(done: tuple[Path, Path], tmp_path: Path) -> None:
+    """The best match and the runner-up with their angles, as `identify` has them; a name that comes again numbered."""
+    em = read_library(done[1] / "endmembers.csv")
+    library = em[:2].assign_coords(endmember=["grass", "soil"])
+    hsi.write_library(library, tmp_path / "known.csv")
+    words = ("endmembers", done[0], "-k", 4, "-o", tmp_path / "em.csv", "--library")
+    status, said = shell(*words, tmp_path / "known.csv")
+    assert status == 0, said
+    angle = hsi.identify(em, read_library(tmp_path / "known.csv")).angle.values
+    lines = [line.split("  ", 2)[2] for line in said.splitlines()[:4]]
+    assert lines[0] == f"grass ({angle[0, 0]:.3f} rad), then soil ({angle[0, 1]:.3f} rad)"
+    assert lines[0].startswith("grass (0.000 rad), then soil (0.")
+    assert lines[1].startswith("soil (0.000 rad), then grass (0.")
+    assert float(lines[2].split("(")[1].split()[0]) == pytest.approx(angle[2, 0], abs=5e-4)
+    assert 0.01 < angle[2, 0] < angle[2, 1]
+    names = [line.split(" (")[0] for line in lines]
+    assert names == list(read_library(tmp_path / "em.csv").endmember.values)
+    assert len(set(names)) == 4
+    hsi.write_library(library[:1], tmp_path / "one.csv")
+    status, said = shell(*words, tmp_path / "one.csv")
+    assert status == 0, said
+    assert said.splitlines()[0].endswith("  grass (0.000 rad)")
+
+
 def test_refined_endmembers_are_those_of_all_pixels(done: tuple[Path, Path], tmp_path: Path) -> None:
     few = ("--sample", 200, "--refine", "-o", tmp_path / "em.csv")
     status, said = shell("endmembers", done[0], "-k", 4, *few)
