@@ -51,6 +51,14 @@ def test_hfc_is_that_of_pysptools_on_its_settings(shared: Path, name: str) -> No
     assert found.far.values.tolist() == far
 
 
+@pytest.mark.parametrize("name", ["samson", "dlr"])
+def test_the_whitening_of_pysptools_leaves_nothing_to_count(shared: Path, name: str) -> None:
+    """It whitens with the covariance of the data in place of that of the noise; the README says so."""
+    cube = scene(shared, name).cube.compute()
+    assert theirs("HfcVd", cube, "default", True) == [0, 0, 0]
+    assert int(counting.nwhfc(cube)["count"][0]) >= 2
+
+
 @pytest.mark.parametrize("name", ["samson", "dlr", "neon"])
 def test_hysime_is_that_of_pysptools(shared: Path, name: str) -> None:
     cube = scene(shared, name).cube.compute()
