@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
+import inspect
+import json
 import re
 import shlex
 import tomllib
@@ -11,11 +15,15 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pysptools_oracle as oracle
 import pytest
 import typer
 import xarray as xr
 from runs import SHAPE, shell, write
+from sklearn.cluster import KMeans
+from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 
 import hsichunk as hsi
 from hsichunk import cli
@@ -175,9 +183,50 @@ def test_every_public_name_exists() -> None:
     assert names - set(hsi.__all__) == set()
 
 
+PYSPTOOLS = (
+    "abundance_maps", "classification", "detection", "distance", "eea", "material_count", "noise", "sigproc", "skl",
+    "spectro", "util",
+)  # fmt: skip
+NO_ROW = {
+    "plot1", "cm_dispatch",  # of Output, for PySpTools' own plots
+    "dispatch",  # of InputValidation
+    "print",  # of the cross-validation, the best parameters
+}  # fmt: skip
+
+
+def names_of_pysptools() -> set[str]:
+    """Public classes, functions and methods; of `ml`, which does not import without LightGBM, what it imports."""
+    found = set()
+    with oracle.names_put_back():
+        for module in PYSPTOOLS:
+            for name, value in vars(importlib.import_module(f"pysptools.{module}")).items():
+                if name.startswith("_") or not (inspect.isclass(value) or inspect.isfunction(value)):
+                    continue
+                methods = vars(value) if inspect.isclass(value) else ()
+                found |= {name, *(m for m in methods if not m.startswith("_") and callable(vars(value)[m]))}
+    spec = importlib.util.find_spec("pysptools")
+    assert spec and spec.origin
+    body = ast.parse((Path(spec.origin).parent / "ml" / "__init__.py").read_text()).body
+    return found | {
+        alias.name for line in body if isinstance(line, ast.ImportFrom) for alias in line.names if line.level
+    }
+
+
+def test_every_name_of_pysptools_has_a_row() -> None:
+    """In the left column, where those who look for it look."""
+    pytest.importorskip("pysptools")
+    [table] = re.findall(r"^## From PySpTools\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+    left = " ".join(line.split(" | ")[0] for line in table.splitlines() if line.startswith("| "))
+    names = names_of_pysptools()
+    assert {"FCLS", "SavitzkyGolay", "get_single_map", "HyperLGBMClassifier", "corr", "Output"} <= names
+    assert len(names) > 100
+    assert names - set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", left)))) == NO_ROW
+
+
 @pytest.mark.parametrize("text", expressions())
-def test_expressions_run(text: str, folder: Path, values: dict[str, Any]) -> None:
+def test_expressions_run(text: str, folder: Path, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each expression of the text and of the table, on a small cube: what it calls takes what it is given."""
+    monkeypatch.chdir(folder)
     names = values | SPECIAL.get(text, lambda _: {})(values)
     body = ast.parse(text).body
     last = body.pop()
@@ -189,7 +238,7 @@ def test_expressions_run(text: str, folder: Path, values: dict[str, Any]) -> Non
         layers = found.data_vars.values() if isinstance(found, xr.Dataset) else [found]
         assert all(np.size(layer) for layer in layers)
     else:
-        assert callable(found)  # a name alone
+        assert callable(found) or found.best_params_  # a name alone; or a fitted search
 
 
 @pytest.fixture(scope="module")
@@ -200,13 +249,24 @@ def values(folder: Path) -> dict[str, Any]:
     em = hsi.nfindr(cube, 4)
     library = hsi.write_library(em, folder / "library.csv")
     out = hsi.unmix(cube, em).compute()
+    _write_site(folder / "site.geojson", tile)
     y = out.abundance.fillna(0).argmax("endmember").where(out.rmse.notnull(), -1)
     return {
         "hsi": hsi, "xr": xr, "tile": tile, "cube": cube, "em": em, "out": out, "y": y,
         "path": folder / TILE, "paths": sorted((folder / "tiles").glob("*.h5")), "library": hsi.read_library(library),
         "array": cube.values, "wavelength": cube.wavelength.values, "SVC": KNeighborsClassifier, "cube_or_em": em,
         "k": 3, "n": 3, "t": 0.3, "thr": 0.5, "w": 5, "o": 2, "deriv": 0, "library_path": library,
+        "label": y, "KMeans": KMeans, "StandardScaler": StandardScaler, "GridSearchCV": GridSearchCV,
+        "grid": {"n_neighbors": [3, 5]},
     }  # fmt: skip
+
+
+def _write_site(path: Path, tile: xr.Dataset) -> None:
+    """A polygon of the left half of a tile, in its own CRS."""
+    left, right, low, high = (float(v) for v in (tile.x[0], tile.x.mean(), tile.y.min(), tile.y.max()))
+    ring = [[left, low], [right, low], [right, high], [left, high], [left, low]]
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32618"}}
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring], "crs": crs}))
 
 
 def _target(values: dict[str, Any]) -> dict[str, Any]:
@@ -217,6 +277,10 @@ def _target(values: dict[str, Any]) -> dict[str, Any]:
 SPECIAL: dict[str, Any] = {
     "hsi.matched_filter(cube, t) > thr": _target,
     "hsi.osp(cube, em, t)": _target,
+    "hsi.read_library(spectra, wavelength, names)": lambda values: {
+        "spectra": values["em"].values.tolist(),
+        "names": list("abcd"),
+    },
     "hsi.read_library(path)": lambda values: {"path": values["library_path"]},
     "f = hsi.mnf(cube, n); f.transform(cube); f.inverse(scores)": lambda values: {
         "scores": hsi.mnf(values["cube"], 3).transform(values["cube"])
