@@ -31,8 +31,8 @@ _PUBLIC = {
     "sid_sam": "similarity",
     "ncc": "similarity",
     "chebyshev": "similarity",
-    "classify_similarity": "similarity",
-    "classify_abundance": "similarity",
+    "classify_similarity": "largest",
+    "classify_abundance": "largest",
     "matched_filter": "detection",
     "ace": "detection",
     "cem": "detection",
@@ -99,6 +99,8 @@ if TYPE_CHECKING:
     from hsichunk.extraction import vca as vca
     from hsichunk.geotiff import write_geotiff as write_geotiff
     from hsichunk.images import open_image as open_image
+    from hsichunk.largest import classify_abundance as classify_abundance
+    from hsichunk.largest import classify_similarity as classify_similarity
     from hsichunk.lazy_mask import mask as mask
     from hsichunk.learning import fit_sample as fit_sample
     from hsichunk.learning import predict as predict
@@ -110,8 +112,6 @@ if TYPE_CHECKING:
     from hsichunk.scaling import minmax as minmax
     from hsichunk.second_moments import moments as moments
     from hsichunk.similarity import chebyshev as chebyshev
-    from hsichunk.similarity import classify_abundance as classify_abundance
-    from hsichunk.similarity import classify_similarity as classify_similarity
     from hsichunk.similarity import ncc as ncc
     from hsichunk.similarity import sid_sam as sid_sam
     from hsichunk.spectral import continuum_removed as continuum_removed

@@ -17,7 +17,7 @@ SIMILARITY_RULE: Final = "similarity >= threshold"
 
 
 def labels(metric: str, scores: npt.NDArray[np.float32], limit: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Labels of a block of scores (k, ...) by absolute thresholds (k,): those of `hsichunk.labelling.class_map`."""
+    """Labels of a block of scores (k, ...) by absolute thresholds (k,): those of `hsi.classify`."""
     last = np.moveaxis(scores, 0, -1)
     if metric in schema.SIMILARITIES:
         last, limit = -last, -limit

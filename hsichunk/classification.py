@@ -1,4 +1,4 @@
-"""From distances to a class map: the nearest endmember of every pixel, where it is near enough."""
+"""From scores to a class map: the nearest endmember of every pixel, where it is near enough."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from hsichunk import schema
 from hsichunk.class_labels import DISTANCE_RULE, FloatArray, class_attrs, flag_names, label_nearest
 from hsichunk.errors import HsiError
 
-# The range of each class's distances, as score_range gives it and classify(limits=) takes it.
+# The range of each class's scores, as score_range gives it and classify(limits=) takes it.
 LOW = "low"
 HIGH = "high"
+LOW_OF_LARGEST = "low_of_largest"  # of scores that are larger for the more alike, where one threshold is for all
 
 
 def classify(
-    distance: xr.DataArray,
+    scores: xr.DataArray,
     threshold: float | Sequence[float] | npt.NDArray[Any],
     *,
     relative: bool = False,
@@ -27,8 +28,10 @@ def classify(
 ) -> xr.DataArray:
     """Label every pixel with the endmember it is nearest to, if that one is within its threshold.
 
-    distance: float (endmember, y, x), SAM in radians, SID in nats or any other distance; NaN = no data; dask or NumPy.
-    threshold: one number for all classes, or one per class in the order of `distance.endmember`.
+    scores: float (endmember, y, x); NaN = no data; dask or NumPy. By their name, "ncc" are similarities, of which the
+    largest wins (`classify_similarity`), and "abundance" are abundances (`classify_abundance`). Any others are
+    distances: SAM in radians, SID in nats. Rename what you made of them yourself: `1 - ncc` is still named "ncc".
+    threshold: one number for all classes, or one per class in the order of `scores.endmember`.
 
     Absolute (the default): a class is a candidate where distance <= threshold, the threshold rounded to the dtype of
     the distances. `relative=True` is the rule of PySpTools 0.15 (classification/cls.py): each threshold, 0..1, is a
@@ -38,47 +41,67 @@ def classify(
     Among the candidates the smallest distance wins, and the first endmember where two are equal.
 
     `limits` (relative only) gives the ranges instead: the Dataset of `hsichunk.classification.score_range`, or a pair
-    (low, high) of numbers or of one number per class. Without it a dask-backed relative map holds the distances in
+    (low, high) of numbers or of one number per class. Without it a dask-backed relative map holds the scores in
     memory from the ranges to the labels (4 k bytes a pixel), so that nothing is read twice; with computed limits it
     streams.
 
-    Returns uint8 (y, x) named `<distance>_class`: 0 where no class is a candidate, 1..k, 255 where every distance is
-    NaN; with CF flag_values and flag_meanings. Lazy where the distances are. HsiError on thresholds that are not
-    finite, negative, of the wrong number or (relative) above 1, and on more than 254 classes.
+    Returns uint8 (y, x) named `<scores>_class`: 0 where no class is a candidate, 1..k, 255 where every score is
+    NaN; with CF flag_values and flag_meanings. Lazy where the scores are. HsiError on thresholds that are not
+    finite, negative (of distances), of the wrong number or (relative) above 1, and on more than 254 classes.
     """
-    check_distance(distance)
-    classes = class_names(distance)
-    thresholds = _check_threshold(threshold, classes, relative)
-    if limits is not None and not relative:
-        raise HsiError("limits were given with relative=False, expected only with relative=True; leave one of them out")
-    if distance.chunks is not None:
-        distance = distance.chunk({schema.ENDMEMBER: -1})
+    check_scores(scores)
+    if of_largest(scores):
+        from hsichunk import largest
 
-    each = np.broadcast_to(thresholds, len(classes))
-    if relative:
-        ranges = score_range(distance) if limits is None else _check_limits(limits, distance, classes)
+        rule = largest.classify_abundance if scores.name == schema.ABUNDANCE else largest.classify_similarity
+        return rule(scores, threshold, relative=relative, limits=limits)
+    classes = class_names(scores)
+    thresholds = check_threshold(threshold, classes, relative)
+    if scores.chunks is not None:
+        scores = scores.chunk({schema.ENDMEMBER: -1})
+    ranges = None
+    if check_relative(relative, limits):
+        ranges = score_range(scores) if limits is None else check_limits(limits, scores, classes)
         if thresholds.ndim == 0:
             ranges = _common_range(ranges)
-        operands = [distance, ranges[LOW], ranges[HIGH]]
-        label = over_classes(_label_relative, operands, {"threshold": each})
-    else:
+    label = label_scores(scores, thresholds, ranges)
+    words = "distance < low + (high - low) * threshold" if relative else DISTANCE_RULE
+    return described(label, scores, classes, thresholds, words, relative=relative)
+
+
+def of_largest(scores: xr.DataArray) -> bool:
+    """Whether scores are, by their name, larger for the more alike."""
+    return scores.name in schema.SIMILARITIES or scores.name == schema.ABUNDANCE
+
+
+def label_scores(distance: xr.DataArray, thresholds: FloatArray, ranges: xr.Dataset | None) -> xr.DataArray:
+    """Labels uint8 (y, x) of the smallest distance, one chunk of classes, by thresholds () or (k,) and ranges (k,)."""
+    each = np.broadcast_to(thresholds, distance.sizes[schema.ENDMEMBER])
+    if ranges is None:
         label = over_classes(label_nearest, [distance], {"limit": each.astype(distance.dtype), "closed": True})
-    rule = "distance < low + (high - low) * threshold" if relative else DISTANCE_RULE
-    return described(label.transpose(schema.Y, schema.X), distance, classes, thresholds, rule, relative=relative)
+    else:
+        label = over_classes(_label_relative, [distance, ranges[LOW], ranges[HIGH]], {"threshold": each})
+    return label.transpose(schema.Y, schema.X)
 
 
-def score_range(distance: xr.DataArray) -> xr.Dataset:
-    """The lowest and highest finite distance of each class: float64 `low(endmember)`, `high(endmember)`, lazy.
+def score_range(scores: xr.DataArray, *, largest: bool | None = None) -> xr.Dataset:
+    """The lowest and highest finite score of each class: float64 `low(endmember)`, `high(endmember)`, lazy.
 
-    distance: (endmember, y, x). A class without a finite distance gets low = inf, high = -inf. A minimum does not
-    depend on the order it is taken in, so the same distances give the same bits on any chunks.
+    scores: (endmember, y, x). A class without a finite score gets low = inf, high = -inf. Where the scores are larger
+    for the more alike (`largest`; by their name, as in `classify`, where it is not given) also `low_of_largest`: the
+    lowest of the largest score of each pixel, from which one threshold for all classes counts. A minimum does not
+    depend on the order it is taken in, so the same scores give the same bits on any chunks.
     """
-    check_distance(distance)
-    finite = np.isfinite(distance)
+    check_scores(scores)
+    finite = np.isfinite(scores)
     over = (schema.Y, schema.X)
-    low = distance.where(finite, np.inf).min(over, skipna=False)
-    high = distance.where(finite, -np.inf).max(over, skipna=False)
-    return xr.Dataset({LOW: low, HIGH: high}).astype(np.float64)
+    highest = scores.where(finite, -np.inf)
+    low = scores.where(finite, np.inf).min(over, skipna=False)
+    found = {LOW: low, HIGH: highest.max(over, skipna=False)}
+    if of_largest(scores) if largest is None else largest:
+        best = highest.max(schema.ENDMEMBER, skipna=False)
+        found[LOW_OF_LARGEST] = best.where(best > -np.inf, np.inf).min(over, skipna=False)
+    return xr.Dataset(found).astype(np.float64)
 
 
 def class_names(distance: xr.DataArray) -> list[str]:
@@ -140,23 +163,32 @@ def described(
     return label.rename(f"{scores.name}_class" if scores.name else "class")
 
 
-def check_distance(distance: xr.DataArray) -> None:
-    """Raises HsiError for anything but distances (endmember, y, x)."""
-    if not isinstance(distance, xr.DataArray):
-        raise HsiError(f"classify got a {type(distance).__name__}, expected a DataArray of distances such as out.sid")
+def check_scores(scores: xr.DataArray) -> None:
+    """Raises HsiError for anything but scores (endmember, y, x)."""
+    if not isinstance(scores, xr.DataArray):
+        raise HsiError(f"classify got a {type(scores).__name__}, expected a DataArray of distances such as out.sid")
     wanted = (schema.ENDMEMBER, schema.Y, schema.X)
-    if set(distance.dims) != set(wanted):
-        hint = "; choose with a list, sel(endmember=['EM1'])" if schema.ENDMEMBER not in distance.dims else ""
-        raise HsiError(f"distances have dimensions {distance.dims}, expected {wanted}{hint}")
-    if not np.issubdtype(distance.dtype, np.floating):
-        raise HsiError(f"distances are {distance.dtype}, expected floating point with NaN for no data")
-    count = distance.sizes[schema.ENDMEMBER]
+    if set(scores.dims) != set(wanted):
+        hint = "; choose with a list, sel(endmember=['EM1'])" if schema.ENDMEMBER not in scores.dims else ""
+        raise HsiError(f"distances have dimensions {scores.dims}, expected {wanted}{hint}")
+    if not np.issubdtype(scores.dtype, np.floating):
+        raise HsiError(f"distances are {scores.dtype}, expected floating point with NaN for no data")
+    count = scores.sizes[schema.ENDMEMBER]
     if not 1 <= count <= schema.MAX_ENDMEMBERS:
         raise HsiError(f"{count} classes, expected 1 to {schema.MAX_ENDMEMBERS}: the labels are one byte; choose some")
 
 
-def _check_threshold(threshold: Any, classes: list[str], relative: bool) -> npt.NDArray[np.float64]:
-    """The thresholds as float64, 0-d for one number and (k,) for one per class."""
+def check_relative(relative: bool, limits: Any) -> bool:
+    """`relative`; raises HsiError for limits without it."""
+    if limits is not None and not relative:
+        raise HsiError("limits were given with relative=False, expected only with relative=True; leave one of them out")
+    return relative
+
+
+def check_threshold(
+    threshold: Any, classes: list[str], relative: bool, *, signed: bool = False
+) -> npt.NDArray[np.float64]:
+    """The thresholds as float64, 0-d for one number and (k,) for one per class; `signed` may be below 0."""
     try:
         values = np.asarray(threshold)
     except ValueError:  # a list of lists of different lengths
@@ -170,14 +202,17 @@ def _check_threshold(threshold: Any, classes: list[str], relative: bool) -> npt.
         raise HsiError(f"{found} for {len(classes)} classes ({' '.join(classes)}); give one number, or one per class")
     values = values.astype(np.float64)
     top = 1.0 if relative else np.finfo(np.float64).max
-    wrong = values[~((values >= 0) & (values <= top))]  # NaN is wrong too
+    least = -top if signed and not relative else 0.0
+    wrong = values[~((values >= least) & (values <= top))]  # NaN is wrong too
     if wrong.size:
-        expected = "a fraction from 0 to 1 (relative=True)" if relative else "a finite number, 0 or above"
+        expected = "a finite number" if signed else "a finite number, 0 or above"
+        if relative:
+            expected = "a fraction from 0 to 1 (relative=True)"
         raise HsiError(f"threshold {float(wrong.flat[0])} of {values.tolist()}, expected {expected}")
     return values
 
 
-def _check_limits(
+def check_limits(
     limits: xr.Dataset | Sequence[npt.ArrayLike], distance: xr.DataArray, classes: list[str]
 ) -> xr.Dataset:
     if isinstance(limits, xr.Dataset):
@@ -185,7 +220,8 @@ def _check_limits(
             raise HsiError(f"limits hold {list(limits)} of {dict(limits.sizes)}, expected low and high of {classes}")
         if schema.ENDMEMBER in limits.coords and class_names(limits[LOW]) != classes:
             raise HsiError(f"limits are of {class_names(limits[LOW])}, the distances of {classes}; choose the same")
-        found = limits[[LOW, HIGH]].chunk({schema.ENDMEMBER: -1}) if limits.chunks else limits[[LOW, HIGH]]
+        found = limits[[name for name in (LOW, HIGH, LOW_OF_LARGEST) if name in limits]]
+        found = found.chunk({schema.ENDMEMBER: -1}) if limits.chunks else found
         if schema.ENDMEMBER in distance.coords:  # the names agree, their blanks may not
             found = found.assign_coords({schema.ENDMEMBER: distance[schema.ENDMEMBER]})
         return found.astype(np.float64)

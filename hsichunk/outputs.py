@@ -177,14 +177,14 @@ def add_classes(store: Path, options: Options) -> None:
     import dask.threaded
 
     from hsichunk import zarr_store
-    from hsichunk.labelling import class_map, limits_of
+    from hsichunk.classification import classify, score_range
 
     scores = zarr_store.open_store(store)
     with dask.config.set(scheduler=dask.threaded.get, num_workers=options.threads):
         for name, threshold in thresholds(options).items():
             distance = scores[name]
             # the range first, then the labels: both stream, and nothing is held between them
-            label = class_map(distance, threshold, relative=True, limits=limits_of(distance, threshold).compute())
+            label = classify(distance, threshold, relative=True, limits=score_range(distance).compute())
             shutil.rmtree(store / str(label.name), ignore_errors=True)
             zarr_store.add(store, label)
 

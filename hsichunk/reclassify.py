@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema, zarr_store
+from hsichunk.classification import classify
 from hsichunk.errors import HsiError
 from hsichunk.geotiff import write_geotiff
-from hsichunk.labelling import class_map
 from hsichunk.ledger import STORE
 from hsichunk.options import numbers
 
@@ -30,7 +30,7 @@ def write(
     """
     stored = zarr_store.open_store(results / STORE)
     metric = metric.lower().replace("-", "_")
-    here = [name for name in schema.METRICS if name in stored]
+    here = [name for name in (*schema.METRICS, schema.ABUNDANCE) if name in stored]
     if metric not in here:
         raise HsiError(f"metric is {metric!r}; expected {' or '.join(here)}, whose scores are in {results}")
     scores = stored[metric]
@@ -39,8 +39,8 @@ def write(
         if unknown := [name for name in endmember if name not in known]:
             raise HsiError(f"endmember {unknown[0]} is not in {results}; expected some of {', '.join(known)}")
         scores = scores.sel({schema.ENDMEMBER: list(endmember)})
-    given = numbers("threshold", list(threshold) if threshold else schema.THRESHOLDS[metric])
-    label = class_map(scores, given[0] if len(given) == 1 else list(given), relative=relative)
+    given = numbers("threshold", list(threshold) if threshold else _default(metric))
+    label = classify(scores, given[0] if len(given) == 1 else list(given), relative=relative)
     if path is None:
         rule = "-".join(f"{value:g}" for value in given) + ("_relative" if relative else "")
         path = results / f"{metric}_class_{rule}.tif"
@@ -48,6 +48,10 @@ def write(
     write_geotiff(label, path)
     yield from shares(label)
     yield str(path)
+
+
+def _default(metric: str) -> float:
+    return schema.HALF if metric == schema.ABUNDANCE else schema.THRESHOLDS[metric]
 
 
 def shares(label: xr.DataArray) -> list[str]:

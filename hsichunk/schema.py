@@ -20,6 +20,7 @@ SAM: Final = "sam"
 SID: Final = "sid"
 SID_SAM: Final = "sid_sam"
 NCC: Final = "ncc"
+NCC_DISTANCE: Final = "ncc_distance"
 CHEBYSHEV: Final = "chebyshev"
 KKT: Final = "kkt"
 SAM_CLASS: Final = "sam_class"
@@ -35,7 +36,7 @@ DROP_LAST: Final = "drop_last_bands"  # bad bands at the end, where it is not NE
 # products of the one pass, in the order they are stored
 PRODUCTS: Final = (ABUNDANCE, RMSE, SAM, SID)
 ALL_PRODUCTS: Final = (*PRODUCTS, KKT)
-PER_ENDMEMBER: Final = frozenset({ABUNDANCE, SAM, SID, SID_SAM, NCC, CHEBYSHEV})
+PER_ENDMEMBER: Final = frozenset({ABUNDANCE, SAM, SID, SID_SAM, NCC, NCC_DISTANCE, CHEBYSHEV})
 
 # what a run may be asked for: how endmembers are found, how abundances are bound, which scores get a class map
 METHODS: Final = ("nfindr", "atgp", "ppi", "fippi", "vca")
@@ -47,6 +48,7 @@ METRICS: Final = (SAM, SID, SID_SAM, NCC, CHEBYSHEV)
 SIMILARITIES: Final = frozenset({NCC})  # larger is nearer
 CLASS_OF: Final = {metric: f"{metric}_class" for metric in METRICS}
 THRESHOLDS: Final = {SAM: 0.1, SID: 0.05, SID_SAM: 0.005, NCC: 0.9, CHEBYSHEV: 0.1}
+HALF: Final = 0.5  # abundance from which there is most of an endmember, whatever else there is
 
 # class maps
 UNCLASSIFIED: Final = 0
@@ -88,6 +90,7 @@ PRODUCT_ATTRS: Final[dict[str, dict[str, Any]]] = {
     SID: {"units": "nat", "long_name": "spectral information divergence"},
     SID_SAM: {"units": "nat", "long_name": "spectral information divergence times tangent of spectral angle"},
     NCC: {"units": "1", "long_name": "normalised cross correlation"},
+    NCC_DISTANCE: {"units": "1", "long_name": "1 - normalised cross correlation"},
     CHEBYSHEV: {"units": "1", "long_name": "Chebyshev distance"},
     KKT: {"units": "1", "long_name": "Karush-Kuhn-Tucker violation of the abundances, relative"},
 }

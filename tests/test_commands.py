@@ -172,7 +172,7 @@ def test_classify_takes_other_thresholds(done: tuple[Path, Path], tmp_path: Path
     assert shares["EM3"] == pytest.approx(100 * int((expected == 2).sum()) / int((expected != 255).sum()), abs=0.006)
     assert said.splitlines()[-1] == str(path)
     for words, message in (
-        (("--metric", "ncc"), "metric is 'ncc'; expected sam or sid"),
+        (("--metric", "ncc"), "metric is 'ncc'; expected sam or sid or abundance"),
         (("--endmember", "EM9"), "endmember EM9 is not in"),
         (("--threshold", "a"), "threshold is 'a'; expected numbers"),
     ):

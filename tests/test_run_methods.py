@@ -255,12 +255,18 @@ def test_everything_after_a_run_copes(lean: Path, tmp_path: Path) -> None:
     assert status == 0, said
     with rasterio.open(tmp_path / "other.tif") as raster:
         assert_array_equal(raster.read(1), hsi.classify(out.chebyshev, 0.3, relative=True))
+    for given, words in ((0.5, ()), (0.3, ("--threshold", "0.3", "--relative", "-o", tmp_path / "most.tif"))):
+        status, said = shell("classify", lean, "--metric", "abundance", *words)
+        assert status == 0, said
+        with rasterio.open(said.splitlines()[-1]) as raster:
+            assert_array_equal(raster.read(1), hsi.classify_abundance(out.abundance, given, relative=bool(words)))
+        Path(said.splitlines()[-1]).unlink()
     status, said = shell("export", lean, "-o", tmp_path / "envi")
     assert status == 0, said
     assert list((tmp_path / "envi").glob("chebyshev_class*"))
     for words in ((), ("--metric", "sam")):
         status, said = shell("classify", lean, *words)
-        assert (status, said.count("\n")) == (1, 1) and "expected sid_sam or ncc or chebyshev" in said
+        assert (status, said.count("\n")) == (1, 1) and "expected sid_sam or ncc or chebyshev or abundance" in said
     maps = Maps(open_results(lean))
     assert [layer for layer in maps.layers if layer.endswith("classes")] == [
         "SID_SAM classes",

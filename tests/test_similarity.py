@@ -14,8 +14,10 @@ from scenes import scene
 
 import hsichunk as hsi
 from hsichunk.abundance import ucls
+from hsichunk.classification import score_range
 from hsichunk.errors import HsiError
-from hsichunk.similarity import chebyshev, classify_abundance, classify_similarity, ncc, sid_sam
+from hsichunk.largest import classify_abundance, classify_similarity
+from hsichunk.similarity import chebyshev, ncc, sid_sam
 
 SCENES = ("samson", "neon", "dlr")
 
@@ -93,9 +95,15 @@ def test_relative_maps_are_pysptools(shared: Path, threshold: Any, chunks: Any) 
     label = classify_similarity(ncc(cube, found.endmembers), threshold, relative=True)
     theirs = _classified("NormXCorr", x, e, threshold)
     assert (label.values != theirs).sum() <= 1 and len(np.unique(theirs)) > 2
+    xr.testing.assert_identical(hsi.classify(ncc(cube, found.endmembers), threshold, relative=True), label)
+    assert label.attrs["threshold_rule"] == "similarity > high - (high - low) * threshold"
+    assert label.attrs["long_name"] == "class of the largest normalised cross correlation"
     for unmix in (ucls, hsi.fcls):
         out = unmix(cube, found.endmembers).abundance
-        label = classify_abundance(out, threshold, relative=True)
+        label = hsi.classify(out, threshold, relative=True)
+        xr.testing.assert_identical(classify_abundance(out, threshold, relative=True), label)
+        assert label.attrs["threshold"] == threshold and "abundance > low" in label.attrs["threshold_rule"]
+        assert label.attrs["long_name"].startswith("class of the largest abundance (")
         theirs = _classified("AbundanceClassification", np.moveaxis(out.values, 0, -1).astype(float), threshold)
         assert_array_equal(label, theirs)
         assert label.dtype == np.uint8 and len(np.unique(theirs)) > 2
@@ -114,11 +122,50 @@ def test_absolute_rule_by_hand(shared: Path) -> None:
         expected[3, 4] = 255
         assert_array_equal(label, expected)
         xr.testing.assert_identical(classify_similarity(r.chunk(x=9, endmember=1), limit).compute(), label)
+        xr.testing.assert_identical(hsi.classify(r, limit), label)
+        others = r.rename("abundance")
+        assert_array_equal(hsi.classify(others, limit), label)
+        xr.testing.assert_identical(hsi.classify(others, limit), classify_abundance(others, limit))
     assert label.name == "ncc_class" and label.attrs["threshold_rule"] == "similarity >= threshold"
     assert label.attrs["flag_meanings"] == "unclassified EM1 EM2 EM3 no_data"
     # 1 - r is a distance to classify itself
-    other = hsi.classify(ncc(cube, found.endmembers, distance=True), 0.1)
+    far = ncc(cube, found.endmembers, distance=True)
+    other = hsi.classify(far, 0.1)
+    assert other.name == "ncc_distance_class" and other.attrs["threshold_rule"] == "distance <= threshold"
+    assert_array_equal(
+        hsi.classify(far, 2.0), np.where(np.isnan(r.values[0]), 255, r.fillna(0).argmax("endmember") + 1)
+    )
     assert (other.values != classify_similarity(r, 0.9).values).mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "threshold"),
+    [("ncc", 0.03), ("ncc", [0.1, 0.05, 0.04]), ("abundance", 0.97), ("abundance", [0.9, 0.95, 0.96])],
+)
+def test_limits_are_those_of_the_whole_map(shared: Path, name: str, threshold: Any) -> None:
+    found = scene(shared, "samson")
+    cube = found.cube.isel(y=slice(40)).copy(deep=True)
+    cube[3, 4, 17] = np.nan
+    scores = ncc(cube, found.endmembers) if name == "ncc" else hsi.fcls(cube, found.endmembers).abundance
+    whole = hsi.classify(scores, threshold, relative=True)
+    limits = score_range(scores.chunk(x=9)).compute()
+    assert limits.low_of_largest == scores.max("endmember").min() > limits.low.min()
+    parts = [scores.isel(y=slice(0, 7)), scores.isel(y=slice(7, None))]
+    labels = [hsi.classify(part, threshold, relative=True, limits=limits) for part in parts]
+    xr.testing.assert_equal(xr.concat(labels, "y", coords="minimal", compat="override", join="exact"), whole)
+    rows = [hsi.classify(scores[:, [y]], threshold, relative=True).equals(whole[[y]]) for y in range(40)]
+    assert not all(rows)  # each by its own range
+    one = isinstance(threshold, float)
+    pair = (limits.low_of_largest.item(), limits.high.max().item()) if one else (limits.low, limits.high)
+    assert_array_equal(hsi.classify(scores, threshold, relative=True, limits=pair), whole)
+    lean = limits.drop_vars("low_of_largest")
+    if one:
+        with pytest.raises(HsiError, match="expected low_of_largest, too, for one threshold"):
+            hsi.classify(scores, threshold, relative=True, limits=lean)
+    else:
+        assert_array_equal(hsi.classify(scores, threshold, relative=True, limits=lean), whole)
+    with pytest.raises(HsiError, match="only with relative=True"):
+        hsi.classify(scores, threshold, limits=limits)
 
 
 @pytest.mark.parametrize(
@@ -128,5 +175,5 @@ def test_refusals(shared: Path, threshold: Any, relative: bool) -> None:
     found = scene(shared, "samson")
     r = ncc(found.cube.isel(y=slice(3)), found.endmembers)
     for rule in (classify_similarity, classify_abundance):
-        with pytest.raises(HsiError, match="expected"):
+        with pytest.raises(HsiError, match=r"expected|give one number"):
             rule(r, threshold, relative=relative)

@@ -18,12 +18,13 @@ Results = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a fi
 def classify(
     results: Results,
     metric: Annotated[
-        str, option(metavar="NAME", text="A metric of the run: sam, sid, sid-sam, ncc or chebyshev (sid).")
+        str, option(metavar="NAME", text="Of the run: sam, sid, sid-sam, ncc, chebyshev or abundance (sid).")
     ] = "sid",
     threshold: Annotated[
         list[str] | None,
         option(
-            metavar="X[,X...]", text="Largest distance (ncc: smallest correlation) of a class: one, or one a class."
+            metavar="X[,X...]",
+            text="Largest distance (ncc, abundance: smallest value) of a class: one, or one a class.",
         ),
     ] = None,
     endmember: Annotated[

@@ -15,8 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.classification import classify, score_range
 from hsichunk.errors import HsiError
-from hsichunk.labelling import class_map, limits_of
 from hsichunk.ledger import STORE, read_json, write_json
 from hsichunk.palette import class_colors
 from hsichunk.report import quicklook
@@ -139,19 +139,14 @@ class Maps:
         dims = (schema.ENDMEMBER, schema.Y, schema.X)
         distance = xr.DataArray(self.distances(metric, window), {schema.ENDMEMBER: self.names}, dims, metric)
         given: Any = thresholds[0] if len(thresholds) == 1 else list(thresholds)
-        limits = self.ranges[metric][np.ndim(given)] if relative else None
-        return np.asarray(class_map(distance, given, relative=relative, limits=limits).values, np.uint8)
+        limits = self.ranges[metric] if relative else None
+        return np.asarray(classify(distance, given, relative=relative, limits=limits).values, np.uint8)
 
     @cached_property
-    def ranges(self) -> dict[str, tuple[xr.Dataset, xr.Dataset]]:
-        """What relative thresholds are shares of over the whole map, read block by block: one for all, one a class."""
+    def ranges(self) -> dict[str, xr.Dataset]:
+        """What relative thresholds are shares of over the whole map, read block by block."""
         stored = open_store(self.results.out / STORE)
-        out = {}
-        for metric in self.metrics:
-            one = limits_of(stored[metric], 0.0).compute()
-            many = limits_of(stored[metric], [0.0]).compute() if metric in schema.SIMILARITIES else one
-            out[metric] = one, many
-        return out
+        return {metric: score_range(stored[metric]).compute() for metric in self.metrics}
 
     def colors(self, window: Window) -> NDArray[np.float32]:
         """Red, green and blue reflectance (rows, cols, 3); coarser where all of it would decode too much."""
