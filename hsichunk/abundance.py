@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import provenance, schema
+from hsichunk import schema
 from hsichunk.blockwise import Floats, endmember_coord, labelled, on_pixels
 from hsichunk.checks import check_cube, check_endmembers
+from hsichunk.either_way import products
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
 from hsichunk.kernels.least import active_set
@@ -25,8 +26,9 @@ def ucls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
     """Unconstrained least squares: abundances of any sign and sum that minimise ||E'a - x||.
 
     cube (y, x, wavelength), endmembers (endmember, wavelength) in reflectance. Returns a Dataset of float32:
-    abundance (endmember, y, x) and rmse (y, x), in reflectance; NaN where any band of a pixel is. Lazy for a dask cube.
-    Raises HsiError for wavelengths that differ and for endmembers that are mixtures of each other.
+    abundance (endmember, y, x) and rmse (y, x), in reflectance; NaN where any band of a pixel is. Lazy for a dask cube;
+    of stored counts it is the one pass of a run. Raises HsiError for wavelengths that differ and for endmembers that
+    are mixtures of each other.
     """
     return _unmixed(cube, endmembers, schema.UCLS, _ucls)
 
@@ -44,16 +46,10 @@ def _unmixed(cube: xr.DataArray, endmembers: xr.DataArray, how: str, solve: Any)
     cube = check_cube(cube)
     spectra, names = check_endmembers(endmembers, cube)
     _check_independent(spectra, names, sum_to_one=False)
-    p = len(names)
-    found = on_pixels(cube, partial(solve, spectra=spectra), p + 1)
-    coords = endmember_coord(names)
-    attrs = schema.abundance_attrs(how)
-    dims = (schema.Y, schema.X)
-    abundance = labelled(found[:p], cube, (schema.ENDMEMBER, *dims), schema.ABUNDANCE, attrs, coords)
-    rmse = labelled(found[p], cube, dims, schema.RMSE, schema.PRODUCT_ATTRS[schema.RMSE])
-    return xr.Dataset(
-        {schema.ABUNDANCE: abundance, schema.RMSE: rmse}, attrs=provenance.carried(cube.attrs, provenance.MADE)
-    )
+    wanted = (schema.ABUNDANCE, schema.RMSE)
+    out = products(cube, endmembers, spectra, names, wanted, partial(solve, spectra=spectra), how)
+    out[schema.ABUNDANCE].attrs = schema.abundance_attrs(how)
+    return out
 
 
 def _check_independent(spectra: Floats, names: tuple[str, ...], *, sum_to_one: bool) -> None:

@@ -94,8 +94,8 @@ def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.boo
         score.divergences(total[1 + p + solver.with_ncc :], solver.q_ln_q, valid, sid)
         if schema.SID_SAM in out:
             score.mixed(total, solver.squares, sid, valid, out[schema.SID_SAM])
-    if schema.NCC in out:
-        score.correlations(total, solver.centres, solver.bands, valid, out[schema.NCC])
+    for name in {schema.NCC, schema.NCC_DISTANCE} & set(out):
+        score.correlations(total, solver.centres, solver.bands, valid, name == schema.NCC_DISTANCE, out[name])
     if schema.CHEBYSHEV in out:
         score.differences(total[-p:], solver.scale, valid, out[schema.CHEBYSHEV])
     return out, tally

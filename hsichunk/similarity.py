@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema
-from hsichunk.blockwise import Floats, endmember_coord, labelled, on_pixels
+from hsichunk.blockwise import Floats, labelled
 from hsichunk.checks import check_cube, check_endmembers
+from hsichunk.either_way import products
 from hsichunk.kernels import sums
 from hsichunk.unmixing import in_one_pass, unmix
 
@@ -38,18 +39,17 @@ def ncc(cube: xr.DataArray, endmembers: xr.DataArray, *, distance: bool = False)
 
     cube (y, x, wavelength), endmembers (endmember, wavelength) in reflectance, on the same bands. With `distance`,
     1 - r instead, named "ncc_distance": 0 to 2. `classify` takes either for what it is, by its name. A spectrum that is
-    the same in every band has correlation 0. NaN where any band of a pixel is; lazy for a dask cube. Raises HsiError
-    for wavelengths that differ.
+    the same in every band has correlation 0. NaN where any band of a pixel is; lazy for a dask cube; of stored counts
+    it is the one pass of a run. Raises HsiError for wavelengths that differ.
     """
     cube = check_cube(cube)
     spectra, names = check_endmembers(endmembers, cube)
     apart = spectra - spectra.mean(1, keepdims=True)
     length = np.sqrt(np.einsum("ij,ij->i", apart, apart))[:, None]
     unit = np.divide(apart, length, out=np.zeros_like(apart), where=length > 0)
-    found = on_pixels(cube, partial(_ncc, unit=unit, distance=distance), len(names))
     name = schema.NCC_DISTANCE if distance else schema.NCC
-    dims = (schema.ENDMEMBER, schema.Y, schema.X)
-    return labelled(found, cube, dims, name, schema.PRODUCT_ATTRS[name], endmember_coord(names))
+    kernel = partial(_ncc, unit=unit, distance=distance)
+    return products(cube, endmembers, spectra, names, (name,), kernel)[name]
 
 
 def chebyshev(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.DataArray:

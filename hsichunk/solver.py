@@ -37,6 +37,8 @@ MOST_E_BITS = 24
 Q_BITS, LN_Q_BITS = 27, 24
 LARGEST_COUNT = 32767.0
 MOST_BANDS = 512
+CORRELATIONS = frozenset({schema.NCC, schema.NCC_DISTANCE})
+ORDER = (schema.ABUNDANCE, schema.RMSE, *schema.METRICS, schema.NCC_DISTANCE, schema.KKT)
 
 Floats = NDArray[np.float64]
 
@@ -98,7 +100,7 @@ class Solver:
 
     @property
     def with_ncc(self) -> bool:
-        return schema.NCC in self.products
+        return not CORRELATIONS.isdisjoint(self.products)
 
     @property
     def apart(self) -> int:
@@ -147,7 +149,7 @@ def prepare(
     floor = max(1.0, float(np.rint(schema.SID_FLOOR * scale)))
     left, right, q_ln_q = values, np.empty((0, values.shape[1])), np.zeros(len(names))
     ones = np.ones((1, values.shape[1]))
-    if schema.NCC in products:
+    if not CORRELATIONS.isdisjoint(products):
         left = np.concatenate([left, ones])
     if not {schema.SID, schema.SID_SAM}.isdisjoint(products):
         q, ln_q = _shares(values if guard else np.maximum(values, floor), exact, guard)
@@ -155,7 +157,7 @@ def prepare(
         q_ln_q = (q * ln_q).sum(1)
     solver = Solver(
         names=names,
-        products=tuple(p for p in (schema.ABUNDANCE, schema.RMSE, *schema.METRICS, schema.KKT) if p in products),
+        products=tuple(p for p in ORDER if p in products),
         scale=scale,
         exact=exact,
         left=np.ascontiguousarray(left),

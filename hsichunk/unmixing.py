@@ -26,7 +26,7 @@ from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.mosaic import TiledCounts, blocks_of, cut_at, on_grid, on_tile
 from hsichunk.scoring import Products, empty_products
-from hsichunk.solver import MOST_BANDS, Solver, prepare
+from hsichunk.solver import LARGEST_COUNT, MOST_BANDS, Solver, prepare
 from hsichunk.stored_columns import is_small
 from hsichunk.threads import asked_for
 
@@ -66,16 +66,32 @@ def unmix(
     return in_one_pass(cube, endmembers, wanted)
 
 
-def in_one_pass(cube: xr.DataArray, endmembers: xr.DataArray, wanted: tuple[str, ...]) -> xr.Dataset:
-    """What `unmix` gives, of any products that the pass makes: Chebyshev's distance, too."""
+def in_one_pass(
+    cube: xr.DataArray, endmembers: xr.DataArray, wanted: tuple[str, ...], constraint: str = schema.FCLS
+) -> xr.Dataset:
+    """What `unmix` gives, of any products and constraint that the pass makes: Chebyshev's distance, too.
+
+    Of floats FCLS alone: `hsichunk.either_way` is for the others.
+    """
     spectra, names = check_endmembers(endmembers, cube)
     source = _rectangle(cube)
     if source is not None:
         work = _from_tiles if isinstance(source[0].stored, TiledCounts) else _from_stored
-        arrays = work(*source, prepare(spectra, names, wanted, source[0].scale, exact=True))
+        arrays = work(*source, prepare(spectra, names, wanted, source[0].scale, exact=True, constraint=constraint))
     else:
         arrays = _from_values(cube, _solvers(cube, spectra, names, wanted, 0.0))
-    return _label(arrays, cube, names)
+    return label(arrays, cube, names)
+
+
+def takes(cube: xr.DataArray, spectra: NDArray[np.float64]) -> bool:
+    """Whether the pass gives sums of a cube right from its stored chunks, whatever counts these hold."""
+    source = _rectangle(cube)
+    return source is not None and np.can_cast(source[0].stored.dtype, np.int16) and fits(spectra, source[0].scale)
+
+
+def fits(spectra: NDArray[np.float64], scale: float) -> bool:
+    """Whether endmembers (p, L) have exact sums with counts of `scale` a unit."""
+    return spectra.shape[1] <= MOST_BANDS and bool((np.abs(spectra) * scale <= LARGEST_COUNT).all())
 
 
 def fcls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
@@ -103,10 +119,10 @@ def _unmix_scaled(cube: xr.DataArray, endmembers: xr.DataArray, wanted: tuple[st
     source = _rectangle(cube)
     if source is None or source[0].stored.dtype.kind not in "iu" or len(source[0].bands) > MOST_BANDS:
         scaled = minmax(cube)
-        return _label(_from_values(scaled, _solvers(scaled, spectra, names, wanted, GUARD)), cube, names)
+        return label(_from_values(scaled, _solvers(scaled, spectra, names, wanted, GUARD)), cube, names)
     loose = prepare(spectra, names, wanted, schema.NEON_SCALE, exact=False, guard=GUARD)
     work = _from_tiles if isinstance(source[0].stored, TiledCounts) else _from_stored
-    return _label(work(*source, Scaled(spectra, loose)), cube, names)
+    return label(work(*source, Scaled(spectra, loose)), cube, names)
 
 
 def _rectangle(cube: xr.DataArray) -> tuple[Counts, Window] | None:
@@ -340,7 +356,7 @@ def _solve_block(block: NDArray[Any], solvers: tuple[Solver | None, Solver]) -> 
     return solve_spectra(block, solvers, asked_for())
 
 
-def _label(arrays: dict[str, Any], cube: xr.DataArray, names: tuple[str, ...]) -> xr.Dataset:
+def label(arrays: dict[str, Any], cube: xr.DataArray, names: tuple[str, ...]) -> xr.Dataset:
     spatial = {
         name: coord
         for name, coord in cube.coords.items()

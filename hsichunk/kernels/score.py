@@ -138,8 +138,10 @@ def mixed(sums: Any, squares: Any, sid: Any, valid: Any, out: Any) -> None:
 
 
 @strict
-def correlations(sums: Any, centres: Any, bands: int, valid: Any, ncc: Any) -> None:
-    """`ncc` (p, n) float32: Pearson's correlation over bands; 0 where x or e is the same in every band.
+def correlations(sums: Any, centres: Any, bands: int, valid: Any, opposite: bool, ncc: Any) -> None:
+    """`ncc` (p, n) float32: Pearson's correlation r over bands; 0 where x or e is the same in every band.
+
+    With `opposite` 1 - r, before it is rounded to float32.
 
     `centres` (3, p) holds the mean of e in two parts, of which the first times sum x is exact, and the length of e less
     its mean. L sum x^2 and (sum x)^2 are whole and below 2**53: their difference is exact, too.
@@ -151,7 +153,9 @@ def correlations(sums: Any, centres: Any, bands: int, valid: Any, ncc: Any) -> N
             along = (sums[1 + i, j] - total * centres[0, i]) - total * centres[1, i]
             length = math.sqrt(max(bands * sums[0, j] - total * total, 0.0) / bands) * centres[2, i]
             value = along / length if length > 0.0 else 0.0
-            ncc[i, j] = min(max(value, -1.0), 1.0) if valid[j] else np.nan
+            value = min(max(value, -1.0), 1.0)
+            found = 1.0 - value if opposite else value
+            ncc[i, j] = found if valid[j] else np.nan
 
 
 @strict
