@@ -173,6 +173,27 @@ def test_std_is_that_of_drawn_noise(coloured: Any, method: Any) -> None:
         assert_allclose(_rows(std), _rows(std)[:1].repeat(NOISE, 0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["fcls", "nnls", "ucls"])
+def test_std_from_the_noise_that_the_image_itself_shows(coloured: Any, method: Any) -> None:
+    """Coloured noise on mixtures that change slowly: its covariance estimated from neighbours, by `hsi.moments`."""
+    em, covariance, draws = coloured
+    slow = 0.005 * np.sin(np.linspace(0, np.pi, 80))[:, None] * np.linspace(-1, 1, 50)
+    truth = np.array([0.4, 0.3, 0.2, 0.1]) + slow[..., None] * np.array([1.0, -1.0, 0.5, -0.5])
+    cube = as_cube(truth @ em.values + draws.reshape(80, 50, 30), em.wavelength.values)
+    cube[5, 6] = np.nan  # no pair has it
+    found = hsi.moments(cube, noise=True).noise_covariance
+    out = {"fcls": hsi.fcls, "nnls": nnls, "ucls": ucls}[method](cube, em).abundance
+    std = abundance_std(em, found, out, method=method)
+    errors = (out.values - np.moveaxis(truth, -1, 0)).reshape(4, -1)
+    assert_allclose(std[:, 40, 20], np.nanstd(errors, axis=1), rtol=0.06)
+    assert_allclose(std[:, 40, 20], abundance_std(em, covariance, method=method), rtol=0.06)
+    assert np.isnan(std[:, 5, 6]).all() and int(std.isnull().sum()) == 4
+    alone = abundance_std(em, np.diag(found.values), method=method)  # as if bands had noise of their own
+    assert np.abs(alone / std[:, 40, 20].values - 1).max() > 0.15
+    lazy = abundance_std(em, hsi.moments(cube.chunk(y=33, x=7), noise=True).noise_covariance, out, method=method)
+    xr.testing.assert_identical(lazy, std)
+
+
 def test_std_of_white_noise_from_residuals(coloured: Any) -> None:
     em, _, _ = coloured
     rng = np.random.default_rng(3)

@@ -115,6 +115,36 @@ def _chunks(draw: Any, size: int) -> list[int]:
     return out
 
 
+RAGGED = {"y": (7, 1, 13, 9), "x": (11, 2, 12)}
+
+
+@pytest.mark.parametrize("depth", [(52,), (20, 1, 31)])
+@pytest.mark.parametrize("several", [False, True])
+def test_osp_is_lazy_and_the_same_bits_with_nan(shared: Path, several: bool, depth: Any, no_compute: Any) -> None:
+    cube, em, _ = _thin(shared, "samson")
+    cube = cube.isel(y=slice(30), x=slice(25)).copy(deep=True)
+    cube[3, 4, 17] = np.nan
+    cube[29, 24] = np.inf
+    unwanted, target = (em[2:], em[:2]) if several else (em[1:], em[0])
+    plain = osp(cube, unwanted, target)
+    lazy = cube.chunk({**RAGGED, "wavelength": depth})
+    with no_compute():
+        if len(depth) > 1:
+            with pytest.warns(HsiWarning, match="rechunked"):
+                out = osp(lazy, unwanted, target)
+        else:
+            out = osp(lazy, unwanted, target)
+            assert out.chunks is not None and out.chunks[-2:] == (RAGGED["y"], RAGGED["x"])
+    assert out.chunks is not None
+    xr.testing.assert_identical(out.compute(), plain)
+    gone = np.isnan(plain.values).reshape(-1, 30, 25)
+    assert_array_equal(np.argwhere(gone.any(0)), [[3, 4], [29, 24]])
+    assert_array_equal(gone.any(0), gone.all(0))
+    good = ~gone[0].ravel()
+    expected = _pysptools("OSP", cube.values.reshape(-1, 52).astype(float)[good], unwanted.values, em.values[0])
+    assert_allclose(plain.values.reshape(-1, 750)[0, good], expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("detector", ADAPTIVE)
 @pytest.mark.parametrize("chunks", [(7, 11, 52), (30, 1, 52), (13, 25, 20)])
 def test_same_bits_on_any_chunks_and_nan(shared: Path, detector: str, chunks: Any, no_compute: Any) -> None:
