@@ -30,6 +30,7 @@ PARTS: Final = {
     "fcls": "kernels",
     "growth": "growth",
     "dlr": "dlr",
+    "nnls": "nnls",
 }
 """name of a part: the module whose `measure` does it"""
 

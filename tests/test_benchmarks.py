@@ -103,6 +103,21 @@ def test_dlr_says_how_far_areas_and_spectra_are_off(measured: Any, shared: Path)
     assert found["angle"] <= 0.0365
 
 
+def test_nnls_says_how_far_it_and_pysptools_are_from_scipy(measured: Any, shared: Path) -> None:
+    rows, cells = measured("--only", "nnls")
+    check(rows, cells)
+    assert len(rows) == 5
+    whole = rows[-1]
+    assert whole["pixels"] == sum(row["pixels"] for row in rows[:-1]) >= 10_000
+    for row, line in zip(rows, cells, strict=True):
+        assert 0 < row["numbers"]["difference"] <= 1e-6
+        assert f"differs from scipy.optimize.nnls by {row['numbers']['difference']:.1e}" in line[-1]
+    assert whole["numbers"]["difference"] == max(row["numbers"]["difference"] for row in rows[:-1])
+    pytest.importorskip("pysptools")
+    assert whole["numbers"]["pysptools"] > 1e3 * whole["numbers"]["difference"]
+    assert cells[-1][-1].endswith(f", PySpTools by {whole['numbers']['pysptools']:.1e}")
+
+
 def test_growth_counts_tiles(measured: Any) -> None:
     rows, cells = measured("--only", "growth", "--layouts", "spatial")
     check(rows, cells)
