@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from hsichunk import provenance, schema
 from hsichunk.checks import check_cube
 from hsichunk.cleaning import source_of
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
-from hsichunk.refine import check_exclude, outlying, refined
+from hsichunk.outliers import check_exclude, without_outliers
+from hsichunk.refine import refined
 from hsichunk.sampling import Sample, choose, gather, places
-from hsichunk.simplex import check_k, components, pick
+from hsichunk.simplex import check_k, pick
 from hsichunk.strips import Spectra, from_dask
 from hsichunk.threads import asked_for
 
@@ -70,7 +69,7 @@ def nfindr(
     drawn = draw(cube, sample, share, seed)
     if len(drawn.spectra) < k and drawn.drawn < cube.sizes[schema.Y] * cube.sizes[schema.X]:
         drawn = draw(cube, sample, 1.0, seed)  # a tile that is mostly no-data: look everywhere before giving up
-    drawn, excluded = _without_outliers(drawn, k, exclude)
+    drawn, excluded = without_outliers(drawn, k, exclude)
     picked = pick(drawn, k, maxit)
     attrs: dict[str, Any] = {
         "method": "N-FINDR",
@@ -94,17 +93,6 @@ def _nfindr_of_all(
         if exclude is not None:
             attrs |= {"exclude": exclude, "excluded": found.excluded}
         return of_pixels(spectra, found.pixels, attrs)
-
-
-def _without_outliers(drawn: Sample, k: int, exclude: float | None) -> tuple[Sample, int]:
-    """A sample less its outliers, and how many there were."""
-    if exclude is None or len(drawn.spectra) < k:
-        return drawn, 0
-    with threadpool_limits(1, user_api="blas"):
-        points = components(drawn.spectra, k - 1)
-    kept = ~outlying(points, np.ones(len(points), np.bool_), exclude)
-    less = replace(drawn, spectra=drawn.spectra[kept], y=drawn.y[kept], x=drawn.x[kept])
-    return less, int((~kept).sum())
 
 
 def of_pixels(spectra: Spectra, pixels: NDArray[np.intp], attrs: dict[str, Any]) -> xr.DataArray:

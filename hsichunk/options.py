@@ -44,6 +44,8 @@ class Options:
     """sweeps of N-FINDR at most, 3 k when not given; rounds of FIPPI at most"""
     refine: bool = False
     """search all pixels by N-FINDR, until none makes the simplex larger"""
+    exclude: float | None = None
+    """outliers are no candidates: robust standard deviations from the median, or the share (below 1) of the farthest"""
     drop_last: int | None = None
     """bands at the end to drop; when not given NEON's ten of NEON's tiles, none of images"""
     every: int = 1
@@ -102,6 +104,7 @@ class Options:
         self._need(self.sample >= 1, "sample", "at least one pixel")
         self._need(0 < self.share <= 1, "share", "a share above 0, at most 1")
         self._need(self.maxit is None or self.maxit >= 1, "maxit", "at least one sweep")
+        self._check_exclude()
         self._need(self.drop_last is None or self.drop_last >= 0, "drop_last", "no or some bands")
         self._need(self.every >= 1, "every", "1 for all bands, 2 for every other, ...")
         for name in ("keep", "drop"):
@@ -119,6 +122,11 @@ class Options:
         self._need(not (self.refine and self.endmembers), "endmembers", "no --refine beside it")
         self._need(self.method != "fippi" or not self.per_tile, "method", "one that finds k, with --per-tile")
         self._check_thresholds()
+
+    def _check_exclude(self) -> None:
+        good = self.exclude is None or (math.isfinite(self.exclude) and self.exclude > 0)
+        self._need(good, "exclude", "a distance of 1 or more (as 50), or a share of pixels below 1 (as 1e-5)")
+        self._need(self.exclude is None or not self.endmembers, "endmembers", "no --exclude beside it")
 
     def _check_metric(self) -> None:
         known = bool(self.metric) and set(self.metric) <= set(schema.METRICS)
@@ -296,6 +304,7 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "share": _number,
     "maxit": _or_none(_whole),
     "refine": _switch,
+    "exclude": _or_none(_number),
     "drop_last": _or_none(_whole),
     "every": _whole,
     "keep": _or_none(_ranges),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hsichunk.errors import HsiError
+from hsichunk.outliers import outlying
 from hsichunk.second_moments import Scores, drawn_pixels, scores, stream
 from hsichunk.simplex import GAIN, Found, climb, first_largest, lift, search
 from hsichunk.strips import Bools, Floats, Spectra
@@ -30,8 +31,6 @@ DIRECTIONS = 500
 LOT = 256  # blocks whose ends are held at a time
 MOST_SEARCHED = 1 << 23  # scores up to which all pixels are searched together: a tile of 1000 x 1000 up to k = 8
 MOST_PASSES = 100
-GAUSSIAN = 1.4826  # standard deviations in a median absolute deviation
-MEAN_GAUSSIAN = 1.2533  # and in a mean one, where half of all pixels are alike
 
 Pixels = NDArray[np.intp]
 
@@ -77,11 +76,7 @@ def refined(
 
     The seed decides on where the search starts. `exclude` is the outlier guard of `nfindr`.
     """
-    every = whole_image(spectra, k - 1)
-    left_out = outlying(every.values, every.valid, exclude)
-    if left_out.any():  # the outliers have had a part in the subspace
-        every = whole_image(spectra, k - 1, left_out)
-        every = replace(every, valid=every.valid & ~left_out)
+    every, left_out = without_outliers(spectra, k - 1, exclude)
     usable = int(every.valid.sum())
     if usable < k:
         raise HsiError(f"{usable} valid pixels of {spectra.pixels}; expected at least k = {k}")
@@ -99,6 +94,17 @@ def whole_image(spectra: Spectra, count: int, leave_out: Bools | None = None) ->
     """Scores of all pixels in the first principal components of all (but some); goes through the spectra twice."""
     found = stream(spectra, leave_out=leave_out)
     return scores(spectra, found.axes(count), found.mean)
+
+
+def without_outliers(spectra: Spectra, count: int, exclude: float | None) -> tuple[Scores, Bools]:
+    """The same less its outliers, which are not valid, and which they are; goes through the spectra twice more."""
+    every = whole_image(spectra, count)
+    left_out = outlying(every.values, every.valid, exclude, every.forget)
+    if not left_out.any():
+        return every, left_out
+    del every
+    every = whole_image(spectra, count, left_out)  # the outliers have had a part in the subspace
+    return replace(every, valid=every.valid & ~left_out), left_out
 
 
 def _refine(every: Scores, scale: Floats, pool: Pixels, drawn: int, maxit: int, excluded: int) -> Refined:
@@ -234,36 +240,3 @@ def _first_alike(every: Scores, pixels: Pixels) -> Pixels:
                 out[slot], missing[slot] = at.start + alike[0], False
         every.forget(at)
     return out
-
-
-def check_exclude(exclude: float | None) -> None:
-    """Raises HsiError unless it is a limit that `outlying` knows."""
-    if exclude is not None and not (np.isfinite(exclude) and exclude > 0):
-        raise HsiError(
-            f"exclude is {exclude}; expected a distance of 1 or more (as 50), a share of pixels below 1 (as 1e-5), None"
-        )
-
-
-def outlying(points: Floats, valid: Bools, exclude: float | None) -> Bools:
-    """Which of the pixels (n, d) lie farther out than `exclude`.
-
-    The distance of a pixel is the root mean square over components of its deviation from the median, in robust standard
-    deviations (1.4826 times the median absolute deviation). A limit of 1 or more is such a distance; below 1 it is the
-    share of valid pixels that are left out, the farthest.
-    """
-    if exclude is None:
-        return np.zeros(len(valid), np.bool_)
-    square = np.zeros(len(valid))
-    for column in points.T:
-        values = column[valid]
-        apart = np.abs(values - np.median(values))
-        unit = GAUSSIAN * np.median(apart) or MEAN_GAUSSIAN * apart.mean()
-        if unit > 0:
-            square[valid] += (apart / unit) ** 2
-    distance = np.sqrt(square / max(1, points.shape[1]))
-    if exclude >= 1:
-        return np.asarray(distance > exclude)
-    out = np.zeros(len(valid), np.bool_)
-    farthest = np.argsort(-distance, kind="stable")[: int(np.floor(exclude * valid.sum()))]
-    out[farthest] = True
-    return np.asarray(out & valid)

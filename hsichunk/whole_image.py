@@ -21,6 +21,7 @@ from hsichunk.errors import HsiError
 from hsichunk.job import Job, to_decode
 from hsichunk.mosaic import as_dataset
 from hsichunk.options import Options
+from hsichunk.outliers import HELD
 from hsichunk.plan import MB, SEARCHING, XARRAY
 from hsichunk.progress import ticking
 from hsichunk.refine import DIRECTIONS, MOST_SEARCHED, SMALL_BLOCK, Refined, refined
@@ -61,7 +62,8 @@ def _needs(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
     k, count = options.k, len(bands)
     pixels, masked = site.rows * site.cols, len(options.mask) > 0
     owned = sum(window.shape[0] * window.shape[1] for place in site.places for window in place.owned)
-    flags = pixels * (2 if masked else 1)
+    guarded = options.exclude is not None
+    flags = pixels * (1 + masked + guarded)
     reading, least = to_read(site, count, options.threads)
     scores, whole = 8 * pixels * (k - 1), pixels * count * itemsize(site)
     # as points, with a 1 before them, and as a start of the search; the number of each, and what is found along an axis
@@ -69,6 +71,8 @@ def _needs(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
     search = 8 * searched * (3 * k + 3)
     if owned * k > MOST_SEARCHED:
         search = max(search, 16 * options.threads * SMALL_BLOCK * (DIRECTIONS + k))
+    if guarded:
+        search = max(search, HELD * owned)
     held = PROGRAM + flags
     peak = held + max(reading + 2 * least, search + 3 * least // 2)
     if peak > options.memory:
@@ -89,7 +93,8 @@ def _needs(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
         spectra = min(spectra, 2 * (left - search) // 3)
     peak = held + max(reading + 2 * min(spectra, max(whole, scores)), search + kept(spectra))
     with Spectra(cube_of(site, bands), spectra) as read:
-        return Needs(spectra, peak, read.decodes)
+        # what is decoded twice, for moments and scores, is decoded for both once more without the outliers
+        return Needs(spectra, peak, 2 * read.decodes if guarded and read.decodes > 1 else read.decodes)
 
 
 def to_read(site: Site, bands: int, threads: int) -> tuple[int, int]:
@@ -132,11 +137,13 @@ def find(job: Job, tile: int | None = None) -> xr.DataArray:
             site = without_bad_chunks(site)
         with Spectra(cube_of(site, job.bands), need.spectra, left_out) as spectra:
             with job.stage("refine"):
-                found = refined(spectra, options.k, sample=options.sample, seed=options.seed, maxit=sweeps)
+                found = refined(
+                    spectra, options.k, sample=options.sample, seed=options.seed, maxit=sweeps, exclude=options.exclude
+                )
             with job.stage("endmembers"):
                 em = of_pixels(spectra, found.pixels, found.attrs(options.seed))
     job.progress("refine", whole, whole)
-    _note(job.stages["endmembers"], found)
+    _note(job.stages["endmembers"], found, guarded=options.exclude is not None)
     return em
 
 
@@ -152,9 +159,9 @@ def _naming(site: Site, tile: int | None) -> Iterator[None]:
         raise HsiError(f"{path}: {error}") from error
 
 
-def _note(stage: dict[str, float], found: Refined) -> None:
+def _note(stage: dict[str, float], found: Refined, *, guarded: bool) -> None:
     """What the search came to: of tiles searched one by one the sum, and certified where all are."""
-    for name, value in found.numbers.items():
+    for name, value in {**found.numbers, **({"excluded": found.excluded} if guarded else {})}.items():
         both = min(stage.get(name, 1), value) if name in ("certified", "converged") else stage.get(name, 0) + value
         stage[name] = both
 

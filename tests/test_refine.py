@@ -17,6 +17,7 @@ import hsichunk as hsi
 from hsichunk import refine, stored_columns, strips
 from hsichunk.cleaning import source_of
 from hsichunk.mosaic import TiledCounts
+from hsichunk.outliers import outlying
 from hsichunk.second_moments import Scores, scores, stream
 from hsichunk.stored import DECODED
 from hsichunk.strips import Spectra
@@ -301,12 +302,12 @@ def test_distances_are_robust() -> None:
     points[5], points[6] = [1e6, 0, 0], [0, 0, 200]
     valid = np.ones(2000, np.bool_)
     valid[6] = False
-    assert np.flatnonzero(refine.outlying(points, valid, 50)).tolist() == [5]
-    assert np.flatnonzero(refine.outlying(points, valid, 1.1 / 2000)).tolist() == [5]
-    assert not refine.outlying(points, valid, None).any()
+    assert np.flatnonzero(outlying(points, valid, 50)).tolist() == [5]
+    assert np.flatnonzero(outlying(points, valid, 1.1 / 2000)).tolist() == [5]
+    assert not outlying(points, valid, None).any()
     alike = np.zeros((100, 2))
     alike[3, 1] = 1.0
-    assert np.flatnonzero(refine.outlying(alike, np.ones(100, np.bool_), 20)).tolist() == [3]
+    assert np.flatnonzero(outlying(alike, np.ones(100, np.bool_), 20)).tolist() == [3]
 
 
 def test_blocks_without_data_are_passed_over() -> None:

@@ -261,7 +261,7 @@ def test_threads_seed_and_sweeps(
     monkeypatch.setattr(whole_image, "refined", spied)
     given = asked(stored["spatial"], tmp_path, refine=True, **(FEW | {"seed": 7, "maxit": 2, "threads": threads}))
     list(searching.write(given, str(tmp_path / "em.csv"), None, print))
-    assert asks == [{"sample": 60, "seed": 7, "maxit": 2, "threads": threads}]
+    assert asks == [{"sample": 60, "seed": 7, "maxit": 2, "exclude": None, "threads": threads}]
     assert dask.config.get("num_workers", None) is None
     cube = hsi.clean(hsi.open_tile(stored["spatial"]), drop_last=0)
     assert_array_equal(read_library(tmp_path / "em.csv").values, expected(cube, seed=7, maxit=2))

@@ -45,6 +45,15 @@ Refine = Annotated[
         panel=SEARCH,
     ),
 ]
+Exclude = Annotated[
+    float | None,
+    option(
+        metavar="X",
+        text="Leave outliers out: pixels so many robust deviations from the median (as 50), or the farthest share "
+        "(as 1e-5).",
+        panel=SEARCH,
+    ),
+]
 Seed = Annotated[int | None, option(metavar="N", text="Seed of the sample of pixels (0).", panel=SEARCH)]
 Sample = Annotated[int | None, option(metavar="N", text="Pixels to search (20000).", panel=SEARCH)]
 Share = Annotated[

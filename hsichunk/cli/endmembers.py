@@ -11,6 +11,7 @@ from hsichunk.cli.arguments import (
     SEARCH,
     Debug,
     Every,
+    Exclude,
     K,
     LessonBands,
     Mask,
@@ -46,6 +47,7 @@ def endmembers(
     share: Share = None,
     method: Method = None,
     refine: Refine = False,
+    exclude: Exclude = None,
     every: Every = None,
     lesson_bands: LessonBands = False,
     mask: Mask = None,
@@ -60,8 +62,8 @@ def endmembers(
     """
     given = {
         "tiles": tiles, "out": "", "k": k, "seed": seed, "sample": sample, "share": share, "method": method,
-        "refine": refine or None, "every": every, "lesson_bands": lesson_bands or None, "mask": mask,
-        "on_error": on_error, "memory": memory, "threads": threads or processors(),
+        "refine": refine or None, "exclude": exclude, "every": every, "lesson_bands": lesson_bands or None,
+        "mask": mask, "on_error": on_error, "memory": memory, "threads": threads or processors(),
     }  # fmt: skip
 
     def work() -> None:

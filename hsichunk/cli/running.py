@@ -19,6 +19,7 @@ from hsichunk.cli.arguments import (
     DryRun,
     Endmembers,
     Every,
+    Exclude,
     K,
     LessonBands,
     Mask,
@@ -64,6 +65,7 @@ def run(
     share: Share = None,
     method: Method = None,
     refine: Refine = False,
+    exclude: Exclude = None,
     solver: SolverName = None,
     metric: Metric = None,
     sam_threshold: SamThreshold = None,
@@ -105,7 +107,7 @@ def run(
     """
     given = {
         "tiles": tiles, "out": out, "k": k, "seed": seed, "sample": sample, "share": share,
-        "method": method, "refine": refine or None, "solver": solver, "metric": metric,
+        "method": method, "refine": refine or None, "exclude": exclude, "solver": solver, "metric": metric,
         "sam_threshold": sam_threshold, "sid_threshold": sid_threshold,
         "sid_sam_threshold": sid_sam_threshold, "ncc_threshold": ncc_threshold,
         "chebyshev_threshold": chebyshev_threshold, "relative": relative or None,
