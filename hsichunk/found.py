@@ -94,23 +94,23 @@ def _from_sample(job: Job, tile: int | None) -> Found:
             f"{' and are not masked' if job.masks else ''}; expected at least k = {k}"
         )
     with job.stage("endmembers"):
-        if job.options.exclude is not None:
-            sample = _without_outliers(job, sample, k)
+        sample, excluded = _without_outliers(sample, job.options)
         picked = _pick(sample, job.options)
     swapped = ("sweeps", "swaps") if job.options.method == schema.METHODS[0] else ()
     for name in ("sample_pixels", *swapped):
         job.stages["endmembers"][name] = job.stages["endmembers"].get(name, 0) + getattr(picked, name)
+    if job.options.exclude is not None:
+        job.stages["endmembers"]["excluded"] = job.stages["endmembers"].get("excluded", 0) + excluded
     places = zip(picked.names, picked.x.tolist(), picked.y.tolist(), strict=True)
     return Found(picked.spectra, tuple(places))
 
 
-def _without_outliers(job: Job, sample: Sample, k: int) -> Sample:
-    """A sample less its outliers; notes how many there were."""
+def _without_outliers(sample: Sample, options: Options) -> tuple[Sample, int]:
+    if options.exclude is None:
+        return sample, 0
     from hsichunk.outliers import without_outliers
 
-    sample, excluded = without_outliers(sample, k, job.options.exclude, job.options.threads)
-    job.stages["endmembers"]["excluded"] = job.stages["endmembers"].get("excluded", 0) + excluded
-    return sample
+    return without_outliers(sample, options.k, options.exclude, options.threads)
 
 
 def _pick(sample: Sample, options: Options) -> simplex.Picked:

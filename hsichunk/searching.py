@@ -49,6 +49,8 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
     em = xr.DataArray(one.spectra, coords, dims, schema.REFLECTANCE, schema.PRODUCT_ATTRS[schema.REFLECTANCE])
     if options.refine:
         yield f"largest simplex of all pixels, {job.stages['endmembers']['refine_swaps']} swaps after the sample's"
+    if options.exclude is not None:
+        yield f"{job.stages['endmembers']['excluded']} outliers left out"
     yield from _named(em, library, path)
 
 

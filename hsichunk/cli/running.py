@@ -158,6 +158,8 @@ def _summary(out: str, report: dict[str, Any]) -> None:
     typer.echo(
         f"{out}: {pixels['valid']} pixels unmixed, {pixels['masked']} without data, {report['bands']['kept']} bands"
     )
+    if (excluded := report["stages"].get("endmembers", {}).get("excluded")) is not None:
+        typer.echo(f"{excluded} outliers left out of the search for endmembers")
     typer.echo("mean abundance  " + "  ".join(f"{n} {v:.4f}" for n, v in report["mean_abundance"].items()))
     took = f"{report['seconds']:.1f} s, peak memory {report['peak_memory'] / 1e6:.0f} MB"
     typer.echo(f"nothing left to do: finished before, in {took}" if report["finished"] else took)
