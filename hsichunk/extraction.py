@@ -7,6 +7,8 @@ to the first pixel, and the answer does not depend on chunks, threads or cluster
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,8 @@ from hsichunk.extremes import (
     targets,
     vertices,
 )
+from hsichunk.outliers import check_exclude, outlying
+from hsichunk.refine import whole_image
 from hsichunk.second_moments import drawn_pixels, scores, stream
 from hsichunk.simplex import check_k, first_largest
 from hsichunk.strips import Bools, Floats, Spectra
@@ -40,17 +44,33 @@ MOST_PASSES = 100
 BUNDLE = "bundle"
 
 
-def atgp(cube: xr.DataArray, k: int) -> xr.DataArray:
+@contextmanager
+def _opened(cube: xr.DataArray, k: int, exclude: float | None) -> Iterator[tuple[Spectra, dict[str, Any]]]:
+    """The spectra of a cube, outliers as without data, and the attributes that say so."""
+    check_exclude(exclude)
+    with Spectra(cube) as spectra:
+        check_k(k, spectra.shape[2])
+        if exclude is None:
+            yield spectra, {}
+            return
+        every = whole_image(spectra, k - 1)
+        left_out = outlying(every.values, every.valid, exclude, every.forget)
+        del every
+        spectra.leave_out(left_out)
+        yield spectra, {"exclude": exclude, "excluded": int(left_out.sum())}
+
+
+def atgp(cube: xr.DataArray, k: int, *, exclude: float | None = None) -> xr.DataArray:
     """Automatic target generation: the brightest pixel, then again and again the one farthest from the span of those.
 
     Computes: goes through the cube a few times, not k times. Candidates begin with a sample; each pass looks at every
     pixel for one that would have been taken at some step, and adds it to them, until there is none.
 
+    `exclude` is the outlier guard of `nfindr`, here as in the other searches: two passes more, in k - 1 components.
     Returns endmembers as `nfindr` does, in the order found; attribute passes. Raises HsiError where the pixels hold
     fewer than k independent spectra. Source: Ren & Chang 2003.
     """
-    with Spectra(cube) as spectra:
-        check_k(k, spectra.shape[2])
+    with _opened(cube, k, exclude) as (spectra, guard):
         pool = drawn_pixels(spectra.cube, SAMPLE, 0)
         values, valid = spectra.take(pool)
         pool, values = pool[valid], values[valid]
@@ -68,7 +88,8 @@ def atgp(cube: xr.DataArray, k: int) -> xr.DataArray:
                     pool, values = _merged(pool, values, more, spectra.take(more)[0])
         if len(found) < k:
             raise HsiError(f"the cube holds {len(found)} independent spectra; expected at least k = {k}")
-        return of_pixels(spectra, pool[found], {"method": "ATGP", "passes": passes, "certified": int(not known)})
+        attrs = {"method": "ATGP", "passes": passes, "certified": int(not known), **guard}
+        return of_pixels(spectra, pool[found], attrs)
 
 
 def _orthonormal(spectra: Floats) -> Floats:
@@ -103,17 +124,24 @@ def _merged(pool: Pixels, values: Floats, more: Pixels, others: Floats) -> tuple
 
 
 def ppi(
-    cube: xr.DataArray, k: int, *, skewers: int | Any = SKEWERS, seed: int = 0, pysptools: bool = False
+    cube: xr.DataArray,
+    k: int,
+    *,
+    skewers: int | Any = SKEWERS,
+    seed: int = 0,
+    pysptools: bool = False,
+    exclude: float | None = None,
 ) -> xr.DataArray:
     """Pixel purity index: the k pixels with the most votes, those with most first. See `ppi_votes`.
 
+    `exclude` is the outlier guard of `nfindr`.
+
     Returns endmembers as `nfindr` does, with votes (endmember). Raises HsiError where fewer than k pixels have votes.
     """
-    with Spectra(cube) as spectra:
-        check_k(k, spectra.shape[2])
+    with _opened(cube, k, exclude) as (spectra, guard):
         votes, _ = _votes(spectra, skewers, seed, pysptools)
         order = most_votes(votes, k)
-        em = of_pixels(spectra, order, {"method": "PPI", "seed": seed})
+        em = of_pixels(spectra, order, {"method": "PPI", "seed": seed, **guard})
     return em.assign_coords(votes=(schema.ENDMEMBER, votes[order], {"long_name": "pixel purity index"}))
 
 
@@ -156,36 +184,38 @@ def _votes(spectra: Spectra, skewers: int | Any, seed: int, pysptools: bool) -> 
     return np.bincount(farther, minlength=spectra.pixels), valid
 
 
-def fippi(cube: xr.DataArray, k: int, *, maxit: int | None = None) -> xr.DataArray:
+def fippi(cube: xr.DataArray, k: int, *, maxit: int | None = None, exclude: float | None = None) -> xr.DataArray:
     """Fast iterative pixel purity index: no random skewers, and it ends by itself.
 
     In the first k principal components, skewers begin as the k targets of ATGP; the pixels at both ends of each become
-    skewers too, until no new ones come (or `maxit` times). Computes: goes through the cube twice.
+    skewers too, until no new ones come (or `maxit` times). `exclude` is the outlier guard of `nfindr`. Computes: goes
+    through the cube twice.
 
     Returns endmembers as `nfindr` does, in the order of their pixels: seldom k of them. Source: Chang & Plaza 2006.
     """
-    with Spectra(cube) as spectra:
-        check_k(k, spectra.shape[2])
+    with _opened(cube, k, exclude) as (spectra, guard):
         moments = stream(spectra)
         every = scores(spectra, moments.axes(k), moments.mean)
         with threadpool_limits(1, user_api="blas"):
             points = every.values[every.valid]
             where = np.flatnonzero(every.valid)
             ends, rounds = ends_of_ends(points, k, maxit)
-        return of_pixels(spectra, where[ends], {"method": "FIPPI", "rounds": rounds})
+        return of_pixels(spectra, where[ends], {"method": "FIPPI", "rounds": rounds, **guard})
 
 
-def vca(cube: xr.DataArray, k: int, *, seed: int = 0, snr: float | None = None) -> xr.DataArray:
+def vca(
+    cube: xr.DataArray, k: int, *, seed: int = 0, snr: float | None = None, exclude: float | None = None
+) -> xr.DataArray:
     """Vertex component analysis: pixels at the ends of directions orthogonal to the endmembers found before.
 
     Scores of all pixels are those of the first k axes of the correlation, brought to one plane (above 15 + 10 log10 k
     dB), or of the first k - 1 principal components with a constant (below). `snr` in dB is told from the moments unless
-    given. Directions are drawn by `seed`. Computes: goes through the cube twice.
+    given. Directions are drawn by `seed`. `exclude` is the outlier guard of `nfindr`. Computes: goes through the cube
+    twice.
 
     Returns endmembers as `nfindr` does; attribute snr. Source: Nascimento & Bioucas-Dias 2005.
     """
-    with Spectra(cube) as spectra:
-        check_k(k, spectra.shape[2])
+    with _opened(cube, k, exclude) as (spectra, guard):
         moments = stream(spectra)
         ratio = signal_to_noise(moments, k) if snr is None else float(snr)
         projective = is_projective(ratio, k)
@@ -196,7 +226,7 @@ def vca(cube: xr.DataArray, k: int, *, seed: int = 0, snr: float | None = None) 
         with threadpool_limits(1, user_api="blas"):
             pixels = vertices(on_plane(np.asarray(every.values[every.valid]), projective), k, seed)
         where = np.flatnonzero(every.valid)
-        return of_pixels(spectra, where[pixels], {"method": "VCA", "snr": ratio, "seed": seed})
+        return of_pixels(spectra, where[pixels], {"method": "VCA", "snr": ratio, "seed": seed, **guard})
 
 
 def bundles(

@@ -116,6 +116,10 @@ class Spectra:
         values[~valid] = 0.0
         return values, valid, whole
 
+    def leave_out(self, pixels: Bools) -> None:
+        """From here on some (n,) of all pixels count as without data, too."""
+        self._left_out = pixels if self._left_out is None else self._left_out | pixels
+
     def _kept(self, pixels: slice | NDArray[np.intp]) -> Bools | np.bool_:
         return np.True_ if self._left_out is None else ~self._left_out[pixels]
 

@@ -220,3 +220,28 @@ def test_what_cannot_be_done_is_refused_in_one_line(shared: Path) -> None:
         with pytest.raises(hsi.HsiError, match=said) as refusal:
             ask()
         assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("search", ["atgp", "ppi", "fippi", "vca"])
+@pytest.mark.parametrize("chunks", LAYOUTS)
+def test_the_guard_leaves_outliers_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, search: str, chunks: tuple[int, int, int]
+) -> None:
+    """As where they hold no data, from stored chunks and from memory, however many of them fit there."""
+    plain = cube_of(folder, chunks)
+    found = getattr(hsi, search)
+    guarded = found(plain, 4, exclude=10 / (90 * 130))  # the farthest ten at most: some that the search would take
+    far = guarded.attrs["excluded"]
+    assert 5 < far <= 10 and guarded.attrs["exclude"] == 10 / (90 * 130)
+    assert "excluded" not in found(plain, 4).attrs
+    assert_array_equal(found(plain.compute(), 4, exclude=10 / (90 * 130)).values, guarded.values)
+    spoilt, flagged = plain.compute(), plain.compute().copy(deep=True)
+    for y, x in [(3, 5), (40, 77), (88, 128)]:
+        spoilt[y, x], flagged[y, x] = 40.0 * spoilt[y, x].fillna(0.2), np.nan
+    expected = found(flagged, 4)
+    again = found(spoilt, 4, exclude=100.0)
+    assert again.attrs["excluded"] == 3
+    assert_array_equal(again.values, expected.values)
+    assert not np.array_equal(found(spoilt, 4).values, expected.values)
+    with pytest.raises(hsi.HsiError, match="exclude is -1"):
+        found(plain, 4, exclude=-1)
