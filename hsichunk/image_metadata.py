@@ -22,6 +22,7 @@ from hsichunk.grid import Grid
 
 _OPENING = threading.Lock()
 COUNTS = 10000.0  # taken for reflectance 1 of whole numbers, where nothing says
+_NUMBERED = re.compile(r"band[ _-]?([0-9]+(?:\.[0-9]+)?)", re.IGNORECASE)  # of Wyvern, Band_503: in nm
 _NAMED = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*\(?\s*(nm|nanomet\w*|um|\u00b5m|\u03bcm|micromet\w*)\b", re.IGNORECASE)
 
 
@@ -183,7 +184,10 @@ def _bands(
     elif header is not None and (values := header.numbers("wavelength", count)) is not None:
         width, units = header.numbers("fwhm", count), units or header.text("wavelength units")
     else:
-        values, width, units = _tagged(file, units)
+        values, width, named = _tagged(file, units)
+        if values is None:
+            values, width, named = _numbered(file), None, units or "nm"
+        units = named
     if values is None:
         raise HsiError(
             f"{path}: {count} bands without wavelengths; give them: open_image(path, wavelength=...), or in an ENVI "
@@ -220,6 +224,15 @@ def _tagged(file: Any, units: str | None) -> tuple[NDArray[np.float64] | None, N
     return (None if np.isnan(wave).any() else wave), (None if np.isnan(whole).any() else whole), named
 
 
+def _numbered(file: Any) -> NDArray[np.float64] | None:
+    """Wavelengths in nm that the names of bands end with; None where a band has none, or they count the bands."""
+    found = [_NUMBERED.fullmatch((name or "").strip()) for name in file.descriptions]
+    wave = np.array([math.nan if words is None else float(words[1]) for words in found])
+    steps = np.diff(wave)
+    inside = len(steps) > 0 and wave.min() >= 300 and wave.max() <= 2600
+    return wave if inside and (steps > 0).all() and not (steps == 1).all() else None
+
+
 def _number(text: str | None) -> float:
     try:
         return float(text) if text is not None else math.nan
@@ -233,14 +246,15 @@ def _scale(path: str, file: Any, header: envi.Header | None, given: float | None
     if stated is None and header is not None:
         stated = header.number("reflectance scale factor")
     if stated is None:
-        steps, offsets = set(file.scales), set(file.offsets)
+        steps, offsets = _gains(file, header)
         if len(steps) > 1 or offsets != {0.0}:
             raise HsiError(
                 f"{path}: bands have scales of {min(steps):g} to {max(steps):g} and offsets of {min(offsets):g} to "
-                f"{max(offsets):g}; expected one scale: apply them and label the array with as_cube"
+                f"{max(offsets):g}; expected one scale and no offset: apply them and label the array with as_cube"
             )
         (step,) = steps
-        stated = None if step == 1.0 else round(1.0 / step, 9)
+        if step != 1.0:
+            stated = round(1.0 / step, 9) if step else math.inf
     if stated is None:
         if kind.kind == "f":
             return 1.0
@@ -254,6 +268,17 @@ def _scale(path: str, file: Any, header: envi.Header | None, given: float | None
     if not (math.isfinite(stated) and stated > 0):
         raise HsiError(f"{path}: reflectance scale factor is {stated:g}; expected a number above 0: give scale=")
     return float(stated)
+
+
+def _gains(file: Any, header: envi.Header | None) -> tuple[set[float], set[float]]:
+    """What stored values are multiplied by, and what is then added: of the header, else of the bands."""
+    if header is not None:
+        gains = header.numbers("data gain values", file.count)
+        offsets = header.numbers("data offset values", file.count)
+        if gains is not None or offsets is not None:
+            ones = {1.0} if gains is None else set(gains.tolist())
+            return ones, {0.0} if offsets is None else set(offsets.tolist())
+    return set(file.scales), set(file.offsets)
 
 
 def _no_data(file: Any, header: envi.Header | None) -> float | None:

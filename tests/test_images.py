@@ -210,6 +210,113 @@ def test_geotiff_scales_and_imagery_tags(tmp_path: Path) -> None:
     np.testing.assert_allclose(image.fwhm, 10.0)
 
 
+WYVERN = [503, 510, 519, 535, 549, 570]
+
+
+def named(*names: str) -> Any:
+    def describe(file: Any) -> None:
+        for band, name in enumerate(names, start=1):
+            file.set_band_description(band, name)
+        file.scales = [0.0001] * len(names)
+
+    return describe
+
+
+@pytest.mark.parametrize("form", ["Band_{}", "band {}", "BAND{}", "Band_{}.0"])
+def test_wavelengths_that_bands_are_named_after(tmp_path: Path, form: str) -> None:
+    """As Wyvern names them, in nm."""
+    path = write_tiff(tmp_path / "scene.tif", counts(), named(*(form.format(nm) for nm in WYVERN)))
+    image = open_image(path)
+    np.testing.assert_array_equal(image.wavelength, WYVERN)
+    assert "fwhm" not in image.coords
+    np.testing.assert_array_equal(image.reflectance.values, counts())
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [1, 2, 3, 4, 5, 6],
+        [301, 302, 303, 304, 305, 306],  # numbers of bands, cut out of more of them
+        [510, 503, 519, 535, 549, 570],
+        [503, 503, 519, 535, 549, 570],
+        [299, 510, 519, 535, 549, 570],
+        [503, 510, 519, 535, 549, 2601],
+        [503, 510, 519, 535, 549, "red"],
+        [503, 510, 519, 535, 549, "600_mask"],
+    ],
+)
+def test_numbers_of_bands_are_no_wavelengths(tmp_path: Path, numbers: list[Any]) -> None:
+    path = write_tiff(tmp_path / "scene.tif", counts(), named(*(f"Band_{number}" for number in numbers)))
+    with pytest.raises(HsiError, match="6 bands without wavelengths; give them"):
+        open_image(path)
+
+
+def test_tags_win_over_names(tmp_path: Path) -> None:
+    def both(file: Any) -> None:
+        named(*(f"Band_{nm}" for nm in WYVERN))(file)
+        tagged(file)
+
+    np.testing.assert_array_equal(open_image(write_tiff(tmp_path / "scene.tif", counts(), both)).wavelength, NM)
+
+
+GAINS = "data gain values = {{{}}}\n"
+OFFSETS = "data offset values = {{{}}}\n"
+
+
+def listed(form: str, *values: float) -> str:
+    return form.format(", ".join(map(str, values)))
+
+
+@pytest.mark.parametrize("offsets", ["", listed(OFFSETS, *[0] * 6)])
+@pytest.mark.parametrize("suffix", [".img", ".tif"])
+def test_one_gain_of_an_envi_header_is_the_scale(tmp_path: Path, suffix: str, offsets: str) -> None:
+    """As DESIS has it: the header lies beside a GeoTIFF that has no scale of its own."""
+    path = write_envi(tmp_path / "scene.img", counts(), lines=listed(GAINS, *[0.0004] * 6) + offsets)
+    if suffix == ".tif":
+        path.unlink()
+        path = write_tiff(tmp_path / "scene.tif", counts())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = open_image(path)
+        cube = clean(image, drop_last=0)
+    assert image.reflectance.attrs["scale_factor_stored"] == 2500.0
+    assert float(cube[0, 0, 0]) == np.float32(counts()[0, 0, 0] / 2500)
+    assert open_image(path, scale=5000).reflectance.attrs["scale_factor_stored"] == 5000
+
+
+def test_a_scale_factor_wins_over_gains(tmp_path: Path) -> None:
+    lines = listed(GAINS, 1, 2, 3, 4, 5, 6) + "reflectance scale factor = 10000\n"
+    image = open_image(write_envi(tmp_path / "scene.img", counts(), lines=lines))
+    assert image.reflectance.attrs["scale_factor_stored"] == 10000
+
+
+def test_a_gain_of_one_says_nothing(tmp_path: Path) -> None:
+    path = write_envi(tmp_path / "scene.img", counts(), lines=listed(GAINS, *[1] * 6))
+    with pytest.warns(HsiWarning, match="taken for 10000"):
+        assert open_image(path).reflectance.attrs["scale_factor_stored"] == 10000
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (listed(GAINS, *[0.0001] * 5, 0.0002), r"bands have scales of 0\.0001 to 0\.0002 and offsets of 0 to 0"),
+        (
+            listed(GAINS, *[0.0001] * 6) + listed(OFFSETS, *[0.1] * 6),
+            r"offsets of 0\.1 to 0\.1; expected one scale and",
+        ),
+        (listed(OFFSETS, *[0] * 5, -1), "scales of 1 to 1 and offsets of -1 to 0"),
+        (listed(GAINS, *[0.0001] * 5), "'data gain values' has 5 values for 6 bands"),
+        (listed(GAINS, *[0] * 6), "scale factor is inf; expected a number above 0: give scale="),
+        (listed(GAINS, *[-1] * 6), "scale factor is -1; expected a number above 0: give scale="),
+    ],
+)
+def test_gains_that_are_no_scale_are_refused(tmp_path: Path, lines: str, said: str) -> None:
+    path = write_envi(tmp_path / "scene.img", counts(), lines=lines)
+    with pytest.raises(HsiError, match=said) as error:
+        open_image(path)
+    assert "\n" not in str(error.value)
+
+
 def test_wavelengths_given(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "scene.tif", counts())
     with pytest.raises(HsiError, match="6 bands without wavelengths; give them"):
