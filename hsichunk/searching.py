@@ -20,6 +20,8 @@ from hsichunk.site import open_site
 if TYPE_CHECKING:
     import xarray as xr
 
+FIGURES = (".png", ".svg", ".pdf")
+
 
 def write(options: Options, path: str, library: str | None, progress: Progress) -> Iterator[str]:
     """Finds endmembers over all tiles, writes them to a file by its suffix, and says what it found, line by line.
@@ -82,6 +84,8 @@ def count(options: Options, sample: int | None, far: Sequence[float], figure: st
     from hsichunk import counting
 
     counting.check_rates(far)
+    if figure is not None and Path(figure).suffix.lower() not in FIGURES:
+        raise HsiError(f"{figure}: suffix {Path(figure).suffix or '(none)'}; expected {', '.join(FIGURES)}")
     found = _moments(options, sample)
     results = {
         "HFC": counting.hfc(found, list(far)),

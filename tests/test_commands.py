@@ -149,6 +149,7 @@ def test_count_reads_a_sample_or_a_site(done: tuple[Path, Path], tmp_path: Path)
     assert said.splitlines()[-1].startswith(f"read    all {pixels} pixels with data")
     for words, status, message in (
         (("--far", 0.7), 1, "false-alarm"),
+        (("--figure", tmp_path / "a.doc"), 1, "expected .png, .svg, .pdf"),
         (("--sample", 0), 2, "sample"),
         (("--sample", 10**8), 1, "a smaller --sample"),
     ):
