@@ -22,6 +22,7 @@ from hsichunk.blockwise import (
 from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
+from hsichunk.linear import weighted
 
 LEAST_REST = 1e-12  # share of a target's squared length outside the background's plane, below which there is none
 
@@ -91,7 +92,7 @@ def osp(cube: xr.DataArray, endmembers: xr.DataArray, target: xr.DataArray) -> x
     if mixed.any():
         name = names[int(mixed.argmax())] if names else "given"
         raise HsiError(f"the target {name} is a mixture of the endmembers; leave it out of them")
-    work = partial(_linear, weights=np.ascontiguousarray(rest / square[:, None]), mean=np.zeros(rest.shape[1]))
+    work = rest / square[:, None], np.zeros(rest.shape[1])
     return _map(cube, work, names, "osp", "orthogonal subspace projection")
 
 
@@ -126,7 +127,8 @@ def _targets(target: xr.DataArray, cube: xr.DataArray) -> tuple[Floats, tuple[st
 
 
 def _map(cube: xr.DataArray, work: Any, names: tuple[str, ...], name: str, long_name: str) -> xr.DataArray:
-    found = on_pixels(cube, work, max(1, len(names)))
+    """`work` is a kernel of spectra, or the weights (k, L) and the mean (L,) of a linear one."""
+    found = weighted(cube, *work) if isinstance(work, tuple) else on_pixels(cube, work, max(1, len(names)))
     attrs = {"units": "1", "long_name": long_name}
     dims = (schema.Y, schema.X)
     if names:
@@ -136,12 +138,12 @@ def _map(cube: xr.DataArray, work: Any, names: tuple[str, ...], name: str, long_
 
 def _matched_filter(found: Statistics, spectra: Floats, ridge: float, bands: Floats) -> Any:
     root = whitener(found.covariance, ridge, bands)
-    return partial(_linear, weights=_filters(root, spectra - found.mean), mean=found.mean)
+    return _filters(root, spectra - found.mean), found.mean
 
 
 def _cem(found: Statistics, spectra: Floats, ridge: float, bands: Floats) -> Any:
     root = whitener(found.correlation, ridge, bands)
-    return partial(_linear, weights=_filters(root, spectra), mean=np.zeros_like(found.mean))
+    return _filters(root, spectra), np.zeros_like(found.mean)
 
 
 def _filters(root: Floats, spectra: Floats) -> Floats:
@@ -161,13 +163,6 @@ def _quotient(found: Statistics, spectra: Floats, ridge: float, bands: Floats, *
     white = _nonzero((spectra - found.mean) @ root.T)
     white /= np.sqrt(np.einsum("ij,ij->i", white, white))[:, None]
     return partial(_squared_cosine, root=root, mean=found.mean, white=white, one=one)
-
-
-def _linear(x: Floats, weights: Floats, mean: Floats) -> Floats:
-    """Spectra (n, L) to w'(x - mean) (n, k)."""
-    out = np.zeros((len(weights), len(x)))
-    sums.add_products(weights, np.ascontiguousarray((x - mean).T), out)
-    return out.T
 
 
 def _squared_cosine(x: Floats, root: Floats, mean: Floats, white: Floats, one: float) -> Floats:

@@ -22,6 +22,7 @@ SID_SAM: Final = "sid_sam"
 NCC: Final = "ncc"
 NCC_DISTANCE: Final = "ncc_distance"
 CHEBYSHEV: Final = "chebyshev"
+WEIGHTED: Final = "weighted"  # sums of bands: no product of its own
 KKT: Final = "kkt"
 SAM_CLASS: Final = "sam_class"
 SID_CLASS: Final = "sid_class"
@@ -36,7 +37,7 @@ DROP_LAST: Final = "drop_last_bands"  # bad bands at the end, where it is not NE
 # products of the one pass, in the order they are stored
 PRODUCTS: Final = (ABUNDANCE, RMSE, SAM, SID)
 ALL_PRODUCTS: Final = (*PRODUCTS, KKT)
-PER_ENDMEMBER: Final = frozenset({ABUNDANCE, SAM, SID, SID_SAM, NCC, NCC_DISTANCE, CHEBYSHEV})
+PER_ENDMEMBER: Final = frozenset({ABUNDANCE, SAM, SID, SID_SAM, NCC, NCC_DISTANCE, CHEBYSHEV, WEIGHTED})
 
 # what a run may be asked for: how endmembers are found, how abundances are bound, which scores get a class map
 METHODS: Final = ("nfindr", "atgp", "ppi", "fippi", "vca")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.solver import Solver
+from hsichunk.solver import Linear, Solver
 from hsichunk.threads import of_this_thread, scratch
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _sum(ours: list[int], theirs: list[int]) -> list[int]:
 Products = dict[str, NDArray[np.float32]]
 
 
-def empty_products(solver: Solver, shape: tuple[int, ...]) -> Products:
+def empty_products(solver: Solver | Linear, shape: tuple[int, ...]) -> Products:
     """Arrays for the products of pixels of some shape, not filled."""
     return {
         name: np.empty((solver.p, *shape) if name in schema.PER_ENDMEMBER else shape, np.float32)

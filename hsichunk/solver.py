@@ -121,6 +121,24 @@ class Solver:
         return (self.names, self.products, self.scale, self.exact, self.guard, self.constraint, *weights)
 
 
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """What the pass makes of counts in place of a `Solver`: sums of counts times weights, less a shift."""
+
+    weights: Floats
+    """(L, k) for counts, each column whole numbers of a power of two of its own"""
+    shift: Floats
+    """(k,)"""
+    products: tuple[str, ...] = (schema.WEIGHTED,)
+
+    @property
+    def p(self) -> int:
+        return len(self.shift)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return self.weights.tobytes(), self.shift.tobytes()
+
+
 def prepare(
     endmembers: Floats,
     names: Sequence[str],

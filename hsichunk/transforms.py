@@ -21,6 +21,7 @@ from hsichunk.blockwise import (
 from hsichunk.checks import check_cube
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums
+from hsichunk.linear import weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +43,9 @@ class Transform:
         """Scores of a cube on the same bands: float32 (component, y, x), NaN at no-data, lazy for a dask cube."""
         cube = check_cube(cube)
         _check_bands(cube, self.components)
-        work = partial(_rotate, matrix=self.components.values, before=self.mean.values, after=None)
         coords = {COMPONENT: self.components[COMPONENT]}
         attrs = {"units": "1", "long_name": f"{self.components.attrs['long_name']} scores"}
-        found = on_pixels(cube, work, self.components.sizes[COMPONENT])
+        found = weighted(cube, self.components.values, self.mean.values)
         return labelled(found, cube, (COMPONENT, schema.Y, schema.X), self.name, attrs, coords)
 
     def inverse(self, scores: xr.DataArray) -> xr.DataArray:
@@ -66,7 +66,7 @@ class Transform:
         if scores.chunks is not None:
             scores = scores.chunk({COMPONENT: -1})
         matrix = np.ascontiguousarray(self.basis.values[chosen].T)
-        work = partial(_rotate, matrix=matrix, before=None, after=self.mean.values)
+        work = partial(_rotate, matrix=matrix, after=self.mean.values)
         found = on_pixels(scores, work, len(matrix), last=True)
         coords = {schema.WAVELENGTH: self.mean[schema.WAVELENGTH]}
         attrs = schema.PRODUCT_ATTRS[schema.REFLECTANCE]
@@ -208,12 +208,9 @@ def _check_bands(cube: xr.DataArray, fitted: xr.DataArray) -> None:
         )
 
 
-def _rotate(x: Floats, matrix: Floats, before: Floats | None, after: Floats | None) -> Floats:
-    """matrix (m, L) times spectra (n, L) less `before`, plus `after`: (n, m)."""
-    if before is not None:
-        x = x - before
+def _rotate(x: Floats, matrix: Floats, after: Floats) -> Floats:
+    """matrix (m, L) times scores (n, L), plus `after`: (n, m)."""
     out = np.zeros((len(matrix), len(x)))
-    if after is not None:
-        out += after[:, None]
+    out += after[:, None]
     sums.add_products(matrix, np.ascontiguousarray(x.T), out)
     return out.T

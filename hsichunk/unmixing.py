@@ -12,7 +12,7 @@ import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -26,13 +26,14 @@ from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.mosaic import TiledCounts, blocks_of, cut_at, on_grid, on_tile
 from hsichunk.scoring import Products, empty_products
-from hsichunk.solver import LARGEST_COUNT, MOST_BANDS, Solver, prepare
+from hsichunk.solver import LARGEST_COUNT, MOST_BANDS, Linear, Solver, prepare
 from hsichunk.stored_columns import is_small
 from hsichunk.threads import asked_for
 
 if TYPE_CHECKING:
     from hsichunk.scaled_counts import Scaled
 
+Work: TypeAlias = "Solver | Linear | Scaled"
 GUARD = 2.2204460492503131e-16  # what PySpTools adds to the shares of a spectrum
 
 
@@ -74,10 +75,11 @@ def in_one_pass(
     Of floats FCLS alone: `hsichunk.either_way` is for the others.
     """
     spectra, names = check_endmembers(endmembers, cube)
-    source = _rectangle(cube)
+    source = rectangle(cube)
     if source is not None:
-        work = _from_tiles if isinstance(source[0].stored, TiledCounts) else _from_stored
-        arrays = work(*source, prepare(spectra, names, wanted, source[0].scale, exact=True, constraint=constraint))
+        arrays = from_chunks(
+            *source, prepare(spectra, names, wanted, source[0].scale, exact=True, constraint=constraint)
+        )
     else:
         arrays = _from_values(cube, _solvers(cube, spectra, names, wanted, 0.0))
     return label(arrays, cube, names)
@@ -85,7 +87,7 @@ def in_one_pass(
 
 def takes(cube: xr.DataArray, spectra: NDArray[np.float64]) -> bool:
     """Whether the pass gives sums of a cube right from its stored chunks, whatever counts these hold."""
-    source = _rectangle(cube)
+    source = rectangle(cube)
     return source is not None and np.can_cast(source[0].stored.dtype, np.int16) and fits(spectra, source[0].scale)
 
 
@@ -116,16 +118,15 @@ def _unmix_scaled(cube: xr.DataArray, endmembers: xr.DataArray, wanted: tuple[st
     if scaling != "minmax":
         raise HsiError(f'scaling is {scaling!r}; expected "minmax" or None')
     spectra, names = check_endmembers(minmax(endmembers), cube)
-    source = _rectangle(cube)
+    source = rectangle(cube)
     if source is None or source[0].stored.dtype.kind not in "iu" or len(source[0].bands) > MOST_BANDS:
         scaled = minmax(cube)
         return label(_from_values(scaled, _solvers(scaled, spectra, names, wanted, GUARD)), cube, names)
     loose = prepare(spectra, names, wanted, schema.NEON_SCALE, exact=False, guard=GUARD)
-    work = _from_tiles if isinstance(source[0].stored, TiledCounts) else _from_stored
-    return label(work(*source, Scaled(spectra, loose)), cube, names)
+    return label(from_chunks(*source, Scaled(spectra, loose)), cube, names)
 
 
-def _rectangle(cube: xr.DataArray) -> tuple[Counts, Window] | None:
+def rectangle(cube: xr.DataArray) -> tuple[Counts, Window] | None:
     """The counts behind a cube and the window of them that it is."""
     source = source_of(cube)
     window = None if source is None else _window(source[1], source[2])
@@ -149,16 +150,18 @@ def _window(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Window | None:
     return Window(int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
 
 
-def _solve_stored(counts: Counts, solver: Solver, window: Window) -> Products:
+def _solve_stored(counts: Counts, solver: Solver | Linear, window: Window) -> Products:
+    if isinstance(solver, Linear):
+        from hsichunk import linear
+
+        return linear.solve(counts, solver, window)
     return solve_window(counts, solver, window, asked_for())[0]
 
 
-def _task(
-    graph: dict[Any, Any], key: Any, counts: str, solver: Solver | Scaled, window: Window, shown: list[Window]
-) -> None:
+def _task(graph: dict[Any, Any], key: Any, counts: str, solver: Work, window: Window, shown: list[Window]) -> None:
     """Puts what solves a window of stored pixels into a graph, of which it shows some parts."""
     name = key[0].removesuffix("-tile")
-    if isinstance(solver, Solver):
+    if isinstance(solver, Solver | Linear):
         graph[key] = (_solve_stored, counts, f"{name}-solver", window)
         return
     from hsichunk.scaled_counts import find_range, solve_scaled
@@ -168,9 +171,9 @@ def _task(
     graph[key] = (solve_scaled, counts, f"{name}-solver", window, found, f"{name}-range")
 
 
-def _join(graph: dict[Any, Any], name: str, solver: Solver | Scaled) -> None:
+def _join(graph: dict[Any, Any], name: str, solver: Work) -> None:
     """Puts into a graph the range of all windows in it, where it takes one."""
-    if isinstance(solver, Solver):
+    if isinstance(solver, Solver | Linear):
         return
     from hsichunk.scaled_counts import join_ranges
 
@@ -178,7 +181,13 @@ def _join(graph: dict[Any, Any], name: str, solver: Solver | Scaled) -> None:
     graph[f"{name}-range"] = (join_ranges, ranges)
 
 
-def _from_stored(counts: Counts, window: Window, solver: Solver | Scaled) -> dict[str, Any]:
+def from_chunks(counts: Counts, window: Window, solver: Work) -> dict[str, Any]:
+    """A dask array a product of a window of stored counts, each chunk of them decoded once."""
+    work = _from_tiles if isinstance(counts.stored, TiledCounts) else _from_stored
+    return work(counts, window, solver)
+
+
+def _from_stored(counts: Counts, window: Window, solver: Work) -> dict[str, Any]:
     rows, cols = blocks_of(counts, window)
     from dask.base import tokenize
 
@@ -194,7 +203,7 @@ def _from_stored(counts: Counts, window: Window, solver: Solver | Scaled) -> dic
     return _split(name, graph, [], chunks, solver)
 
 
-def _from_tiles(counts: Counts, window: Window, solver: Solver | Scaled) -> dict[str, Any]:
+def _from_tiles(counts: Counts, window: Window, solver: Work) -> dict[str, Any]:
     """The same of a mosaic: each tile is solved as if alone, then its windows are put in their places on the grid."""
     from dask.base import tokenize
 
@@ -258,10 +267,10 @@ def _common(a: Window, b: Window) -> Window:
 
 
 def _put_together(
-    solver: Solver | Scaled, window: Window, solved: list[Products], places: list[tuple[Window, Window]]
+    solver: Work, window: Window, solved: list[Products], places: list[tuple[Window, Window]]
 ) -> Products:
     """The products of a window of the grid, NaN where no tile lies: parts of what was solved, each in its place."""
-    solver = solver if isinstance(solver, Solver) else solver.loose
+    solver = solver if isinstance(solver, Solver | Linear) else solver.loose
     if len(places) == 1 and places[0] == (window, window):
         return solved[0]
     out = empty_products(solver, window.shape)
@@ -284,13 +293,13 @@ def _split(
     graph: dict[Any, Any],
     dependencies: list[Any],
     chunks: tuple[tuple[int, ...], ...],
-    solver: Solver | Scaled,
+    solver: Work,
 ) -> dict[str, Any]:
     """One dask array a product from tasks (name, i, j) that give all of them."""
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
 
-    solver = solver if isinstance(solver, Solver) else solver.loose
+    solver = solver if isinstance(solver, Solver | Linear) else solver.loose
 
     base = HighLevelGraph.from_collections(name, graph, dependencies=dependencies)
     arrays = {}

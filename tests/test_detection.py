@@ -30,7 +30,10 @@ def _thin(shared: Path, name: str) -> tuple[xr.DataArray, xr.DataArray, Any]:
     cube = found.cube.isel(wavelength=slice(None, None, step))
     cube = cube.isel(y=slice(None, None, 2)) if name == "samson" else cube
     em = found.endmembers.isel(wavelength=slice(None, None, step))
-    return cube, em, cube.values.reshape(-1, cube.shape[2]).astype(float)
+    x = cube.values.reshape(-1, cube.shape[2]).astype(float)
+    if found.counts:  # float32 reflectance is a rounding of them, which filters enlarge
+        x = np.rint(x * 10000) / 10000
+    return cube, em, x
 
 
 def _pysptools(name: str, *args: Any) -> Any:

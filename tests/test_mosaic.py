@@ -209,6 +209,9 @@ def test_a_mosaic_has_the_bits_of_one_large_tile(
     assert ours.rmse.chunks is not None
     assert_same(ours.load(), wanted)
     assert 0 < int(wanted.rmse.isnull().sum()) < wanted.rmse.size
+    assert_same(*(hsi.nnls(each, endmembers).load() for each in (cube, single)))
+    for make in (hsi.ncc, lambda each, em: hsi.osp(each, em[1:], em[0])):
+        np.testing.assert_array_equal(make(cube, endmembers), make(single, endmembers))
 
 
 def test_a_sample_smaller_than_the_mosaic_is_the_same_too(whole: xr.Dataset, single: xr.DataArray) -> None:

@@ -1,0 +1,89 @@
+"""Weighted sums of bands, of every pixel of a cube: linear detectors and transforms.
+
+Stored counts go from chunks to sums by `hsichunk.projection`: each chunk is decoded once, whichever way it lies, and no
+spectra are put together. Weights are rounded to 2**-38 of their sum so that sums of counts are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.blockwise import Floats, on_pixels
+from hsichunk.counts import Counts, Window
+from hsichunk.kernels import sums
+from hsichunk.solver import Linear
+from hsichunk.threads import asked_for
+
+MOST_SUMS = 24  # a pixel: of more, the sums of a large column take more memory than the blocks of spectra would
+SUM_BITS = 38  # of 53: counts have 15
+
+
+def weighted(cube: xr.DataArray, weights: Floats, mean: Floats) -> Any:
+    """weights (k, L) times the spectra of a cube (y, x, wavelength) less a mean (L,): (k, y, x) float32, lazy on dask.
+
+    NaN where any band of a pixel is. Pixels of counts give the same bits on any chunks, in memory or not.
+    """
+    from hsichunk import unmixing
+
+    kernel = partial(_of_floats, weights=np.ascontiguousarray(weights), mean=mean)
+    if not np.isfinite(weights).all():
+        return on_pixels(cube, kernel, len(weights))
+    source = unmixing.rectangle(cube)
+    if source is not None and source[0].stored.dtype == np.int16 and len(weights) <= MOST_SUMS:
+        return unmixing.from_chunks(*source, _rounded(weights, mean, source[0].scale))[schema.WEIGHTED]
+    scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
+    if scale is not None:
+        kernel = partial(_counts_first, linear=_rounded(weights, mean, float(scale)), scale=float(scale), kernel=kernel)
+    return on_pixels(cube, kernel, len(weights))
+
+
+def solve(counts: Counts, linear: Linear, window: Window) -> dict[str, NDArray[np.float32]]:
+    """The sums of a window of stored pixels."""
+    from hsichunk.projection import project
+
+    values, valid = np.empty((*window.shape, linear.p)), np.empty(window.shape, np.bool_)
+    rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
+    project(counts, rows, cols, linear.weights, linear.shift, values, valid, asked_for())
+    values[~valid] = np.nan
+    return {schema.WEIGHTED: np.ascontiguousarray(np.moveaxis(values, -1, 0), np.float32)}
+
+
+def _rounded(weights: Floats, mean: Floats, scale: float) -> Linear:
+    """For counts of `scale` a unit of reflectance."""
+    of_counts = weights / scale
+    total = np.abs(of_counts).sum(1, keepdims=True) * (1 + 2.0**-20)  # what the rounding may add
+    unit = np.exp2(np.frexp(np.where(total > 0, total, 1.0))[1] - SUM_BITS)
+    steps = np.rint(of_counts / unit) * unit
+    shift = np.array([math.fsum(row) for row in (steps * (mean * scale)).tolist()])  # one rounding, in any order
+    return Linear(np.ascontiguousarray(steps.T), shift)
+
+
+def _counts_first(x: Floats, linear: Linear, scale: float, kernel: Any) -> Floats:
+    """Spectra (n, L), finite, to their sums (n, k): pixels of counts exactly, others by the kernel."""
+    from hsichunk.accumulate import project_spectra
+
+    n = len(x)
+    rows, valid, counted = np.empty(x.shape, np.int16), np.ones(n, np.bool_), np.ones(n, np.bool_)
+    others = sums.recover(x, scale, rows, valid, counted)
+    if others == n:
+        return np.asarray(kernel(x))
+    total = np.zeros((linear.p, n))
+    across = np.ascontiguousarray(linear.weights.T)
+    project_spectra(across, rows, [(0, x.shape[1], 0)], None, slice(0, n), total, valid)
+    found = total.T - linear.shift
+    if others:
+        found[~counted] = kernel(x[~counted])
+    return found
+
+
+def _of_floats(x: Floats, weights: Floats, mean: Floats) -> Floats:
+    out = np.zeros((len(weights), len(x)))
+    sums.add_products(weights, np.ascontiguousarray((x - mean).T), out)
+    return out.T
