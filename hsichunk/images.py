@@ -81,9 +81,10 @@ def open_image(
     lies nowhere. `clean(image)` makes the cube: no band at the end is dropped beside the bad ones.
 
     Wavelengths are those given, or of the ENVI header (beside a GeoTIFF, too), or of the tags or descriptions of the
-    bands; in `units`, in those that are named, or in micrometres when all are below 50. What reflectance 1 is stored as
-    is `scale`, or the header's `reflectance scale factor`, or the scale of the bands, or 1 for floats; 10000 for whole
-    numbers, with an HsiWarning. Raises HsiError for what is no image, bands without wavelengths and turned grids.
+    bands (Band_503, Band_510, ... are nm); in `units`, in those that are named, or in micrometres when all are below
+    50. What reflectance 1 is stored as is `scale`, or the header's `reflectance scale factor` or its one `data gain
+    values`, or the scale of the bands, or 1 for floats; 10000 for whole numbers, with an HsiWarning. Raises HsiError
+    for what is no image, bands without wavelengths, scales that differ and turned grids.
     """
     if Path(path).suffix.lower() == ".nc" and Path(path).is_file():
         granule = open_emit(path)
