@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -102,7 +103,10 @@ def footprint(grid: Grid, rows: int, cols: int) -> tuple[dict[str, Any] | None, 
     x, y = np.linspace(grid.left, right, STEPS + 1).tolist(), np.linspace(grid.top, bottom, STEPS + 1).tolist()
     ring = [*((x[0], v) for v in y), *((v, y[-1]) for v in x[1:]), *((x[-1], v) for v in y[-2::-1])]
     ring += [(v, y[0]) for v in x[-2::-1]]
-    found = transform_geom(crs, "EPSG:4326", {"type": "Polygon", "coordinates": [ring]}, antimeridian_cutting=True)
+    outline = {"type": "Polygon", "coordinates": [ring]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # from rasterio 1.5 on it is always cut
+        found = transform_geom(crs, "EPSG:4326", outline, antimeridian_cutting=True)
     parts = found["coordinates"] if found["type"] == "MultiPolygon" else [found["coordinates"]]
     rings = [_counter_clockwise(np.round(np.array(part[0])[:, :2], DIGITS)) for part in parts]
     geometry = {"type": "MultiPolygon", "coordinates": [[r.tolist()] for r in rings]}
