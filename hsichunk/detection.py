@@ -148,8 +148,13 @@ def _cem(found: Statistics, spectra: Floats, ridge: float, bands: Floats) -> Any
 
 def _filters(root: Floats, spectra: Floats) -> Floats:
     """G t / t'G t of each target (k, L), G = root' root."""
-    white = _nonzero(spectra @ root.T)
-    return np.ascontiguousarray((white @ root) / np.einsum("ij,ij->i", white, white)[:, None])
+    white = _nonzero(_each(root, spectra))
+    return _each(root.T, white) / np.einsum("ij,ij->i", white, white)[:, None]
+
+
+def _each(matrix: Floats, vectors: Floats) -> Floats:
+    """matrix @ vector, one vector a row, by itself: a product of matrices rounds a row as the others come with it."""
+    return np.array([matrix @ vector for vector in vectors])
 
 
 def _nonzero(white: Floats) -> Floats:
@@ -160,7 +165,7 @@ def _nonzero(white: Floats) -> Floats:
 
 def _quotient(found: Statistics, spectra: Floats, ridge: float, bands: Floats, *, one: float) -> Any:
     root = whitener(found.covariance, ridge, bands)
-    white = _nonzero((spectra - found.mean) @ root.T)
+    white = _nonzero(_each(root, spectra - found.mean))
     white /= np.sqrt(np.einsum("ij,ij->i", white, white))[:, None]
     return partial(_squared_cosine, root=root, mean=found.mean, white=white, one=one)
 

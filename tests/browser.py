@@ -44,6 +44,7 @@ class Browser:
                 stdout=log, stderr=log,
             )  # fmt: skip
         self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)  # which closing the socket asks for
         self._number = 0
         try:
             self._socket = self._loop.run_until_complete(self._connect())
@@ -69,6 +70,7 @@ class Browser:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        asyncio.set_event_loop(None)
         self._loop.close()
 
     async def _connect(self) -> Any:
