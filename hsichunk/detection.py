@@ -149,7 +149,8 @@ def _cem(found: Statistics, spectra: Floats, ridge: float, bands: Floats) -> Any
 def _filters(root: Floats, spectra: Floats) -> Floats:
     """G t / t'G t of each target (k, L), G = root' root."""
     white = _nonzero(_each(root, spectra))
-    return _each(root.T, white) / np.einsum("ij,ij->i", white, white)[:, None]
+    filters: Floats = _each(root.T, white) / np.einsum("ij,ij->i", white, white)[:, None]
+    return filters
 
 
 def _each(matrix: Floats, vectors: Floats) -> Floats:
