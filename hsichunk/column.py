@@ -27,6 +27,7 @@ from hsichunk.stored_columns import TOGETHER, Adder, BandChunk, band_chunks, is_
 from hsichunk.threads import in_parallel, scratch
 
 FINISH_SLAB = 4096  # pixels solved and scored at once
+FINISH_ROWS = 250  # of a large column whose products are made at a time
 
 
 def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -> tuple[Products, Tally]:
@@ -34,7 +35,8 @@ def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -
 
     Decodes each stored chunk that holds a kept band and a pixel of the window exactly once.
     """
-    parts = stream_window(counts, solver, window, threads, window.shape[0])
+    # fresh memory costs more than copying: strips of a large column take the place of the last
+    parts = stream_window(counts, solver, window, threads, window.shape[0] if is_small(counts) else FINISH_ROWS)
     first = next(parts)
     if first[0] == window:
         return first[1], first[2]
