@@ -190,3 +190,20 @@ def whitener(matrix: Floats, ridge: float, bands: Floats) -> Floats:
         )
     lower = np.linalg.inv(np.linalg.cholesky(scaled))
     return np.ascontiguousarray(np.tril(lower) / scale)
+
+
+def counts_first(x: Floats, scale: float, exactly: Callable[[NDArray[np.int16]], Floats], kernel: Kernel) -> Floats:
+    """Spectra (n, L), finite, to (n, columns): pixels that are counts over `scale` by `exactly`, others by `kernel`.
+
+    `exactly` takes counts (n, L) of all pixels; what it makes of those that are none is not used.
+    """
+    from hsichunk.kernels import sums
+
+    rows, valid, counted = np.empty(x.shape, np.int16), np.ones(len(x), np.bool_), np.ones(len(x), np.bool_)
+    others = sums.recover(x, scale, rows, valid, counted)
+    if others == len(x):
+        return np.asarray(kernel(x))
+    found = exactly(rows)
+    if others:
+        found[~counted] = kernel(x[~counted])
+    return found

@@ -7,14 +7,13 @@ Other cubes are worked on whole spectra; the pixels of them that are counts stil
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.blockwise import Floats, Kernel, on_pixels
+from hsichunk.blockwise import Floats, Kernel, counts_first, on_pixels
 from hsichunk.solver import Solver, prepare
 from hsichunk.unmixing import fits, in_one_pass, label, takes
 
@@ -38,7 +37,8 @@ def products(
     scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
     if scale is not None and fits(spectra, float(scale)):
         solver = prepare(spectra, names, wanted, float(scale), exact=True, constraint=constraint)
-        kernel = partial(_counts_first, solver=solver, wanted=wanted, kernel=kernel)
+        exactly = partial(_of_counts, solver=solver, wanted=wanted)
+        kernel = partial(counts_first, scale=solver.scale, exactly=exactly, kernel=kernel)
     widths = [len(names) if name in schema.PER_ENDMEMBER else 1 for name in wanted]
     found = on_pixels(cube, kernel, sum(widths))
     starts = np.cumsum([0, *widths])
@@ -49,21 +49,13 @@ def products(
     return label(arrays, cube, names)
 
 
-def _counts_first(x: Floats, solver: Solver, wanted: tuple[str, ...], kernel: Kernel) -> NDArray[Any]:
-    """Spectra (n, L), finite, to their products (n, columns): pixels of counts by exact sums, others by the kernel."""
+def _of_counts(rows: NDArray[np.int16], solver: Solver, wanted: tuple[str, ...]) -> Floats:
+    """Counts (n, L) to their products (n, columns), by exact sums."""
     from hsichunk.accumulate import add_spectra
-    from hsichunk.kernels import sums
     from hsichunk.scoring import score_sums
 
-    n = len(x)
-    rows, valid, counted = np.empty(x.shape, np.int16), np.ones(n, np.bool_), np.ones(n, np.bool_)
-    others = sums.recover(x, solver.scale, rows, valid, counted)
-    if others == n:
-        return kernel(x)
-    total = np.zeros((solver.sums, n))
+    n = len(rows)
+    total, valid = np.zeros((solver.sums, n)), np.ones(n, np.bool_)
     add_spectra(solver, rows, [(0, solver.bands, 0)], None, slice(0, n), total, valid)
     made = score_sums(solver, total, valid)[0]
-    found = np.concatenate([made[name].reshape(-1, n) for name in wanted]).T.astype(np.float64)
-    if others:
-        found[~counted] = kernel(x[~counted])
-    return found
+    return np.concatenate([made[name].reshape(-1, n) for name in wanted]).T.astype(np.float64)

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.blockwise import Floats, on_pixels
+from hsichunk.blockwise import Floats, counts_first, on_pixels
 from hsichunk.counts import Counts, Window
 from hsichunk.kernels import sums
 from hsichunk.solver import Linear
@@ -40,7 +40,8 @@ def weighted(cube: xr.DataArray, weights: Floats, mean: Floats) -> Any:
         return unmixing.from_chunks(*source, _rounded(weights, mean, source[0].scale))[schema.WEIGHTED]
     scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
     if scale is not None:
-        kernel = partial(_counts_first, linear=_rounded(weights, mean, float(scale)), scale=float(scale), kernel=kernel)
+        exactly = partial(_of_counts, linear=_rounded(weights, mean, float(scale)))
+        kernel = partial(counts_first, scale=float(scale), exactly=exactly, kernel=kernel)
     return on_pixels(cube, kernel, len(weights))
 
 
@@ -65,22 +66,15 @@ def _rounded(weights: Floats, mean: Floats, scale: float) -> Linear:
     return Linear(np.ascontiguousarray(steps.T), shift)
 
 
-def _counts_first(x: Floats, linear: Linear, scale: float, kernel: Any) -> Floats:
-    """Spectra (n, L), finite, to their sums (n, k): pixels of counts exactly, others by the kernel."""
+def _of_counts(rows: NDArray[np.int16], linear: Linear) -> Floats:
+    """Counts (n, L) to their sums (n, k), exactly."""
     from hsichunk.accumulate import project_spectra
 
-    n = len(x)
-    rows, valid, counted = np.empty(x.shape, np.int16), np.ones(n, np.bool_), np.ones(n, np.bool_)
-    others = sums.recover(x, scale, rows, valid, counted)
-    if others == n:
-        return np.asarray(kernel(x))
-    total = np.zeros((linear.p, n))
+    n = len(rows)
+    total, valid = np.zeros((linear.p, n)), np.ones(n, np.bool_)
     across = np.ascontiguousarray(linear.weights.T)
-    project_spectra(across, rows, [(0, x.shape[1], 0)], None, slice(0, n), total, valid)
-    found = total.T - linear.shift
-    if others:
-        found[~counted] = kernel(x[~counted])
-    return found
+    project_spectra(across, rows, [(0, rows.shape[1], 0)], None, slice(0, n), total, valid)
+    return np.asarray(total.T - linear.shift)
 
 
 def _of_floats(x: Floats, weights: Floats, mean: Floats) -> Floats:

@@ -61,3 +61,12 @@ def raise_if_dask_computes() -> Iterator[None]:
 def no_compute() -> Callable[[], AbstractContextManager[None]]:
     """`with no_compute(): ...` fails when the block computes anything through dask."""
     return raise_if_dask_computes
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same counts in each stored layout."""
+    from runs import LAYOUTS, write
+
+    folder = tmp_path_factory.mktemp("tiles")
+    return {name: write(folder / f"{name}.h5", chunks=chunks) for name, chunks in LAYOUTS.items()}

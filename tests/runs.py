@@ -97,3 +97,8 @@ def endmembers(out: Path) -> xr.DataArray:
     names = (out / "endmembers.csv").read_text().splitlines()[0].split(",")[1:]
     table = np.genfromtxt(out / "endmembers.csv", delimiter=",", skip_header=3)
     return xr.DataArray(table[:, 1:].T, {"endmember": names, "wavelength": table[:, 0]}, ("endmember", "wavelength"))
+
+
+def cube_of(tile: Path) -> xr.DataArray:
+    """The lazy, cleaned cube of a tile."""
+    return hsi.clean(hsi.open_tile(tile))

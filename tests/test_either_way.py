@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
-from runs import LAYOUTS, SHAPE, endmembers, go, products, write
+from runs import LAYOUTS, SHAPE, cube_of, endmembers, go, products
 from scenes import endmembers_of
 
 import hsichunk as hsi
@@ -23,16 +23,6 @@ KINDS = {
     "ncc_distance": lambda cube, em: hsi.ncc(cube, em, distance=True).to_dataset(),
 }
 EXACT = ("nnls", "ucls")
-
-
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("tiles")
-    return {name: write(folder / f"{name}.h5", chunks=chunks) for name, chunks in LAYOUTS.items()}
-
-
-def cube_of(tile: Path) -> xr.DataArray:
-    return hsi.clean(hsi.open_tile(tile))
 
 
 @pytest.fixture(scope="module")

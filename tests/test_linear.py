@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
-from runs import LAYOUTS, SHAPE, write
+from runs import LAYOUTS, SHAPE, cube_of
 from scenes import endmembers_of
 
 import hsichunk as hsi
@@ -19,16 +19,6 @@ from hsichunk.cleaning import source_of
 from hsichunk.stored import DECODED
 
 KINDS = ("matched_filter", "cem", "osp", "pca", "mnf")
-
-
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("tiles")
-    return {name: write(folder / f"{name}.h5", chunks=chunks) for name, chunks in LAYOUTS.items()}
-
-
-def cube_of(tile: Path) -> xr.DataArray:
-    return hsi.clean(hsi.open_tile(tile))
 
 
 @pytest.fixture(scope="module")
