@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.blockwise import Floats, counts_first, on_pixels
+from hsichunk.chunk_graph import from_chunks, rectangle
 from hsichunk.counts import Counts, Window
 from hsichunk.kernels import sums
 from hsichunk.solver import Linear
@@ -30,14 +31,12 @@ def weighted(cube: xr.DataArray, weights: Floats, mean: Floats) -> Any:
 
     NaN where any band of a pixel is. Pixels of counts give the same bits on any chunks, in memory or not.
     """
-    from hsichunk import unmixing
-
     kernel = partial(_of_floats, weights=np.ascontiguousarray(weights), mean=mean)
     if not np.isfinite(weights).all():
         return on_pixels(cube, kernel, len(weights))
-    source = unmixing.rectangle(cube)
+    source = rectangle(cube)
     if source is not None and source[0].stored.dtype == np.int16 and len(weights) <= MOST_SUMS:
-        return unmixing.from_chunks(*source, _rounded(weights, mean, source[0].scale))[schema.WEIGHTED]
+        return from_chunks(*source, _rounded(weights, mean, source[0].scale))[schema.WEIGHTED]
     scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
     if scale is not None:
         exactly = partial(_of_counts, linear=_rounded(weights, mean, float(scale)))
