@@ -94,7 +94,7 @@ def _weights(solver: Solver, no_data: int | None) -> tuple[int, float, NDArray[n
     """What both kernels take of a solver: the count that is no data, the floor, the logarithms, the weights, and how
     many rows hold largest differences.
     """
-    return (_marker(no_data), solver.floor, _logs(solver), *solver.padded, solver.apart)
+    return (_marker(no_data), solver.floor, _logs(solver), solver.left, solver.right, solver.apart)
 
 
 def _readonly(counts: NDArray[np.int16]) -> NDArray[np.int16]:
