@@ -136,6 +136,52 @@ def test_sums_are_the_same_in_any_order_of_bands(random: Any, together: int, ban
     assert by_bands(shuffled, counts[:, order], together).tobytes() == expected.tobytes()
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    pixels=st.integers(1, 100),
+    before=st.integers(0, 40),
+    bands=st.integers(10, 100),
+    depth=st.integers(1, 100),
+    p=st.integers(3, 8),
+    dark=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_kernels_are_a_matrix_product_whatever_the_blocks(
+    pixels: int, before: int, bands: int, depth: int, p: int, dark: bool, seed: int
+) -> None:
+    """NumPy's, in float64: sums are exact, so any order gives the bits. Whole blocks of pixels and bands, and parts."""
+    products = (*schema.PRODUCTS, schema.NCC, schema.CHEBYSHEV)
+    solver, rng = solver_of(library(p, bands, seed), products), np.random.default_rng(seed)
+    counts = rng.integers(-20 if dark else 1, 9000, (before + pixels + 3, bands)).astype(np.int16)
+    marked = rng.random(counts.shape) < 0.3 / bands
+    counts[marked] = -9999
+    x = counts.astype(np.float64).T
+    floored = np.maximum(x, solver.floor)
+    ln = sums.log_table(solver.floor)[counts.T.astype(np.int64) + 32768] * sums.LN_UNIT
+    plain, shared = solver.left[: p + 1], solver.left[p + 1 :]
+    rows = [(x * x).sum(0), *plain @ x, *shared @ floored, *solver.right @ ln, (floored * ln).sum(0)]
+    expected = np.array([*rows, *np.abs(x - solver.left[:p, :, None]).max(1)])
+    at = slice(before, before + pixels)
+    expected[:, : at.start] = expected[:, at.stop :] = 0.0
+    holds = ~marked.any(1)
+    holds[: at.start] = holds[at.stop :] = True
+
+    total, valid = np.zeros((solver.sums, len(counts))), np.ones(len(counts), np.bool_)
+    for first in range(0, bands, depth):  # chunks `depth` deep, one band more on either side
+        kept = counts[:, first : first + depth]
+        chunk = np.pad(kept, ((0, 0), (1, 1)), constant_values=-9999)
+        accumulate.add_spectra(solver, chunk, [(1, kept.shape[1], first)], -9999, at, total, valid)
+    assert_array_equal(total, expected)
+    assert_array_equal(valid, holds)
+
+    total, valid = np.zeros((solver.sums, len(counts))), np.ones(len(counts), np.bool_)
+    for first in range(0, bands, depth):
+        kept_bands = slice(first, min(first + depth, bands))
+        accumulate.add_bands(solver, counts[:, kept_bands].T, kept_bands, -9999, at, total, valid)
+    assert_array_equal(total, expected)
+    assert_array_equal(valid, holds)
+
+
 def test_sums_without_sid_are_the_first_rows() -> None:
     spectra, counts = library(3, 50), extremes(6, 50)
     short = by_spectra(solver_of(spectra, (schema.SAM,)), counts)
