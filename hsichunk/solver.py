@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -87,12 +86,6 @@ class Solver:
     def bands(self) -> int:
         """Number of bands L."""
         return len(self.left[0])
-
-    @cached_property
-    def padded(self) -> tuple[Floats, Floats]:
-        """`left` and `right` with seven bands of zeros after the last: kernels take eight at a time."""
-        ahead = ((0, 0), (0, 7))
-        return np.pad(self.left, ahead), np.pad(self.right.reshape(-1, self.bands), ahead)
 
     @property
     def with_sid(self) -> bool:

@@ -18,13 +18,10 @@ import numpy as np
 
 from hsichunk.kernels.sums import HIGHEST, LN_UNIT, LOWEST, exact
 from hsichunk.kernels.vectors import (
-    HALF,
     LANES,
     PIXELS,
     add_dots,
-    add_row,
-    add_three_rows,
-    add_two_rows,
+    add_rows,
     as_doubles,
     ask_for,
     fetch,
@@ -39,26 +36,6 @@ LINE = 64  # bytes of a cache line
 # Rows of bands and of sums lie megabytes apart: each block asks for what a later one reads. Pixels ahead, tried out:
 BANDS_AHEAD, SUMS_AHEAD = 2 * PIXELS, PIXELS
 NEVER = 1 << 40  # a count that is none, for `no_data`
-
-
-@exact
-def _add_rows(weights: Any, r: int, last: int, to: int, x: Any, bands: int, total: Any, row: int, begin: int) -> None:
-    """Rows row.. of `total`, pixels begin..begin+PIXELS += rows r..last of the weights, bands to.. @ x."""
-    long, wide, stride = weights.shape[1], x.shape[1], total.shape[1]
-    while r < last:
-        left = last - r
-        rows = 3 if left == 3 or left > 4 else min(left, 2)
-        w = place(weights, r, to)
-        if rows == 1:
-            add_row(w, long, place(x, 0, 0), wide, bands, place(total, row, begin), stride)
-        else:
-            for i in range(0, PIXELS, HALF):
-                if rows == 2:
-                    add_two_rows(w, long, place(x, 0, i), wide, bands, place(total, row, begin + i), stride)
-                else:
-                    add_three_rows(w, long, place(x, 0, i), wide, bands, place(total, row, begin + i), stride)
-        r += rows
-        row += rows
 
 
 @exact
@@ -93,19 +70,19 @@ def _add_block(
             ask_for(place(out, r, at + SUMS_AHEAD + i))
     for r in range(apart):
         widen_row(place(left, r, to), 0, place(x, 0, 0), wide, bands, place(out, sums - apart + r, at), stride)
-    add_dots(place(x, 0, 0), wide, place(x, 0, 0), wide, bands, place(out, 0, at), stride)
+    add_dots(x, x, 0, bands, out, 0, at)
     plain = raw - p - 1 if p > 0 and low < floor else raw
-    _add_rows(left, 0, plain, to, x, bands, out, 1, at)
+    add_rows(left, 0, plain, to, x, 0, bands, out, 1, at)
     if plain < raw:  # abundances, SAM and NCC take counts as they are, SID takes them floored
         for b in range(bands):
             values = x[b, :]
             for i in range(PIXELS):
                 values[i] = max(values[i], floor)
-        _add_rows(left, plain, raw, to, x, bands, out, 1 + plain, at)
+        add_rows(left, plain, raw, to, x, 0, bands, out, 1 + plain, at)
     if p > 0:
         look_up(place(counts, 0, 0), bands, place(logs, 0, -LOWEST), LN_UNIT, place(ln, 0, 0))
-        _add_rows(right, 0, p, to, ln, bands, out, 1 + raw, at)
-        add_dots(place(ln, 0, 0), wide, place(x, 0, 0), wide, bands, place(out, 1 + raw + p, at), stride)
+        add_rows(right, 0, p, to, ln, 0, bands, out, 1 + raw, at)
+        add_dots(ln, x, 0, bands, out, 1 + raw + p, at)
     if n < PIXELS:
         for r in range(sums):
             for i in range(n):

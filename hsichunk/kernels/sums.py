@@ -13,6 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from hsichunk.kernels.vectors import LANES, PIXELS, add_rows, ask_for, place, turn_floats
+from hsichunk.kernels.vectors import add_dots as add_block_dots
+
 LOWEST, HIGHEST = -32768, 32767
 LN_BITS = 22  # ln of a count is rounded to 2**-22
 LN_UNIT = 2.0**-LN_BITS
@@ -82,19 +85,49 @@ def recover(values: Any, scale: float, rows: Any, valid: Any, counted: Any) -> i
 
 
 @ordered
+def turn(values: Any, scale: float, x: Any, valid: Any) -> None:
+    """x (L, n) float64 = values (n, L) float32 or float64 times `scale`; `valid` (n,) where all bands are finite.
+
+    Of other pixels x is 1. Both arrays are contiguous.
+    """
+    n, bands = values.shape
+    whole, deep, marks = n - n % LANES, bands - bands % LANES, np.zeros(n)
+    for i in range(0, whole, LANES):
+        for b in range(0, deep, LANES):
+            for k in range(i + LANES, i + 2 * LANES):
+                ask_for(place(values, k, b))
+            turn_floats(place(values, i, b), bands, scale, place(x, b, i), n, place(marks, 0, i))
+    for i in range(n):
+        for b in range(deep if i < whole else 0, bands):
+            value = np.float64(values[i, b])
+            x[b, i] = value * scale
+            marks[i] += value * 0.0
+    for i in range(n):
+        valid[i] = marks[i] == 0.0
+        if not valid[i]:
+            x[:, i] = 1.0
+
+
+@ordered
 def add_products(weights: Any, x: Any, total: Any) -> None:
     """total (rows, n) += weights (rows, L) @ x (L, n), for floats: terms in the order of bands, whatever n is."""
     rows, bands = weights.shape
     n = x.shape[1]
-    for start in range(0, n, 64):
-        stop = min(start + 64, n)
-        for r in range(rows):
-            sums = total[r, start:stop]
-            for b in range(bands):
-                weight = weights[r, b]
-                band = x[b, start:stop]
-                for i in range(stop - start):
-                    sums[i] += weight * band[i]
+    _check_rows(weights, x, total)
+    whole = n - n % PIXELS
+    for i in range(0, whole, PIXELS):
+        add_rows(weights, 0, rows, 0, x, i, bands, total, 0, i)
+    if whole < n:
+        part, some = np.zeros((bands, PIXELS)), np.zeros((rows, PIXELS))
+        part[:, : n - whole], some[:, : n - whole] = x[:, whole:], total[:, whole:]
+        add_rows(weights, 0, rows, 0, part, 0, bands, some, 0, 0)
+        total[:, whole:] = some[:, : n - whole]
+
+
+@ordered
+def _check_rows(weights: Any, x: Any, total: Any) -> None:
+    if weights.strides[1] != 8 or x.strides[1] != 8 or total.strides[1] != 8:
+        raise ValueError("rows that are not contiguous float64; expected numpy.ascontiguousarray of them")
 
 
 @ordered
@@ -111,6 +144,13 @@ def widen(x: Any, spectra: Any, furthest: Any) -> None:
 @ordered
 def add_dots(x: Any, y: Any, total: Any) -> None:
     """total (n,) += sum over bands of x y, both (L, n): as `add_products` does."""
-    for b in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            total[i] += x[b, i] * y[b, i]
+    bands, n = x.shape
+    whole, sums = n - n % PIXELS, total.reshape(1, n)
+    _check_rows(x, y, sums)
+    for i in range(0, whole, PIXELS):
+        add_block_dots(x, y, i, bands, sums, 0, i)
+    if whole < n:
+        one, other, some = np.zeros((bands, PIXELS)), np.zeros((bands, PIXELS)), np.zeros((1, PIXELS))
+        one[:, : n - whole], other[:, : n - whole], some[0, : n - whole] = x[:, whole:], y[:, whole:], total[whole:]
+        add_block_dots(one, other, 0, bands, some, 0, 0)
+        total[whole:] = some[0, : n - whole]

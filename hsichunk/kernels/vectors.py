@@ -1,8 +1,8 @@
 """Blocks of pixels side by side, in LLVM's words: what loops of numba send through memory stays in registers here.
 
 A block is `PIXELS` pixels wide, a row of it one band or one sum. Nothing checks bounds. Vectors of eight are what LLVM
-makes of them: one register with AVX-512, two with AVX2, four with NEON. Products and sums may be fused: what they are
-used for is exact.
+makes of them: one register with AVX-512, two with AVX2, four with NEON. Products and sums may be fused, on a processor
+everywhere or nowhere: the last bit of sums that are not exact depends on it, but not on their place.
 
 numba's cache does not see this file: after a change delete `__pycache__` in this folder.
 """
@@ -19,16 +19,18 @@ from llvmlite import ir
 
 PIXELS = 32
 LANES = 8
-HALF = 16  # pixels: three rows of their sums, the operands and a weight fit in AVX2's sixteen registers
+_HALF = 16  # pixels: three rows of their sums, the operands and a weight fit in AVX2's sixteen registers
 
 _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)
+_FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _COUNTS = ir.VectorType(ir.IntType(16), LANES)
-_BITS = {_DOUBLES: 64, _COUNTS: 16}
+_BITS = {_DOUBLES: 64, _FLOATS: 32, _COUNTS: 16}
 
 Value = Any
 """a value of LLVM's, as llvmlite has no types for them"""
 intrinsic: Any = numba.extending.intrinsic
+njit: Any = numba.njit(nogil=True)
 types: Any = numba.types
 cgutils: Any = numba.core.cgutils
 
@@ -62,15 +64,16 @@ def _spread(builder: Any, value: Value) -> Value:
 
 @intrinsic
 def place(typing: Any, array: Any, row: Any, column: Any) -> Any:
-    """The address of an element of a contiguous array of two dimensions, or of one: then `row` is 0."""
+    """The address of an element of an array of two dimensions, or of one: then `row` is 0.
+
+    It does not keep the array alive, which numba frees where it is named for the last time: for arguments alone.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
         found = context.make_array(signature.args[0])(context, builder, arguments[0])
-        width = builder.extract_value(found.shape, array.ndim - 1)
-        return builder.gep(found.data, [builder.add(builder.mul(arguments[1], width), arguments[2])])
+        at = list(arguments[-array.ndim :])
+        return cgutils.get_item_pointer(context, builder, signature.args[0], found, at, wraparound=False)
 
-    if array.layout != "C":
-        raise TypeError(f"an array of layout {array.layout}; expected C")
     return types.CPointer(array.dtype)(array, types.intp, types.intp), generate
 
 
@@ -110,24 +113,53 @@ def fetch_turned(typing: Any, source: Any, depth: Any, counts: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
         source, depth, counts = arguments
-        rows = [_load(builder, builder.gep(source, [builder.mul(depth, _index(i))]), _COUNTS) for i in range(LANES)]
-        # each time round, half of a vector's lanes change places with those of the one half as far away
-        half = LANES // 2
-        while half:
-            low = [lane if not lane & half else lane - half + LANES for lane in range(LANES)]
-            high = [lane + half if not lane & half else lane + LANES for lane in range(LANES)]
-            for i in range(LANES):
-                if not i & half:
-                    pair = rows[i], rows[i + half]
-                    rows[i], rows[i + half] = (
-                        builder.shuffle_vector(*pair, ir.Constant(_INTS, lanes)) for lanes in (low, high)
-                    )
-            half //= 2
-        for b, values in enumerate(rows):
+        for b, values in enumerate(_turned(builder, _rows_of(builder, source, depth, _COUNTS))):
             _store(builder, values, builder.gep(counts, [_index(b * PIXELS)]))
         return context.get_dummy_value()
 
     return types.void(source, depth, counts), generate
+
+
+@intrinsic
+def turn_floats(typing: Any, source: Any, depth: Any, scale: Any, x: Any, stride: Any, marks: Any) -> Any:
+    """x[b, :LANES] = source[:LANES, b] * scale for LANES bands b: pixels `depth` apart to bands `stride` apart.
+
+    From float32 or float64 to float64; marks[:LANES] float64 become NaN where a value is not finite.
+    """
+    kind = _DOUBLES if source.dtype == types.float64 else _FLOATS
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
+        source, depth, scale, x, stride, marks = arguments
+        scales, marked = _spread(builder, scale), _load(builder, marks, _DOUBLES)
+        for b, values in enumerate(_turned(builder, _rows_of(builder, source, depth, kind))):
+            wide = values if kind is _DOUBLES else builder.fpext(values, _DOUBLES)
+            marked = builder.fadd(marked, builder.fmul(wide, _none()))  # NaN and infinity times zero are NaN
+            _store(builder, builder.fmul(wide, scales), builder.gep(x, [builder.mul(stride, _index(b))]))
+        _store(builder, marked, marks)
+        return context.get_dummy_value()
+
+    return types.void(source, depth, scale, x, stride, marks), generate
+
+
+def _rows_of(builder: Any, source: Value, depth: Value, kind: Any) -> list[Value]:
+    return [_load(builder, builder.gep(source, [builder.mul(depth, _index(i))]), kind) for i in range(LANES)]
+
+
+def _turned(builder: Any, rows: list[Value]) -> list[Value]:
+    """LANES vectors of LANES with rows and columns exchanged."""
+    # each time round, half of a vector's lanes change places with those of the one half as far away
+    rows, half = list(rows), LANES // 2
+    while half:
+        low = [lane if not lane & half else lane - half + LANES for lane in range(LANES)]
+        high = [lane + half if not lane & half else lane + LANES for lane in range(LANES)]
+        for i in range(LANES):
+            if not i & half:
+                pair = rows[i], rows[i + half]
+                rows[i], rows[i + half] = (
+                    builder.shuffle_vector(*pair, ir.Constant(_INTS, lanes)) for lanes in (low, high)
+                )
+        half //= 2
+    return rows
 
 
 @intrinsic
@@ -234,11 +266,41 @@ def _rows(rows: int, width: int, step: Step, *, by_weights: bool) -> Any:
 
 # (y, its stride, x, its stride, bands, total, its stride): rows of `total` go through the bands of x. A processor needs
 # four sums and more on their way to be kept busy: one row alone takes all the pixels of a block.
-add_row, add_two_rows, add_three_rows = (
-    _rows(n, width, _add_product, by_weights=True) for n, width in ((1, PIXELS), (2, HALF), (3, HALF))
+_add_row, _add_two_rows, _add_three_rows = (
+    _rows(n, width, _add_product, by_weights=True) for n, width in ((1, PIXELS), (2, _HALF), (3, _HALF))
 )
-"""total[r] += weights y[r] @ x"""
-add_dots = _rows(1, PIXELS, _add_product, by_weights=False)
-"""total += sum over bands of y x"""
+_add_dots = _rows(1, PIXELS, _add_product, by_weights=False)
 widen_row = _rows(1, PIXELS, _widen, by_weights=True)
 """total becomes the largest |x - y| so far"""
+
+
+@njit
+def add_rows(
+    weights: Any, r: int, last: int, to: int, x: Any, at: int, bands: int, total: Any, row: int, begin: int
+) -> None:
+    """Rows row.. of `total`, pixels begin..begin+PIXELS += rows r..last of `weights`, bands to.. @ x, pixels at...
+
+    float64, of each the last dimension contiguous; terms are added in the order of bands.
+    """
+    long, wide, stride = weights.strides[0] // 8, x.strides[0] // 8, total.strides[0] // 8
+    while r < last:
+        left = last - r
+        rows = 3 if left == 3 or left > 4 else min(left, 2)
+        w = place(weights, r, to)
+        if rows == 1:
+            _add_row(w, long, place(x, 0, at), wide, bands, place(total, row, begin), stride)
+        else:
+            for i in range(0, PIXELS, _HALF):
+                if rows == 2:
+                    _add_two_rows(w, long, place(x, 0, at + i), wide, bands, place(total, row, begin + i), stride)
+                else:
+                    _add_three_rows(w, long, place(x, 0, at + i), wide, bands, place(total, row, begin + i), stride)
+        r += rows
+        row += rows
+
+
+@njit
+def add_dots(x: Any, y: Any, at: int, bands: int, total: Any, row: int, begin: int) -> None:
+    """One row of `total`, pixels begin..begin+PIXELS += the sum over bands of x y, pixels at..: as `add_rows` does."""
+    wide, broad, stride = x.strides[0] // 8, y.strides[0] // 8, total.strides[0] // 8
+    _add_dots(place(x, 0, at), wide, place(y, 0, at), broad, bands, place(total, row, begin), stride)
