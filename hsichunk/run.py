@@ -149,11 +149,19 @@ def _importing() -> Iterator[Callable[[], None]]:
     # a thread that inflates needs the interpreter for a moment per chunk, and would wait 5 ms for it each time
     interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH)
+    # numba looks for the BLAS of SciPy, which no kernel here calls: 0.2 s and 20 MB. None: it is not found
+    unwanted = "scipy.linalg" not in sys.modules
+    if unwanted:
+        sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
     thread.start()
 
     def done() -> None:
+        nonlocal unwanted
         thread.join()
         sys.setswitchinterval(interval)
+        if unwanted:
+            unwanted = False
+            del sys.modules["scipy.linalg"]
 
     try:
         yield done

@@ -629,4 +629,4 @@ main()
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     imported = {line.split()[1] for line in done.stderr.splitlines() if line.startswith("import ")}
     assert {"zarr", "rasterio", "numba"} <= imported
-    assert not imported & {"xarray", "dask.base", "pandas", "rioxarray", "matplotlib", "distributed"}
+    assert not imported & {"xarray", "dask.base", "pandas", "rioxarray", "matplotlib", "distributed", "scipy.linalg"}
