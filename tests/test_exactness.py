@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -180,6 +183,35 @@ def test_kernels_are_a_matrix_product_whatever_the_blocks(
         accumulate.add_bands(solver, counts[:, kept_bands].T, kept_bands, -9999, at, total, valid)
     assert_array_equal(total, expected)
     assert_array_equal(valid, holds)
+
+
+DIGEST = """
+import hashlib, numpy as np
+from hsichunk import accumulate, schema, scoring
+from hsichunk.solver import prepare
+rng, made = np.random.default_rng(3), hashlib.sha256()
+solver = prepare(rng.uniform(0.01, 0.9, (4, 90)), list("abcd"), schema.PRODUCTS, 10_000.0, exact=True)
+counts = rng.integers(-30, 12000, (77, 90)).astype(np.int16)
+for band_major in (False, True):
+    total, valid, at = np.zeros((solver.sums, 77)), np.ones(77, np.bool_), slice(0, 77)
+    if band_major:
+        accumulate.add_bands(solver, counts.T, slice(0, 90), None, at, total, valid)
+    else:
+        accumulate.add_spectra(solver, counts, [(0, 90, 0)], None, at, total, valid)
+    for values in scoring.score_sums(solver, total, valid)[0].values():
+        made.update(values.tobytes())
+print(made.hexdigest())
+"""
+
+
+def test_other_processors_give_the_same_products() -> None:
+    """numba for any x86-64 or ARM processor: narrow vectors, no product fused with a sum; against this one."""
+
+    def digest(**environment: str) -> str:
+        command, settings = [sys.executable, "-c", DIGEST], {**os.environ, **environment}
+        return subprocess.run(command, env=settings, capture_output=True, text=True, check=True).stdout
+
+    assert digest(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="") == digest()
 
 
 def test_sums_without_sid_are_the_first_rows() -> None:
