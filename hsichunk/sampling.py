@@ -124,7 +124,7 @@ def gather(
         return values
     cy, cx, depth = stored.chunks
     out = np.empty((len(rows), len(counts.bands)), stored.dtype.newbyteorder("="))
-    column = rows // cy * stored.grid[1] + cols // cx
+    column, inside = rows // cy * stored.grid[1] + cols // cx, rows % cy * cx + cols % cx
     order = np.argsort(column, kind="stable")
     starts = np.flatnonzero(np.diff(column[order], prepend=-1))
     lots = np.split(order, starts[1:])
@@ -147,7 +147,7 @@ def gather(
                     bad[lot] = True
                     out[np.ix_(lot, at)] = counts.no_data
                     continue
-                pixels = chunk[rows[lot] - place[0] * cy, cols[lot] - place[1] * cx]
+                pixels = chunk.reshape(-1, depth).take(inside[lot], axis=0)
                 out[np.ix_(lot, at)] = pixels[:, counts.bands[at] - n * depth]
 
     if len(rows):
