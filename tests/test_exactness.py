@@ -308,6 +308,24 @@ def test_float_sums_of_a_pixel_do_not_depend_on_its_neighbours() -> None:
         assert some.tobytes() == dots[start:stop].tobytes()
 
 
+def test_one_pixel_is_added_as_among_many() -> None:
+    rng = np.random.default_rng(7)
+    weights, pixels = rng.normal(size=(5, 40)), rng.normal(size=(50, 40))
+    total, dots = np.zeros((5, 50)), np.zeros(50)
+    sums.add_products(weights, np.ascontiguousarray(pixels.T), total)
+    sums.add_dots(np.ascontiguousarray(pixels.T), np.ascontiguousarray(pixels.T), dots)
+    alone = np.ascontiguousarray(pixels[:1].T)  # of which NumPy leaves the strides as they are
+    some, dot = np.zeros((5, 1)), np.zeros(1)
+    sums.add_products(weights, alone, some)
+    sums.add_dots(alone, alone, dot)
+    assert (some.tobytes(), dot.tobytes()) == (total[:, :1].tobytes(), dots[:1].tobytes())
+    one_band = np.zeros((5, 50))
+    sums.add_products(np.ascontiguousarray(weights[:, 0][None].T), np.ascontiguousarray(pixels[:, :1].T), one_band)
+    assert_allclose(one_band, np.outer(weights[:, 0], pixels[:, 0]), rtol=1e-15)
+    with pytest.raises(ValueError, match="not contiguous"):
+        sums.add_products(weights, np.asfortranarray(pixels.T), total)
+
+
 def test_arccos_to_the_last_bits() -> None:
     tiny = 10.0 ** -np.arange(1, 20)
     near = [np.linspace(-1, 1, 4001), 1 - tiny, tiny - 1, tiny, -tiny, np.nextafter([1, 0.5, 0.5, -0.5], [0, 0, 1, 0])]

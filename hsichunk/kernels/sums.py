@@ -126,8 +126,14 @@ def add_products(weights: Any, x: Any, total: Any) -> None:
 
 @ordered
 def _check_rows(weights: Any, x: Any, total: Any) -> None:
-    if weights.strides[1] != 8 or x.strides[1] != 8 or total.strides[1] != 8:
+    if _apart(weights) or _apart(x) or _apart(total):
         raise ValueError("rows that are not contiguous float64; expected numpy.ascontiguousarray of them")
+
+
+@ordered
+def _apart(array: Any) -> bool:
+    """Whether the elements of a row do not follow one another; NumPy leaves any stride where there is but one."""
+    return bool(array.shape[1] > 1 and array.strides[1] != 8)
 
 
 @ordered
