@@ -27,6 +27,11 @@ Work: TypeAlias = "Solver | Linear | Scaled"
 """what makes products of counts"""
 
 
+def _described(work: Work) -> Solver | Linear:
+    """What says which products there are, and of how many endmembers."""
+    return work if isinstance(work, Solver | Linear) else work.loose
+
+
 def _solve_stored(counts: Counts, solver: Solver | Linear, window: Window) -> Products:
     if isinstance(solver, Linear):
         from hsichunk import linear
@@ -161,10 +166,9 @@ def _put_together(
     solver: Work, window: Window, solved: list[Products], places: list[tuple[Window, Window]]
 ) -> Products:
     """The products of a window of the grid, NaN where no tile lies: parts of what was solved, each in its place."""
-    solver = solver if isinstance(solver, Solver | Linear) else solver.loose
     if len(places) == 1 and places[0] == (window, window):
         return solved[0]
-    out = empty_products(solver, window.shape)
+    out = empty_products(_described(solver), window.shape)
     for values in out.values():
         values.fill(np.nan)
     for products, (part, block) in zip(solved, places, strict=True):
@@ -190,11 +194,10 @@ def split(
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
 
-    solver = solver if isinstance(solver, Solver | Linear) else solver.loose
-
+    shown = _described(solver)
     base = HighLevelGraph.from_collections(name, graph, dependencies=dependencies)
     arrays = {}
-    for product in solver.products:
+    for product in shown.products:
         stacked = product in schema.PER_ENDMEMBER
         own = f"{product}-{name}"
         layer = {
@@ -204,7 +207,7 @@ def split(
         }
         layers: dict[str, Any] = {**base.layers, own: layer}
         whole = HighLevelGraph(layers, {**base.dependencies, own: {name}})
-        shape = ((solver.p,), *chunks) if stacked else chunks
+        shape = ((shown.p,), *chunks) if stacked else chunks
         meta = np.empty((0,) * len(shape), np.float32)
         arrays[product] = da.Array(whole, own, shape, meta=meta)  # type: ignore[no-untyped-call]
     return arrays

@@ -150,17 +150,13 @@ def _importing() -> Iterator[Callable[[], None]]:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH)
     # numba looks for the BLAS of SciPy, which no kernel here calls: 0.2 s and 20 MB. None: it is not found
-    unwanted = "scipy.linalg" not in sys.modules
-    if unwanted:
-        sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
+    sys.modules.setdefault("scipy.linalg", None)  # type: ignore[arg-type]
     thread.start()
 
     def done() -> None:
-        nonlocal unwanted
         thread.join()
         sys.setswitchinterval(interval)
-        if unwanted:
-            unwanted = False
+        if sys.modules.get("scipy.linalg", sys) is None:
             del sys.modules["scipy.linalg"]
 
     try:

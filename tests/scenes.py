@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from hsichunk.backend import open_tile
-from hsichunk.cleaning import clean
+from hsichunk.cleaning import clean, source_of
 from hsichunk.cube import as_cube
 from hsichunk.errors import HsiWarning
 from hsichunk.synthetic import write_tile
@@ -128,3 +128,13 @@ def numbers_of(cube: xr.DataArray, em: xr.DataArray) -> list[int]:
     rows = [int(np.flatnonzero(cube.y.values == y)[0]) for y in em.y.values]
     cols = [int(np.flatnonzero(cube.x.values == x)[0]) for x in em.x.values]
     return [row * cube.sizes["x"] + col for row, col in zip(rows, cols, strict=True)]
+
+
+def chunks_under(cube: xr.DataArray, rows: slice, cols: slice) -> int:
+    """Stored chunks that hold a kept band and a pixel of the window."""
+    source = source_of(cube)
+    assert source is not None
+    cy, cx, depth = source[0].stored.chunks
+    down = (rows.stop - 1) // cy - rows.start // cy + 1
+    across = (cols.stop - 1) // cx - cols.start // cx + 1
+    return down * across * len(np.unique(source[0].bands // depth))

@@ -18,7 +18,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from scenes import LAYOUTS, SHAPE, endmembers_of, tile_path
+from scenes import LAYOUTS, SHAPE, chunks_under, endmembers_of, tile_path
 
 import hsichunk as hsi
 from hsichunk import schema, stored_columns
@@ -108,16 +108,6 @@ def test_blocks_are_what_the_graph_says(folder: Path, em: xr.DataArray, chunks: 
         for place, block in zip(np.ndindex(*variable.data.numblocks), dask.compute(*blocks), strict=True):
             assert block.shape == tuple(c[i] for c, i in zip(variable.data.chunks, place, strict=True))
             assert block.dtype == np.float32
-
-
-def chunks_under(cube: xr.DataArray, rows: slice, cols: slice) -> int:
-    """Stored chunks that hold a kept band and a pixel of the window."""
-    source = source_of(cube)
-    assert source is not None
-    cy, cx, depth = source[0].stored.chunks
-    down = (rows.stop - 1) // cy - rows.start // cy + 1
-    across = (cols.stop - 1) // cx - cols.start // cx + 1
-    return down * across * len(np.unique(source[0].bands // depth))
 
 
 @pytest.mark.parametrize("chunks", LAYOUTS)

@@ -20,7 +20,7 @@ from hsichunk.kernels.sums import HIGHEST, LN_UNIT, LOWEST, exact
 from hsichunk.kernels.vectors import (
     LANES,
     PIXELS,
-    add_dots,
+    add_dot,
     add_rows,
     as_doubles,
     ask_for,
@@ -64,13 +64,12 @@ def _add_block(
     if n < PIXELS:
         out, at = spare, 0
         spare[:] = 0.0
-    wide, stride = x.shape[1], out.shape[1]
     for r in range(sums):
         for i in range(0, PIXELS, LINE // 8):
             ask_for(place(out, r, at + SUMS_AHEAD + i))
     for r in range(apart):
-        widen_row(place(left, r, to), 0, place(x, 0, 0), wide, bands, place(out, sums - apart + r, at), stride)
-    add_dots(x, x, 0, bands, out, 0, at)
+        widen_row(left, r, to, x, bands, out, sums - apart + r, at)
+    add_dot(x, x, 0, bands, out, 0, at)
     plain = raw - p - 1 if p > 0 and low < floor else raw
     add_rows(left, 0, plain, to, x, 0, bands, out, 1, at)
     if plain < raw:  # abundances, SAM and NCC take counts as they are, SID takes them floored
@@ -82,7 +81,7 @@ def _add_block(
     if p > 0:
         look_up(place(counts, 0, 0), bands, place(logs, 0, -LOWEST), LN_UNIT, place(ln, 0, 0))
         add_rows(right, 0, p, to, ln, 0, bands, out, 1 + raw, at)
-        add_dots(ln, x, 0, bands, out, 1 + raw + p, at)
+        add_dot(ln, x, 0, bands, out, 1 + raw + p, at)
     if n < PIXELS:
         for r in range(sums):
             for i in range(n):

@@ -13,8 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from hsichunk.kernels.vectors import LANES, PIXELS, add_rows, ask_for, place, turn_floats
-from hsichunk.kernels.vectors import add_dots as add_block_dots
+from hsichunk.kernels.vectors import LANES, PIXELS, add_dot, add_rows, ask_for, place, turn_floats
 
 LOWEST, HIGHEST = -32768, 32767
 LN_BITS = 22  # ln of a count is rounded to 2**-22
@@ -154,9 +153,9 @@ def add_dots(x: Any, y: Any, total: Any) -> None:
     whole, sums = n - n % PIXELS, total.reshape(1, n)
     _check_rows(x, y, sums)
     for i in range(0, whole, PIXELS):
-        add_block_dots(x, y, i, bands, sums, 0, i)
+        add_dot(x, y, i, bands, sums, 0, i)
     if whole < n:
         one, other, some = np.zeros((bands, PIXELS)), np.zeros((bands, PIXELS)), np.zeros((1, PIXELS))
         one[:, : n - whole], other[:, : n - whole], some[0, : n - whole] = x[:, whole:], y[:, whole:], total[whole:]
-        add_block_dots(one, other, 0, bands, some, 0, 0)
+        add_dot(one, other, 0, bands, some, 0, 0)
         total[whole:] = some[0, : n - whole]

@@ -270,8 +270,7 @@ _add_row, _add_two_rows, _add_three_rows = (
     _rows(n, width, _add_product, by_weights=True) for n, width in ((1, PIXELS), (2, _HALF), (3, _HALF))
 )
 _add_dots = _rows(1, PIXELS, _add_product, by_weights=False)
-widen_row = _rows(1, PIXELS, _widen, by_weights=True)
-"""total becomes the largest |x - y| so far"""
+_widen_row = _rows(1, PIXELS, _widen, by_weights=True)
 
 
 @njit
@@ -300,7 +299,14 @@ def add_rows(
 
 
 @njit
-def add_dots(x: Any, y: Any, at: int, bands: int, total: Any, row: int, begin: int) -> None:
+def add_dot(x: Any, y: Any, at: int, bands: int, total: Any, row: int, begin: int) -> None:
     """One row of `total`, pixels begin..begin+PIXELS += the sum over bands of x y, pixels at..: as `add_rows` does."""
     wide, broad, stride = x.strides[0] // 8, y.strides[0] // 8, total.strides[0] // 8
     _add_dots(place(x, 0, at), wide, place(y, 0, at), broad, bands, place(total, row, begin), stride)
+
+
+@njit
+def widen_row(weights: Any, r: int, to: int, x: Any, bands: int, total: Any, row: int, begin: int) -> None:
+    """One row of `total`, pixels begin..begin+PIXELS, becomes the largest |x - weights[r, to..]| over bands so far."""
+    wide, stride = x.strides[0] // 8, total.strides[0] // 8
+    _widen_row(place(weights, r, to), 0, place(x, 0, 0), wide, bands, place(total, row, begin), stride)
