@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from hsichunk.version import __version__ as __version__
 
 # name -> module that holds it: imported when first used, so that the command line starts at once. No module bears the
 # name of a function: importing it would put the module in the function's place.

@@ -10,7 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.blockwise import Floats, endmember_coord, labelled, on_pixels
+from hsichunk.array_types import Floats
+from hsichunk.blockwise import endmember_coord, labelled, on_pixels
 from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.either_way import products
 from hsichunk.errors import HsiError

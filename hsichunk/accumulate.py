@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.solver import Floats, Solver
+from hsichunk.array_types import Floats
+from hsichunk.solver import Solver
 
 Runs = Iterable[tuple[int, int, int]]
 """(first band in the chunk, bands, first kept band) of each run of kept bands"""

@@ -12,14 +12,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import ledger, reference, schema
+from hsichunk import atomic_files, ledger, reference, schema
+from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
 from hsichunk.image_array import ImageArray
 from hsichunk.image_metadata import opened
 from hsichunk.library import SAME_BAND, read_library
 from hsichunk.neon import NeonFile
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def audit(
     if (pixels is not None and pixels < 1) or not 0 < tolerance < 1:
         raise HsiError(f"pixels={pixels}, tolerance={tolerance}; expected at least one pixel and a tolerance of 0 to 1")
     reference.check_installed()
-    said = ledger.read_json(out / ledger.RUN_JSON)
+    said = atomic_files.read_json(out / ledger.RUN_JSON)
     if not isinstance(said, dict) or "options" not in said or not (out / ledger.STORE).is_dir():
         raise HsiError(
             f"{out}: holds no finished run; expected run.json and {ledger.STORE}: hsichunk run TILE --out DIR"

@@ -17,13 +17,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.array_types import Floats
 from hsichunk.checks import check_cube
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.second_moments import stream
 from hsichunk.strips import Spectra
 from hsichunk.threads import asked_for, in_parallel
 
-Floats: TypeAlias = NDArray[np.float64]
 Kernel: TypeAlias = Callable[[Floats], NDArray[Any]]
 
 SLAB = 512  # pixels worked at once: 362 bands of two float64 operands are 3 MB

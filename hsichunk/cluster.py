@@ -20,8 +20,7 @@ from hsichunk import memory, neon, sampling
 from hsichunk.column import load_kernels
 from hsichunk.common_bands import CommonBands, on_bands_of
 from hsichunk.counts import Counts, Window
-from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.hdf5_names import one_line
+from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.options import Options
 from hsichunk.scoring import Tally
 from hsichunk.site import Place
@@ -235,18 +234,18 @@ def connected(options: Options) -> Iterator[Cluster]:
 def _prepare(client: Client, name: str) -> None:
     """Has every worker load what the work needs, and finds those that cannot."""
     for worker, version in client.run(_version, on_error="return").items():
-        import hsichunk
+        from hsichunk.version import __version__
 
-        if version != hsichunk.__version__:
+        if version != __version__:
             found = version if isinstance(version, str) else one_line(version)
-            raise HsiError(f"{name}: worker {worker} has hsichunk {found}; expected {hsichunk.__version__}: install it")
+            raise HsiError(f"{name}: worker {worker} has hsichunk {found}; expected {__version__}: install it")
 
 
 def _version() -> str:
-    import hsichunk
+    from hsichunk.version import __version__
 
     load_kernels()
-    return hsichunk.__version__
+    return __version__
 
 
 @contextmanager

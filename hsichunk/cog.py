@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hsichunk.atomic_files import staging, sync_one
 from hsichunk.band_statistics import BandStatistics, ClassCounts
 from hsichunk.class_table import class_table
 from hsichunk.palette import class_colors
-from hsichunk.staging import staging, sync_one
 
 if TYPE_CHECKING:
     from affine import Affine

@@ -10,12 +10,11 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema
+from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
+from hsichunk.schema import COMPONENT, FAR
 from hsichunk.second_moments import Moments, moments, of_dataset
-from hsichunk.strips import Floats
 
-COMPONENT = "component"
-FAR = "far"
 REGULARISED = 1e-6  # what HySime's authors add to the correlation before they invert it
 NOISE_SHARE = 1e-5  # of the mean signal power that they add to the noise
 

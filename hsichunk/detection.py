@@ -10,15 +10,8 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema
-from hsichunk.blockwise import (
-    Floats,
-    Statistics,
-    endmember_coord,
-    labelled,
-    on_pixels,
-    statistics,
-    whitener,
-)
+from hsichunk.array_types import Floats
+from hsichunk.blockwise import Statistics, endmember_coord, labelled, on_pixels, statistics, whitener
 from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums

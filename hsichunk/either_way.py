@@ -13,7 +13,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.blockwise import Floats, Kernel, counts_first, on_pixels
+from hsichunk.array_types import Floats
+from hsichunk.blockwise import Kernel, counts_first, on_pixels
 from hsichunk.solver import Solver, prepare
 from hsichunk.unmixing import fits, in_one_pass, label, takes
 

@@ -11,3 +11,12 @@ class HsiWarning(UserWarning):
 
 class CorruptChunk(HsiError):
     """A stored chunk that cannot be decoded."""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's own words on one line."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
+
+
+class OptionError(HsiError):
+    """An option that cannot be, whatever the tiles hold."""

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hsichunk import schema, simplex
+from hsichunk.array_types import Bools, Floats, Positions
 from hsichunk.endmembers import nfindr, of_pixels
 from hsichunk.errors import HsiError
 from hsichunk.extremes import (
     DEPENDENT,
     SKEWERS,
     Ends,
-    Pixels,
     ends_of_ends,
     is_projective,
     most_votes,
@@ -37,7 +37,7 @@ from hsichunk.outliers import check_exclude, outlying
 from hsichunk.refine import whole_image
 from hsichunk.second_moments import drawn_pixels, scores, stream
 from hsichunk.simplex import check_k, first_largest
-from hsichunk.strips import Bools, Floats, Spectra
+from hsichunk.strips import Spectra
 
 SAMPLE = 20_000  # pixels that ATGP begins with
 MOST_PASSES = 100
@@ -97,7 +97,7 @@ def _orthonormal(spectra: Floats) -> Floats:
     return np.asarray(np.linalg.qr(spectra.T)[0])
 
 
-def _farthest(spectra: Spectra, axes: Floats, k: int) -> Pixels:
+def _farthest(spectra: Spectra, axes: Floats, k: int) -> Positions:
     """The pixel farthest from the span of the first 0, 1, ... of the axes, up to k - 1 of them."""
     steps = min(k, axes.shape[1] + 1)
     best, at = np.full(steps, -1.0), np.full(steps, -1)
@@ -117,7 +117,7 @@ def _farthest(spectra: Spectra, axes: Floats, k: int) -> Pixels:
     return np.unique(at[at >= 0])
 
 
-def _merged(pool: Pixels, values: Floats, more: Pixels, others: Floats) -> tuple[Pixels, Floats]:
+def _merged(pool: Positions, values: Floats, more: Positions, others: Floats) -> tuple[Positions, Floats]:
     both = np.concatenate([pool, more])
     order = np.argsort(both)
     return both[order], np.concatenate([values, others])[order]
@@ -263,7 +263,7 @@ def _angles(ours: Floats, theirs: Floats) -> Floats:
     return np.asarray(np.arccos(np.clip(ours @ theirs.T / lengths, -1, 1)))
 
 
-def _matched(angle: Floats) -> Pixels:
+def _matched(angle: Floats) -> Positions:
     """For each row the column that is its own, the smallest angle first."""
     left = angle.copy()
     out = np.empty(len(angle), np.intp)

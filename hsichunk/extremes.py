@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hsichunk import simplex
+from hsichunk.array_types import Floats, Positions
 from hsichunk.errors import HsiError
 from hsichunk.sampling import Sample
 from hsichunk.second_moments import Moments
-from hsichunk.simplex import BLOCK, Floats, Picked, first_largest
+from hsichunk.simplex import BLOCK, Picked, first_largest
 
 SKEWERS = 1000
 TOGETHER = 500  # skewers laid through spectra at once
 DEPENDENT = 1e-7  # share of a spectrum that others must leave unexplained
-
-Pixels = NDArray[np.intp]
 
 
 def pick(sample: Sample, method: str, k: int, seed: int, maxit: int | None, threads: int = 1) -> Picked:
@@ -35,14 +34,14 @@ def pick(sample: Sample, method: str, k: int, seed: int, maxit: int | None, thre
     return Picked(spectra, sample.y[pixels], sample.x[pixels], len(sample.spectra), rounds, 0, True)
 
 
-def _by_atgp(spectra: NDArray[Any], k: int, seed: int, maxit: int | None, threads: int) -> tuple[Pixels, int]:
+def _by_atgp(spectra: NDArray[Any], k: int, seed: int, maxit: int | None, threads: int) -> tuple[Positions, int]:
     found = targets(spectra.astype(np.float64), k)
     if len(found) < k:
         raise HsiError(f"the sample holds {len(found)} independent spectra; expected at least k = {k}")
     return found, 0
 
 
-def _by_ppi(spectra: NDArray[Any], k: int, seed: int, maxit: int | None, threads: int) -> tuple[Pixels, int]:
+def _by_ppi(spectra: NDArray[Any], k: int, seed: int, maxit: int | None, threads: int) -> tuple[Positions, int]:
     ends = Ends(skewers_of(SKEWERS, seed, spectra.shape[1]))
     for start in range(0, len(spectra), BLOCK):
         values = spectra[start : start + BLOCK].astype(np.float64)
@@ -50,11 +49,11 @@ def _by_ppi(spectra: NDArray[Any], k: int, seed: int, maxit: int | None, threads
     return most_votes(np.bincount(ends.at.ravel(), minlength=len(spectra)), k), 0
 
 
-def _by_fippi(spectra: NDArray[Any], k: int, seed: int, maxit: int | None, threads: int) -> tuple[Pixels, int]:
+def _by_fippi(spectra: NDArray[Any], k: int, seed: int, maxit: int | None, threads: int) -> tuple[Positions, int]:
     return ends_of_ends(simplex.components(spectra, k, threads), k, maxit)
 
 
-def _by_vca(spectra: NDArray[Any], k: int, seed: int, maxit: int | None, threads: int) -> tuple[Pixels, int]:
+def _by_vca(spectra: NDArray[Any], k: int, seed: int, maxit: int | None, threads: int) -> tuple[Positions, int]:
     moments = _moments(spectra)
     projective = is_projective(signal_to_noise(moments, k), k)
     axes = moments.axes(k, centred=False) if projective else moments.axes(k - 1)
@@ -84,7 +83,7 @@ def _moments(spectra: NDArray[Any]) -> Moments:
     return Moments(n, centre + rest, square / n - np.outer(rest, rest), 1.0)
 
 
-def targets(values: Floats, k: int) -> Pixels:
+def targets(values: Floats, k: int) -> Positions:
     """ATGP: as many targets of k as there are independent spectra."""
     for count in range(min(k, len(values)), 0, -1):
         try:
@@ -106,7 +105,7 @@ class Ends:
         self.reach = np.full((2, len(lines)), -np.inf)
         """how far out it lies"""
 
-    def add(self, values: Floats, numbers: Pixels) -> None:
+    def add(self, values: Floats, numbers: Positions) -> None:
         """Lays the skewers through spectra (n, L) of pixels of some numbers, later than those before."""
         for start in range(0, len(self.lines), TOGETHER):
             part = slice(start, start + TOGETHER)
@@ -132,7 +131,7 @@ def skewers_of(skewers: int | Any, seed: int, bands: int) -> Floats:
     return lines
 
 
-def most_votes(votes: NDArray[np.int64], k: int) -> Pixels:
+def most_votes(votes: NDArray[np.int64], k: int) -> Positions:
     """The k pixels with the most votes, those with most first."""
     order = np.argsort(-votes, kind="stable")[:k]
     if len(order) < k or votes[order[-1]] == 0:
@@ -140,7 +139,7 @@ def most_votes(votes: NDArray[np.int64], k: int) -> Pixels:
     return order
 
 
-def ends_of_ends(points: Floats, k: int, maxit: int | None) -> tuple[Pixels, int]:
+def ends_of_ends(points: Floats, k: int, maxit: int | None) -> tuple[Positions, int]:
     """FIPPI in scores (n, k): pixels at the ends of skewers that are pixels at ends; and after how many rounds."""
     lines = simplex.atgp(points, k)
     rounds = 0
@@ -182,7 +181,7 @@ def on_plane(points: Floats, projective: bool) -> Floats:
     return plane
 
 
-def vertices(points: Floats, k: int, seed: int) -> Pixels:
+def vertices(points: Floats, k: int, seed: int) -> Positions:
     """VCA on points (n, k): again and again the pixel farthest along a direction orthogonal to those found."""
     rng = np.random.default_rng(seed)
     corners = np.zeros((k, k))

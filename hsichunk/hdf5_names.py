@@ -70,8 +70,3 @@ def words(value: Any) -> str:
 
 def _decoded(item: Any) -> str:
     return item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's own words on one line."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -10,10 +10,10 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import neon, schema
+from hsichunk.array_types import Bools, Positions
 from hsichunk.backend import stored_behind
 from hsichunk.cleaning import clean
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.mask_layers import Flags, Places
 from hsichunk.masks import Masks, parse
 
 
@@ -57,8 +57,8 @@ class _LeftOut:
 
     masks: Masks
     file: neon.NeonFile
-    rows: Places
-    cols: Places
+    rows: Positions
+    cols: Positions
 
     dtype = np.dtype(np.bool_)
     ndim = 2
@@ -67,7 +67,7 @@ class _LeftOut:
     def shape(self) -> tuple[int, int]:
         return len(self.rows), len(self.cols)
 
-    def __getitem__(self, key: tuple[Any, ...]) -> Flags:
+    def __getitem__(self, key: tuple[Any, ...]) -> Bools:
         rows, cols = (np.atleast_1d(at[k]) for at, k in zip((self.rows, self.cols), key, strict=True))
-        flags: Flags = self.masks.outer(self.file, rows, cols, 1) != 0  # dask already runs several of these at once
+        flags: Bools = self.masks.outer(self.file, rows, cols, 1) != 0  # dask already runs several of these at once
         return flags[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]

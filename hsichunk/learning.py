@@ -10,7 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.blockwise import COMPONENT, Floats, labelled, on_pixels
+from hsichunk.array_types import Floats
+from hsichunk.blockwise import COMPONENT, labelled, on_pixels
 from hsichunk.checks import check_cube
 from hsichunk.endmembers import SAMPLE, SHARE, draw
 from hsichunk.errors import HsiError

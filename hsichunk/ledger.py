@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hsichunk import schema
+from hsichunk.atomic_files import read_json, sync_one, write_json
 from hsichunk.errors import HsiError
 from hsichunk.scoring import Tally
-from hsichunk.staging import sync_one
 
 STATE = ".hsichunk"
 RUN_JSON = "run.json"
@@ -32,26 +32,6 @@ FILES = files()
 EVERY_FILE = files(schema.METRICS)
 LATER = ("report.html", "thresholds.json", "envi", "figures")
 """what other commands add to it"""
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Whole or not at all, and on the disk before it is named."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    sync_one(path.parent)
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, or None where there is none that can be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 @dataclass(frozen=True)

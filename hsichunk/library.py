@@ -14,13 +14,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import envi, schema
+from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError, HsiWarning
 
 SAME_BAND = 1e-3  # nm: closer than that, two wavelengths are one
 MOST = 2.0  # reflectance of a library; above it values are percent or counts
 DELETED = -9999.0  # a channel without a value; USGS writes -1.23e34
-
-Floats = NDArray[np.float64]
 
 
 @dataclass

@@ -14,8 +14,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import envi, schema
+from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
-from hsichunk.library import Floats, Spectra
+from hsichunk.library import Spectra
 
 WAVE = re.compile(r"wave|lambda|^wl|^(nm|um|\u00b5m|\u03bcm)$", re.IGNORECASE)
 WIDTH = re.compile(r"fwhm|bandwidth", re.IGNORECASE)

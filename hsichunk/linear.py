@@ -15,7 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.blockwise import Floats, counts_first, on_pixels
+from hsichunk.array_types import Floats
+from hsichunk.blockwise import counts_first, on_pixels
 from hsichunk.chunk_graph import from_chunks, rectangle
 from hsichunk.counts import Counts, Window
 from hsichunk.kernels import sums

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import layers, schema
+from hsichunk.array_types import Bools, Positions
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 
 if TYPE_CHECKING:
     from hsichunk.neon import Layer, NeonFile
 
-Places = NDArray[np.intp]
-Flags = NDArray[np.bool_]
 
 GREEN, RED, NIR = 560.0, 665.0, 865.0  # nm
 BRIGHTNESS = (490.0, GREEN, RED, NIR, 1610.0, 2200.0)  # nm
@@ -57,14 +56,14 @@ class Weather:
     def check(self, file: NeonFile) -> None:
         layer(file, "weather_quality", "weather")
 
-    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         stored = layer(file, "weather_quality", "weather").stored
         if len(stored.shape) == 2:
             return np.isin(
                 stored.read(rows, cols, threads=threads), [RED_CLASS, *([YELLOW_CLASS] if self.yellow else [])]
             )
         red, green, blue = np.moveaxis(stored.read(rows, cols, np.arange(3), threads=threads) > 127, -1, 0)
-        flags: Flags = red & ~blue if self.yellow else red & ~green & ~blue
+        flags: Bools = red & ~blue if self.yellow else red & ~green & ~blue
         return flags
 
 
@@ -75,7 +74,7 @@ class WaterLayer:
     def check(self, file: NeonFile) -> None:
         self._layer(file)
 
-    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         found = self._layer(file)
         return np.isin(found.stored.read(rows, cols, threads=threads), WATER[found.name])
 
@@ -106,10 +105,10 @@ class Shadow:
                 stacklevel=2,
             )
 
-    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         values = layer(file, "cast_shadow", "shadow").stored.read(rows, cols, threads=threads)
         meant = self._decided(file, threads)[0] if self.value is None else self.value
-        flags: Flags = np.zeros(values.shape, np.bool_) if meant is None else values == meant
+        flags: Bools = np.zeros(values.shape, np.bool_) if meant is None else values == meant
         return flags
 
     def _decided(self, file: NeonFile, threads: int) -> tuple[float | None, list[float]]:
@@ -184,7 +183,7 @@ def _tones(file: NeonFile, found: Layer, band: int, threads: int) -> dict[float,
     return tones
 
 
-def by_chunk(file: NeonFile, rows: Places, cols: Places) -> list[tuple[Places, Places]]:
+def by_chunk(file: NeonFile, rows: Positions, cols: Positions) -> list[tuple[Positions, Positions]]:
     """The outer product of rows and columns cut into what shares a column of stored chunks."""
     high, wide, _ = file.reflectance.chunks
     down = [rows[rows // high == i] for i in np.unique(rows // high)]
@@ -196,9 +195,9 @@ def _median(tones: NDArray[np.int64]) -> int:
     return int(np.searchsorted(tones.cumsum(), tones.sum() / 2))
 
 
-def bands_near(file: NeonFile, wanted: tuple[float, ...], mask: str) -> Places:
+def bands_near(file: NeonFile, wanted: tuple[float, ...], mask: str) -> Positions:
     """The band of the file nearest to each wavelength (nm). Raises HsiError where that is more than 25 nm away."""
-    near: Places = np.abs(file.wavelength - np.array(wanted)[:, np.newaxis]).argmin(axis=1)
+    near: Positions = np.abs(file.wavelength - np.array(wanted)[:, np.newaxis]).argmin(axis=1)
     for nm, found in zip(wanted, file.wavelength[near], strict=True):
         if abs(nm - found) > FARTHEST:
             raise HsiError(
@@ -215,11 +214,11 @@ class WaterIndex:
     def check(self, file: NeonFile) -> None:
         bands_near(file, (GREEN, NIR), "water=ndwi")
 
-    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         bands = bands_near(file, (GREEN, NIR), "water=ndwi")
         counts, valid = _counts(file, rows, cols, bands, threads)
         total = counts[..., 0].astype(np.int64) + counts[..., 1]
-        flags: Flags = valid & (total > 0) & (counts[..., 0] > counts[..., 1])
+        flags: Bools = valid & (total > 0) & (counts[..., 0] > counts[..., 1])
         return flags
 
 
@@ -233,12 +232,12 @@ class Ndvi:
     def check(self, file: NeonFile) -> None:
         bands_near(file, (RED, NIR), "ndvi")
 
-    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         counts, valid = _counts(file, rows, cols, bands_near(file, (RED, NIR), "ndvi"), threads)
         red, nir = counts[..., 0].astype(np.float64), counts[..., 1].astype(np.float64)
         total = nir + red
         index = np.divide(nir - red, total, out=np.full(total.shape, np.nan), where=total > 0)
-        flags: Flags = valid & ~((self.low <= index) & (index <= self.high))
+        flags: Bools = valid & ~((self.low <= index) & (index <= self.high))
         return flags
 
 
@@ -252,14 +251,16 @@ class Brightness:
     def check(self, file: NeonFile) -> None:
         bands_near(file, BRIGHTNESS, "brightness")
 
-    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         counts, valid = _counts(file, rows, cols, bands_near(file, BRIGHTNESS, "brightness"), threads)
         mean = counts.sum(axis=-1, dtype=np.int64) / (len(BRIGHTNESS) * file.scale)
-        flags: Flags = valid & ~((self.low <= mean) & (mean <= self.high))
+        flags: Bools = valid & ~((self.low <= mean) & (mean <= self.high))
         return flags
 
 
-def _counts(file: NeonFile, rows: Places, cols: Places, bands: Places, threads: int) -> tuple[NDArray[Any], Flags]:
+def _counts(
+    file: NeonFile, rows: Positions, cols: Positions, bands: Positions, threads: int
+) -> tuple[NDArray[Any], Bools]:
     """Counts (rows, cols, bands), and where all of them are data."""
     counts = file.reflectance.read(rows, cols, bands, threads=threads)
     return counts, (counts != file.no_data).all(axis=-1)

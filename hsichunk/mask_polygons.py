@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.errors import HsiError
-from hsichunk.hdf5_names import one_line
+from hsichunk.errors import HsiError, one_line
 from hsichunk.mask_rasters import crs_of
 
 if TYPE_CHECKING:
-    from hsichunk.mask_layers import Flags, Places
+    from hsichunk.array_types import Bools, Positions
     from hsichunk.neon import NeonFile
 
 GEOJSON = (".geojson", ".json")
@@ -43,7 +42,7 @@ class Polygons:
     def check(self, file: NeonFile) -> None:
         self._polygons(file)
 
-    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         high, wide, _ = file.reflectance.shape
         inside = find_inside(self._polygons(file), file.grid.y(high)[rows], file.grid.x(wide)[cols])
         return ~inside if self.outside else inside
@@ -56,7 +55,7 @@ class Polygons:
         return _read(self.path, status.st_size, status.st_mtime_ns, crs_of(file, self.path).to_wkt())
 
 
-def find_inside(polygons: tuple[NDArray[np.float64], ...], y: NDArray[np.float64], x: NDArray[np.float64]) -> Flags:
+def find_inside(polygons: tuple[NDArray[np.float64], ...], y: NDArray[np.float64], x: NDArray[np.float64]) -> Bools:
     """Whether the points at the outer product of y and x lie in a polygon, by the even-odd rule.
 
     A polygon is its edges (n, 4): x and y of the lower, then of the upper end. The crossings of a line of points depend

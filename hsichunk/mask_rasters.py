@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hsichunk.errors import HsiError
-from hsichunk.hdf5_names import one_line
+from hsichunk.errors import HsiError, one_line
 
 if TYPE_CHECKING:
-    from hsichunk.mask_layers import Flags, Places
+    from hsichunk.array_types import Bools, Positions
     from hsichunk.neon import NeonFile
 
 ALIGNED = 1e-3  # pixels that a grid may be off, here as between tiles
@@ -43,7 +42,7 @@ class Raster:
             with self._opened() as source:
                 self._check_grid(file, source)
 
-    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         from rasterio.windows import Window
 
         out = np.zeros((len(rows), len(cols)), np.bool_)
@@ -108,7 +107,7 @@ class Raster:
         return round(top), round(left)
 
 
-def _within(places: Places, size: int) -> tuple[Places, Places]:
+def _within(places: Positions, size: int) -> tuple[Positions, Positions]:
     """Which of the places lie in 0..size, and these places."""
     chosen = np.flatnonzero((places >= 0) & (places < size))
     return chosen, places[chosen]

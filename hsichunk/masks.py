@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.array_types import Bools, Positions
 from hsichunk.counts import Window
-from hsichunk.errors import CorruptChunk, HsiError
-from hsichunk.mask_layers import Brightness, Flags, Ndvi, Places, Shadow, WaterIndex, WaterLayer, Weather
+from hsichunk.errors import CorruptChunk, HsiError, OptionError
+from hsichunk.mask_layers import Brightness, Ndvi, Shadow, WaterIndex, WaterLayer, Weather
 from hsichunk.mask_polygons import Polygons, is_polygons
 from hsichunk.mask_rasters import Raster
-from hsichunk.options import OptionError
 
 if TYPE_CHECKING:
     from hsichunk.neon import NeonFile
@@ -48,7 +48,7 @@ class Mask(Protocol):
     def check(self, file: NeonFile) -> None:
         """Raises HsiError where the tile lacks what the mask needs."""
 
-    def left_out(self, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         """Whether the pixels at the outer product of rows and columns are left out."""
 
 
@@ -68,7 +68,9 @@ class Masks:
         rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
         return self.outer(file, rows, cols, threads, corrupt)
 
-    def at(self, file: NeonFile, rows: Places, cols: Places, threads: int, corrupt: bool = False) -> NDArray[np.uint32]:
+    def at(
+        self, file: NeonFile, rows: Positions, cols: Positions, threads: int, corrupt: bool = False
+    ) -> NDArray[np.uint32]:
         """Flags (m,) of single pixels, in any order; those that share a stored chunk are looked up together."""
         rows, cols = np.asarray(rows, np.intp), np.asarray(cols, np.intp)
         out = np.zeros(len(rows), np.uint32)
@@ -79,7 +81,7 @@ class Masks:
         return out
 
     def outer(
-        self, file: NeonFile, rows: Places, cols: Places, threads: int, corrupt: bool = False
+        self, file: NeonFile, rows: Positions, cols: Positions, threads: int, corrupt: bool = False
     ) -> NDArray[np.uint32]:
         """Flags (rows, cols) of the outer product of rows and columns, in any order."""
         out = np.zeros((len(rows), len(cols)), np.uint32)
@@ -105,7 +107,7 @@ class Masks:
         ]
 
 
-def _by_column(file: NeonFile, rows: Places, cols: Places) -> list[Places]:
+def _by_column(file: NeonFile, rows: Positions, cols: Positions) -> list[Positions]:
     """Which of some single pixels lie in each column of stored chunks, or in each strip of a large one."""
     high, wide, _ = file.reflectance.chunks
     high = min(high, max(1, TOGETHER // wide))
@@ -114,7 +116,7 @@ def _by_column(file: NeonFile, rows: Places, cols: Places) -> list[Places]:
     return [part for part in np.split(order, np.flatnonzero(np.diff(column[order])) + 1) if len(part)]
 
 
-def _around_corrupt(one: Mask, file: NeonFile, rows: Places, cols: Places, threads: int) -> Flags:
+def _around_corrupt(one: Mask, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
     """What a mask says of the pixels whose chunks can be decoded, True of the others."""
     high, wide, _ = file.reflectance.chunks
     flags = np.ones((len(rows), len(cols)), np.bool_)

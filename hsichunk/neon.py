@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import layers, remote, schema
-from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.grid import Grid as Grid
 from hsichunk.grid import read_grid
-from hsichunk.hdf5_names import attribute, attributes, child, number, one_line, words
+from hsichunk.hdf5_names import attribute, attributes, child, number, words
 from hsichunk.stored import StoredArray
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"

@@ -10,19 +10,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-import hsichunk
 from hsichunk import schema
-from hsichunk.errors import HsiError
+from hsichunk.errors import OptionError
+from hsichunk.version import __version__
 
 # how a job is done, not what comes out of it: these may differ when a run goes on
 _HOW = frozenset(
     {"out", "memory", "threads", "overwrite", "tiles", "scheduler", "cluster", "workers", "profile", "endmembers"}
 )
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-
-
-class OptionError(HsiError):
-    """An option that cannot be, whatever the tiles hold."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +172,7 @@ class Options:
     def fingerprint(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """What the results depend on: version, options that matter, inputs. Runs with equal ones share a folder."""
         what = {name: value for name, value in self.as_dict().items() if name not in _HOW}
-        return {"hsichunk": hsichunk.__version__, **what, "inputs": inputs}
+        return {"hsichunk": __version__, **what, "inputs": inputs}
 
 
 def _wrong(name: str, value: Any, expected: str) -> OptionError:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from hsichunk.array_types import Bools, Floats
 from hsichunk.errors import HsiError
 from hsichunk.sampling import Sample
 from hsichunk.simplex import components
@@ -18,9 +18,6 @@ GAUSSIAN: Final = 1.4826  # standard deviations in a median absolute deviation
 MEAN_GAUSSIAN: Final = 1.2533  # and in a mean one, where half of all pixels are alike
 BLOCK: Final = 1 << 15  # pixels whose scores are read at a time
 HELD: Final = 40  # bytes a pixel while distances are told
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 def check_exclude(exclude: float | None) -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import hsichunk
 from hsichunk import cog, memory, schema, zarr_blocks
+from hsichunk.atomic_files import sync_one
 from hsichunk.class_labels import labels, score_attrs
 from hsichunk.counts import Window
 from hsichunk.errors import HsiError
@@ -25,8 +25,8 @@ from hsichunk.options import Options
 from hsichunk.scoring import Products, Tally
 from hsichunk.site import Place
 from hsichunk.solver import Solver
-from hsichunk.staging import sync_one
 from hsichunk.threads import in_parallel
+from hsichunk.version import __version__
 from hsichunk.zarr_blocks import EmptyMap, Template
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def template(job: Job, solver: Solver) -> Template:
     }
     attrs = {
         "title": f"hsichunk products, {site.places[0].file.site}",
-        "source": f"hsichunk {hsichunk.__version__}",
+        "source": f"hsichunk {__version__}",
         "Conventions": "CF-1.11",
         DIGEST: job.ledger.digest,
     }

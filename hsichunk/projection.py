@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hsichunk.accumulate import project_bands, project_spectra
+from hsichunk.array_types import Bools, Floats, Positions
 from hsichunk.counts import Counts, Window
 from hsichunk.mosaic import TiledCounts
 from hsichunk.stored import StoredArray
@@ -26,10 +26,6 @@ LARGEST = 2.0**53  # below this many units of the last place sums are exact
 COUNT = 2.0**15  # no count is larger
 FEWEST = 8  # band chunks of a large column held at a time; with fewer the sums are gone through too often
 AT_ONCE = 16  # columns a thread after which scores in a file are let go of
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Positions = NDArray[np.intp]
 
 
 @dataclass(frozen=True)

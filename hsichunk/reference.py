@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
-
-Floats = NDArray[np.float64]
 
 CVXOPT = {"show_progress": False, "abstol": 1e-13, "reltol": 1e-13, "feastol": 1e-13, "maxiters": 200}
 IN_SUPPORT = 1e-4  # cvxopt leaves up to that in abundances that are zero

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from hsichunk.array_types import Bools, Floats, Positions
 from hsichunk.errors import HsiError
 from hsichunk.outliers import outlying
 from hsichunk.second_moments import Scores, drawn_pixels, scores, stream
 from hsichunk.simplex import GAIN, Found, climb, first_largest, lift, search
-from hsichunk.strips import Bools, Floats, Spectra
+from hsichunk.strips import Spectra
 from hsichunk.threads import asked_for, in_parallel
 
 BLOCK = 1 << 15  # pixels, of which the best for each slot are kept
@@ -32,14 +32,12 @@ LOT = 256  # blocks whose ends are held at a time
 MOST_SEARCHED = 1 << 23  # scores up to which all pixels are searched together: a tile of 1000 x 1000 up to k = 8
 MOST_PASSES = 100
 
-Pixels = NDArray[np.intp]
-
 
 @dataclass(frozen=True)
 class Refined:
     """The simplex of an image, and how it was come to."""
 
-    pixels: Pixels
+    pixels: Positions
     """(k,) numbers of pixels"""
     sample: Found
     """the search among the sample's pixels, which it starts from"""
@@ -107,8 +105,8 @@ def without_outliers(spectra: Spectra, count: int, exclude: float | None) -> tup
     return replace(every, valid=every.valid & ~left_out), left_out
 
 
-def _refine(every: Scores, scale: Floats, pool: Pixels, drawn: int, maxit: int, excluded: int) -> Refined:
-    def points(pixels: Pixels) -> Floats:
+def _refine(every: Scores, scale: Floats, pool: Positions, drawn: int, maxit: int, excluded: int) -> Refined:
+    def points(pixels: Positions) -> Floats:
         values = every.at(pixels)
         values /= scale
         return values
@@ -130,7 +128,7 @@ def _refine(every: Scores, scale: Floats, pool: Pixels, drawn: int, maxit: int, 
     return Refined(_first_alike(every, current), start, drawn, swaps, passes, certified, excluded)
 
 
-def certificate(spectra: Spectra, axes: Floats, origin: Floats, pixels: Pixels) -> float:
+def certificate(spectra: Spectra, axes: Floats, origin: Floats, pixels: Positions) -> float:
     """The most that any pixel of the image, put in the place of one of k, makes of the volume of their simplex.
 
     In the space of axes (L, k - 1): at most 1 + GAIN where no single swap raises it. Goes through the cube once, by
@@ -147,7 +145,7 @@ def certificate(spectra: Spectra, axes: Floats, origin: Floats, pixels: Pixels) 
         return float(_scan(every, scale, lift(corners / scale))[1].max())
 
 
-def _best_of(points: Floats, current: Pixels, maxit: int) -> Pixels:
+def _best_of(points: Floats, current: Positions, maxit: int) -> Positions:
     """The larger of the simplex climbed to from today's, and the one that a search from other starts finds."""
     climbed = climb(lift(points), current.copy(), maxit).pixels
     searched = search(points, maxit).pixels
@@ -160,7 +158,7 @@ def _volume(corners: Floats) -> float:
     return float(np.linalg.slogdet(lift(corners))[1])
 
 
-def _joined(pool: Pixels, more: Pixels) -> Pixels:
+def _joined(pool: Positions, more: Positions) -> Positions:
     return np.union1d(pool, more[more >= 0])
 
 
@@ -175,12 +173,12 @@ def _valid_of(every: Scores) -> Iterator[Floats]:
         every.forget(at)
 
 
-def _scan(every: Scores, scale: Floats, corners: Floats) -> tuple[Pixels, Floats]:
+def _scan(every: Scores, scale: Floats, corners: Floats) -> tuple[Positions, Floats]:
     """Of each block the best pixel for each slot (blocks, k), -1 for none, and the volume it makes over today's."""
     weights = np.linalg.inv(corners.T)
     constant, slope = weights[:, :1], np.ascontiguousarray(weights[:, 1:] / scale)
 
-    def scan(at: slice) -> tuple[Pixels, Floats]:
+    def scan(at: slice) -> tuple[Positions, Floats]:
         here = np.flatnonzero(every.valid[at])
         if not len(here):
             return np.full(len(corners), -1), np.zeros(len(corners))
@@ -197,7 +195,7 @@ def _scan(every: Scores, scale: Floats, corners: Floats) -> tuple[Pixels, Floats
     return np.array([best for best, _ in found]), np.array([ratio for _, ratio in found])
 
 
-def _extremes(every: Scores) -> Pixels:
+def _extremes(every: Scores) -> Positions:
     """The pixels at both ends of each component and of many fixed directions: corners of what the pixels span.
 
     Only corners are ever picked, by the search or by its start: among most of them it finds what it would in the image.
@@ -208,7 +206,7 @@ def _extremes(every: Scores) -> Pixels:
     directions = np.random.default_rng(0).normal(size=(dimensions, DIRECTIONS))
     directions = np.concatenate([np.eye(dimensions), directions], axis=1)
 
-    def ends(at: slice) -> tuple[Pixels, Floats]:
+    def ends(at: slice) -> tuple[Positions, Floats]:
         here = np.flatnonzero(every.valid[at])
         if not len(here):
             return np.full(2 * directions.shape[1], -1), np.full(2 * directions.shape[1], -np.inf)
@@ -228,7 +226,7 @@ def _extremes(every: Scores) -> Pixels:
     return pixels
 
 
-def _first_alike(every: Scores, pixels: Pixels) -> Pixels:
+def _first_alike(every: Scores, pixels: Positions) -> Positions:
     """For each pixel the first of the image with the very same scores: the sample does not decide between twins."""
     out = pixels.copy()
     corners = every.values[pixels]

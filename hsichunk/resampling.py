@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
 
 SIGMAS_PER_FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
@@ -18,8 +19,6 @@ REACH = 5.0  # standard deviations: a band sees nothing beyond
 NARROW = 0.01  # standard deviations: a response cut off closer than that is a point,
 POINT = 1e-3  # nm: and so is one that is narrower than that
 EDGE = 1e-3  # nm: a band that lies beyond the library by less lies on its edge
-
-Floats = NDArray[np.float64]
 
 
 def resample(

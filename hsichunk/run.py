@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import found, ledger, memory, plan, schema, simplex
+from hsichunk import atomic_files, found, ledger, memory, plan, schema, simplex
 from hsichunk.column import load_kernels
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.found import Found
@@ -53,7 +53,7 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
     state = book.look(options.overwrite)
     if state == "done":
         book.tidy()
-        return {**ledger.read_json(book.out / ledger.RUN_JSON), "finished": True}
+        return {**atomic_files.read_json(book.out / ledger.RUN_JSON), "finished": True}
     with connected(options) as cluster:
         made = make_plan(site, bands, options, cluster.threads if cluster else options.threads)
         job = Job(options, site, bands, made, book, progress, masks=masks, cluster=cluster)
@@ -179,7 +179,7 @@ def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> No
 
     job.ledger.clear()
     content = {"sets": [each.as_json() for each in sets], "stages": job.stages}
-    ledger.write_json(job.ledger.folder / "endmembers.json", content)
+    atomic_files.write_json(job.ledger.folder / "endmembers.json", content)
     whole = outputs.template(job, solvers[0])
     zarr_blocks.create(whole, job.ledger.store, job.zarr_chunk)
     job.ledger.start()
@@ -190,7 +190,7 @@ def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
     from hsichunk import outputs
     from hsichunk.site_pass import stints
 
-    content = ledger.read_json(job.ledger.folder / "endmembers.json")
+    content = atomic_files.read_json(job.ledger.folder / "endmembers.json")
     try:
         sets = tuple(Found.of_json(each) for each in content["sets"])
         stages = dict(content["stages"])
@@ -246,7 +246,7 @@ def _columns(job: Job, sets: tuple[Found, ...]) -> tuple[NDArray[np.float64], li
 def _write_maps(job: Job) -> None:
     """Class maps that need the range of all scores, the store to its name, and a GeoTIFF of each map."""
     from hsichunk import outputs
-    from hsichunk.staging import sync, sync_one
+    from hsichunk.atomic_files import sync, sync_one
 
     out, store = job.ledger.out, job.ledger.store
     with job.stage("classes"):

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.array_types import Ints
 from hsichunk.column import solve_window
 from hsichunk.counts import Counts, Window
 from hsichunk.sampling import gather
@@ -31,7 +32,6 @@ NO_DATA = -1  # of counts less the smallest
 NONE = np.int64(np.iinfo(np.int64).max)
 AT_ONCE = 64 << 20  # bytes of the spectra of pixels that are read once more
 
-Minima = NDArray[np.int64]
 Range = tuple[int, int]
 
 
@@ -91,7 +91,7 @@ def _flat(values: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-def find_range(counts: Counts, window: Window, shown: list[Window]) -> tuple[Minima, Range]:
+def find_range(counts: Counts, window: Window, shown: list[Window]) -> tuple[Ints, Range]:
     """The smallest count of each pixel of a window over its kept bands, and the range over all of them.
 
     Decodes each stored chunk once. Pixels that none of the windows in `shown` holds have no part, nor has no-data.
@@ -115,13 +115,13 @@ def find_range(counts: Counts, window: Window, shown: list[Window]) -> tuple[Min
     return least, (int(least.min()), int(most.max()))
 
 
-def join_ranges(found: Iterable[tuple[Minima, Range]]) -> Range:
+def join_ranges(found: Iterable[tuple[Ints, Range]]) -> Range:
     """The range of all windows."""
     low, high = zip(*(one for _, one in found), strict=True)
     return min(low), max(high)
 
 
-def solve_scaled(counts: Counts, scaled: Scaled, window: Window, found: tuple[Minima, Range], whole: Range) -> Products:
+def solve_scaled(counts: Counts, scaled: Scaled, window: Window, found: tuple[Ints, Range], whole: Range) -> Products:
     """Every product of the scaled pixels of a window, given its smallest counts and the range of all windows."""
     low, high = whole
     if low > high:  # nothing but no-data

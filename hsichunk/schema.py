@@ -100,3 +100,9 @@ PRODUCT_ATTRS: Final[dict[str, dict[str, Any]]] = {
 def abundance_attrs(constraint: str) -> dict[str, Any]:
     """Attributes of abundances by how they are bound: "fcls", "nnls" or "ucls"."""
     return {"units": "1", "long_name": f"abundance ({CONSTRAINTS[constraint]} least squares)"}
+
+
+COMPONENT = "component"
+
+
+FAR = "far"

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hsichunk import schema
+from hsichunk.array_types import Bools, Floats
 from hsichunk.errors import HsiError
 from hsichunk.sampling import choose, places
-from hsichunk.strips import Bools, Floats, Spectra, Strip, temporary_file
+from hsichunk.strips import Spectra, Strip, temporary_file
 
 _Row = tuple[Floats, Bools, bool]  # values, which are valid, whether they are whole counts
 

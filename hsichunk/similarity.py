@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema
-from hsichunk.blockwise import Floats, labelled
+from hsichunk.array_types import Floats
+from hsichunk.blockwise import labelled
 from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.either_way import products
 from hsichunk.kernels import sums

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hsichunk import schema
+from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
 from hsichunk.sampling import Sample
 from hsichunk.threads import in_parallel
@@ -19,8 +20,6 @@ BLOCK = 4096  # spectra added up at a time
 STARTS = 10  # of the search, fewer beyond 30 endmembers
 GOLDEN = (5**0.5 - 1) / 2
 GAIN = 1e-9  # a swap must raise the volume by more than this share; volumes closer than this are equal
-
-Floats = NDArray[np.float64]
 
 
 def check_k(k: int, bands: int) -> None:

@@ -15,8 +15,7 @@ from hsichunk import neon
 from hsichunk.bands import inside
 from hsichunk.contained import Outcome, contained_each
 from hsichunk.counts import Counts, Window
-from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
-from hsichunk.hdf5_names import one_line
+from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, one_line
 from hsichunk.remote import is_url, name_of
 from hsichunk.stored import StoredArray
 from hsichunk.threads import available, in_parallel

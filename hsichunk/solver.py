@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
 
 EXACT_BITS = 53  # of a float64's mantissa
@@ -38,8 +39,6 @@ LARGEST_COUNT = 32767.0
 MOST_BANDS = 512
 CORRELATIONS = frozenset({schema.NCC, schema.NCC_DISTANCE})
 ORDER = (schema.ABUNDANCE, schema.RMSE, *schema.METRICS, schema.NCC_DISTANCE, schema.KKT)
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.blockwise import Floats, Kernel, labelled, on_pixels
+from hsichunk.array_types import Floats
+from hsichunk.blockwise import Kernel, labelled, on_pixels
 from hsichunk.checks import check_cube
 from hsichunk.errors import HsiError
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import ledger, schema
+from hsichunk import atomic_files, ledger, schema
 from hsichunk.grid import Grid
 from hsichunk.palette import class_colors
 from hsichunk.site import Site
@@ -44,7 +44,7 @@ DIGITS: Final = 7  # of a degree: a centimetre
 def write_item(out: Path, report: Mapping[str, Any], site: Site, *, created: datetime | None = None) -> Path:
     """Writes OUT/item.json, whole or not at all, and gives back its path; see `item`."""
     path = out / ITEM_JSON
-    ledger.write_json(path, item(out, report, site, created=created))
+    atomic_files.write_json(path, item(out, report, site, created=created))
     return path
 
 

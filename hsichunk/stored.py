@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import remote
-from hsichunk.errors import CorruptChunk, HsiError
-from hsichunk.hdf5_names import one_line
+from hsichunk.errors import CorruptChunk, HsiError, one_line
 from hsichunk.kept_chunks import KeptChunks
 from hsichunk.threads import available, in_parallel
 

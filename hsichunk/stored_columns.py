@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.array_types import Bools, Floats
 from hsichunk.bands import chunks_along
 from hsichunk.counts import Counts
 from hsichunk.errors import CorruptChunk, HsiError
@@ -25,16 +26,13 @@ TOGETHER = 40  # band chunks held and added in one visit of the sums, where memo
 GROUP_BANDS = 16  # bands whose shares are added to running sums together, where a chunk has several
 SMALL_COLUMN = 8 << 20  # decoded bytes up to which one thread works a column alone
 
-Total = NDArray[np.float64]
-Valid = NDArray[np.bool_]
-
 
 class Adder(NamedTuple):
     """Adds counts to sums `total` (sums, N) of pixels `at`, and clears `valid` (N,) where one is no-data."""
 
-    spectra: Callable[[NDArray[np.int16], tuple[tuple[int, int, int], ...], int | None, slice, Total, Valid], None]
+    spectra: Callable[[NDArray[np.int16], tuple[tuple[int, int, int], ...], int | None, slice, Floats, Bools], None]
     """of pixels (N, bands of a chunk), runs of whose bands are kept: (first in the chunk, bands, first kept band)"""
-    bands: Callable[[NDArray[np.int16], slice, int | None, slice, Total, Valid], None]
+    bands: Callable[[NDArray[np.int16], slice, int | None, slice, Floats, Bools], None]
     """of kept bands, one a row (bands, N)"""
 
 
@@ -76,8 +74,8 @@ def sum_small(
     rows: slice,
     chunks: list[BandChunk],
     adder: Adder,
-    total: Total,
-    valid: Valid,
+    total: Floats,
+    valid: Bools,
     corrupt: bool = False,
 ) -> list[list[int]]:
     """Adds some rows of a column to sums that stay in the cache, on this thread.
@@ -109,8 +107,8 @@ def sum_large(
     rows: slice,
     chunks: list[BandChunk],
     adder: Adder,
-    total: Total,
-    valid: Valid,
+    total: Floats,
+    valid: Bools,
     threads: int,
     together: int = TOGETHER,
     corrupt: bool = False,
@@ -165,7 +163,7 @@ def _chunk(stored: StoredArray, handle: Handle, place: tuple[int, ...]) -> NDArr
     return stored.chunk(handle, place) if found is None else found
 
 
-def _pixels(counts: Counts, chunk: NDArray[Any], rows: slice, group: BandChunk, valid: Valid) -> NDArray[np.int16]:
+def _pixels(counts: Counts, chunk: NDArray[Any], rows: slice, group: BandChunk, valid: Bools) -> NDArray[np.int16]:
     """Some rows of a chunk as int16 (n, bands)."""
     flat = chunk[rows].reshape(-1, chunk.shape[2])
     if flat.dtype == np.int16:

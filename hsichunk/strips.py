@@ -20,6 +20,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.array_types import Bools, Floats
 from hsichunk.checks import check_cube
 from hsichunk.cleaning import source_of
 from hsichunk.counts import Counts
@@ -30,9 +31,6 @@ from hsichunk.threads import asked_for
 
 MEMORY = 256 << 20  # bytes of spectra held at a time
 STRIP_PIXELS = 4096  # in a strip, about: 362 bands of float64 are 12 MB
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

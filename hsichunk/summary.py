@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import hsichunk
 from hsichunk import memory, schema
 from hsichunk.scoring import ABUNDANCE_UNIT, Tally
+from hsichunk.version import __version__
 
 if TYPE_CHECKING:
     from hsichunk.job import Job
@@ -22,7 +22,7 @@ def summary(job: Job, names: Sequence[str], tally: Tally, seconds: float) -> dic
     grid = job.site.grid
     unit = max(tally.valid, 1) * ABUNDANCE_UNIT
     return {
-        "hsichunk": hsichunk.__version__,
+        "hsichunk": __version__,
         "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
         "options": {**job.options.as_dict(), "k": job.ledger.fingerprint["k"]},  # as asked for
         "fingerprint": job.ledger.fingerprint,

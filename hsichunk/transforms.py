@@ -9,15 +9,8 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema
-from hsichunk.blockwise import (
-    COMPONENT,
-    SINGULAR,
-    Floats,
-    Statistics,
-    labelled,
-    on_pixels,
-    statistics,
-)
+from hsichunk.array_types import Floats
+from hsichunk.blockwise import COMPONENT, SINGULAR, Statistics, labelled, on_pixels, statistics
 from hsichunk.checks import check_cube
 from hsichunk.errors import HsiError
 from hsichunk.kernels import sums

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hsichunk.atomic_files import staging, sync, sync_one
 from hsichunk.errors import HsiError
 from hsichunk.schema import GRID_MAPPING, X, Y
-from hsichunk.staging import staging, sync, sync_one
 from hsichunk.zarr_layout import chunk_shape, compressor, fill_value, float_attribute
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Final
 
 import xarray as xr
 
+from hsichunk.atomic_files import staging
 from hsichunk.errors import HsiError
 from hsichunk.schema import ALL_PRODUCTS, ENDMEMBER, GRID_MAPPING, SAM_CLASS, SID_CLASS
-from hsichunk.staging import staging
 from hsichunk.zarr_blocks import consolidate, publish, refuse_existing
 from hsichunk.zarr_encoding import aligned, chunk_grid, encoding, restored, storable
 

@@ -17,8 +17,8 @@ import pytest
 from runs import LAYOUTS, SHAPE, assert_finished, checksums, go, write
 
 from hsichunk import cluster
-from hsichunk.errors import HsiError
-from hsichunk.options import OptionError, build
+from hsichunk.errors import HsiError, OptionError
+from hsichunk.options import build
 from hsichunk.run import connected
 
 pytestmark = pytest.mark.usefixtures("no_sync")

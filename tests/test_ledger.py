@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from hsichunk.atomic_files import read_json, write_json
 from hsichunk.errors import HsiError
-from hsichunk.ledger import FILES, LATER, Entry, Ledger, differences, read_json, write_json
+from hsichunk.ledger import FILES, LATER, Entry, Ledger, differences
 from hsichunk.scoring import Tally
 
 ASKED: dict[str, Any] = {"k": 4, "seed": 0, "inputs": [{"name": "a.h5", "size": 3, "metadata": "00"}]}

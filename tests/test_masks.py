@@ -28,9 +28,8 @@ from hsichunk import masks, neon
 from hsichunk.backend import open_tile
 from hsichunk.cleaning import clean
 from hsichunk.counts import Window
-from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
+from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, OptionError
 from hsichunk.lazy_mask import mask
-from hsichunk.options import OptionError
 from hsichunk.synthetic import write_tile
 
 SHAPE = (70, 90)

@@ -19,7 +19,7 @@ import pytest
 import zarr
 from runs import BITS, asked, assert_finished, checksums, go, shrink, write
 
-from hsichunk import cog, ledger, outputs, staging, summary, zarr_blocks, zarr_store
+from hsichunk import atomic_files, cog, ledger, outputs, summary, zarr_blocks, zarr_store
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.ledger import Entry, Ledger
 from hsichunk.run import run
@@ -124,7 +124,7 @@ def relative(whole: tuple[str, Path, dict[str, Any]]) -> dict[str, str]:
 @pytest.mark.parametrize("whole", ["spatial"], indirect=True)
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
-    [(zarr_store, "add", 1), (zarr_store, "add", 2), (staging, "sync", 1)],
+    [(zarr_store, "add", 1), (zarr_store, "add", 2), (atomic_files, "sync", 1)],
     ids=["first map", "second map", "before the store gets its name"],
 )
 def test_relative_class_maps_come_after_the_pass(
@@ -306,7 +306,7 @@ def test_other_options_are_refused_while_unfinished(half: Path, small: tuple[Pat
 def test_another_version_does_not_go_on(
     half: Path, small: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hsichunk.__version__", "99.0")
+    monkeypatch.setattr("hsichunk.options.__version__", "99.0")
     with pytest.raises(HsiError, match=r'hsichunk was ".*", is "99\.0"'):
         run(asked(small[0], half))
 

@@ -16,8 +16,8 @@ from runs import LAYOUTS, SHAPE, asked, checksums, endmembers, go, shell, write
 
 import hsichunk as hsi
 from hsichunk import dry_run, schema, whole_image
+from hsichunk.errors import OptionError
 from hsichunk.library import read_library
-from hsichunk.options import OptionError
 from hsichunk.outliers import outlying, without_outliers
 from hsichunk.run import prepared
 from hsichunk.sampling import Sample

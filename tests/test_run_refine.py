@@ -24,9 +24,8 @@ from tiles import Counter
 
 import hsichunk as hsi
 from hsichunk import describe, job, memory, plan, refine, searching, whole_image
-from hsichunk.errors import HsiError
+from hsichunk.errors import HsiError, OptionError
 from hsichunk.library import read_library
-from hsichunk.options import OptionError
 from hsichunk.run import prepared, run
 from hsichunk.second_moments import Scores
 from hsichunk.stored import StoredArray

@@ -19,7 +19,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from hsichunk import __version__
+        from hsichunk.version import __version__
 
         typer.echo(f"hsichunk {__version__}")
         raise typer.Exit

@@ -18,8 +18,7 @@ def do(work: Callable[[], None], debug: bool) -> None:
         os.environ.setdefault(name, "1")
     import warnings
 
-    from hsichunk.errors import HsiError, HsiWarning
-    from hsichunk.options import OptionError
+    from hsichunk.errors import HsiError, HsiWarning, OptionError
 
     def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, HsiWarning):

@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from hsichunk.array_types import Bools, Floats, Ints
+
 Bytes = npt.NDArray[np.uint8]
 
 kernel = njit(nogil=True, cache=True, error_model="numpy")

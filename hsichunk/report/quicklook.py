@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import neon
+from hsichunk.array_types import Positions
 from hsichunk.bands import chunks_along
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.remote import is_url
@@ -18,7 +19,6 @@ from hsichunk.report.results import Raster
 
 COLORS = (660.0, 550.0, 480.0)  # nm: red, green, blue
 PERCENTILES = (2.0, 98.0)
-Positions = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema, zarr_store
+from hsichunk.atomic_files import read_json
 from hsichunk.errors import HsiError
 from hsichunk.grid import Geotransform
-from hsichunk.ledger import RUN_JSON, STORE, read_json
+from hsichunk.ledger import RUN_JSON, STORE
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.atomic_files import read_json, write_json
 from hsichunk.classification import classify, score_range
 from hsichunk.errors import HsiError
-from hsichunk.ledger import STORE, read_json, write_json
+from hsichunk.ledger import STORE
 from hsichunk.palette import class_colors
 from hsichunk.report import quicklook
 from hsichunk.report.results import Results

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hsichunk.errors import HsiError
 
@@ -57,3 +59,23 @@ def sync_one(path: str | Path) -> None:
 
 def _reason(error: OSError) -> str:
     return " ".join((error.strerror or str(error.__cause__ or error)).split())  # rasterio says it in the cause
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Whole or not at all, and on the disk before it is named."""
+    part = path.with_name(f".{path.name}.part")
+    with open(part, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    sync_one(path.parent)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, or None where there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
