@@ -59,9 +59,9 @@ def _direct(path: Path, spectra: xr.DataArray, threads: int) -> Callable[[], obj
     """The pass without labels and graph; what it needs of the metadata is read before, as for the floor."""
     import hsichunk as hsi
     from hsichunk import schema
+    from hsichunk.chunks.windows import Window
     from hsichunk.cleaning import source_of
     from hsichunk.column import solve_window
-    from hsichunk.counts import Window
     from hsichunk.solver import prepare
 
     source = source_of(hsi.clean(hsi.open_tile(path)))

@@ -15,8 +15,8 @@ from hsichunk.blockwise import endmember_coord, labelled, on_pixels
 from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.either_way import products
 from hsichunk.errors import HsiError
-from hsichunk.kernels import sums
-from hsichunk.kernels.least import active_set
+from hsichunk.kernels import float_sums
+from hsichunk.kernels.least_squares import active_set
 from hsichunk.solver import check_independent
 
 Method = Literal["fcls", "nnls", "ucls"]
@@ -64,7 +64,7 @@ def _ucls(x: Floats, spectra: Floats) -> Floats:
     """Spectra (n, L) to abundances and rmse (n, p + 1)."""
     by_band = np.ascontiguousarray(x.T)
     abundance = np.zeros((len(spectra), len(x)))
-    sums.add_products(np.ascontiguousarray(np.linalg.pinv(spectra.T)), by_band, abundance)
+    float_sums.add_products(np.ascontiguousarray(np.linalg.pinv(spectra.T)), by_band, abundance)
     return _with_rmse(by_band, abundance, spectra)
 
 
@@ -74,7 +74,7 @@ def _nnls(x: Floats, spectra: Floats) -> Floats:
     unit = spectra / length[:, None]  # a column's length is no part of the answer, but of the rounding
     by_band = np.ascontiguousarray(x.T)
     linear = np.zeros((len(unit), len(x)))
-    sums.add_products(unit, by_band, linear)
+    float_sums.add_products(unit, by_band, linear)
     abundance = np.zeros((len(x), len(unit)))
     active_set(unit @ unit.T, np.ascontiguousarray(linear.T), abundance)
     return _with_rmse(by_band, np.ascontiguousarray((abundance / length).T), spectra)
@@ -82,9 +82,9 @@ def _nnls(x: Floats, spectra: Floats) -> Floats:
 
 def _with_rmse(by_band: Floats, abundance: Floats, spectra: Floats) -> Floats:
     """Abundances (p, n) and, from the residual itself, their rmse: (n, p + 1). Writes over `by_band` (L, n)."""
-    sums.add_products(np.ascontiguousarray(-spectra.T), abundance, by_band)
+    float_sums.add_products(np.ascontiguousarray(-spectra.T), abundance, by_band)
     square = np.zeros(by_band.shape[1])
-    sums.add_dots(by_band, by_band, square)
+    float_sums.add_dots(by_band, by_band, square)
     return np.column_stack([abundance.T, np.sqrt(square / len(by_band))])
 
 

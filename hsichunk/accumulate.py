@@ -5,16 +5,12 @@ Kernels are imported where they are called: numba takes a quarter of a second, i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.array_types import Floats
+from hsichunk.chunks.counts import Runs, marker, readonly
 from hsichunk.solver import Solver
-
-Runs = Iterable[tuple[int, int, int]]
-"""(first band in the chunk, bands, first kept band) of each run of kept bands"""
 
 
 def add_spectra(
@@ -27,11 +23,11 @@ def add_spectra(
     valid: NDArray[np.bool_],
 ) -> None:
     """Adds runs of bands of `pixels` (N, bands) to sums `total` (sums, N) of pixels `at`; pixel-major, as stored."""
-    from hsichunk.kernels import stored_sums
+    from hsichunk.kernels import count_sums
 
-    pixels, weights = _readonly(pixels), _weights(solver, no_data)
+    pixels, weights = readonly(pixels), _weights(solver, no_data)
     for first, count, to in runs:
-        stored_sums.add_spectra(pixels, at.start, at.stop, first, count, to, *weights, total, valid)
+        count_sums.add_spectra(pixels, at.start, at.stop, first, count, to, *weights, total, valid)
 
 
 def add_bands(
@@ -44,11 +40,11 @@ def add_bands(
     valid: NDArray[np.bool_],
 ) -> None:
     """Adds kept bands `kept`, held one a row (bands, N), to the sums of pixels `at`; band-major, as stored."""
-    from hsichunk.kernels import stored_sums
+    from hsichunk.kernels import count_sums
 
     count = kept.stop - kept.start
     weights = _weights(solver, no_data)
-    stored_sums.add_bands(_readonly(bands), count, kept.start, at.start, at.stop, *weights, total, valid)
+    count_sums.add_bands(readonly(bands), count, kept.start, at.start, at.stop, *weights, total, valid)
 
 
 def project_spectra(
@@ -63,9 +59,9 @@ def project_spectra(
     """As `add_spectra`, to sums (d, N) of counts times `axes` (d, L) alone."""
     from hsichunk.kernels import projection
 
-    pixels = _readonly(pixels)
+    pixels = readonly(pixels)
     for first, count, to in runs:
-        projection.add_spectra(pixels, at.start, at.stop, first, count, to, _marker(no_data), axes, total, valid)
+        projection.add_spectra(pixels, at.start, at.stop, first, count, to, marker(no_data), axes, total, valid)
 
 
 def project_bands(
@@ -80,29 +76,15 @@ def project_bands(
     """As `add_bands`, to sums (d, N) of counts times `axes` (d, L) alone."""
     from hsichunk.kernels import projection
 
-    count, marker = kept.stop - kept.start, _marker(no_data)
-    projection.add_bands(_readonly(bands), count, kept.start, at.start, at.stop, marker, axes, total, valid)
-
-
-def _marker(no_data: int | None) -> int:
-    """The count that is no data, as kernels take it."""
-    from hsichunk.kernels import stored_sums
-
-    return stored_sums.NEVER if no_data is None else no_data
+    count, never = kept.stop - kept.start, marker(no_data)
+    projection.add_bands(readonly(bands), count, kept.start, at.start, at.stop, never, axes, total, valid)
 
 
 def _weights(solver: Solver, no_data: int | None) -> tuple[int, float, NDArray[np.int32], Floats, Floats, int]:
     """What both kernels take of a solver: the count that is no data, the floor, the logarithms, the weights, and how
     many rows hold largest differences.
     """
-    return (_marker(no_data), solver.floor, _logs(solver), solver.left, solver.right, solver.apart)
-
-
-def _readonly(counts: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The same, not to be written: decoded bytes are not, and one kind of array is one compilation."""
-    view = np.ascontiguousarray(counts).view()
-    view.flags.writeable = False
-    return view
+    return (marker(no_data), solver.floor, _logs(solver), solver.left, solver.right, solver.apart)
 
 
 _NO_LOGS = np.empty(0, np.int32)
@@ -114,7 +96,7 @@ def _logs(solver: Solver) -> NDArray[np.int32]:
     if not solver.with_sid:
         return _NO_LOGS
     if solver.floor not in _LOGS:
-        from hsichunk.kernels import sums
+        from hsichunk.kernels import float_sums
 
-        _LOGS[solver.floor] = sums.log_table(solver.floor)
+        _LOGS[solver.floor] = float_sums.log_table(solver.floor)
     return _LOGS[solver.floor]

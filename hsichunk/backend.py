@@ -13,10 +13,10 @@ from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
 from hsichunk import lineage, neon, provenance, schema
+from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.remote import is_url, name_of
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid, mapping_attrs
-from hsichunk.remote import is_url, name_of
-from hsichunk.stored import StoredArray
 
 
 class LazyStored(BackendArray):

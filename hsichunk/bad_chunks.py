@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.chunks.hdf5 import ChunkIndex, StoredArray
 from hsichunk.errors import CorruptChunk
 from hsichunk.site import Place, Site
-from hsichunk.stored import ChunkIndex, StoredArray
 
 
 def without_bad_chunks(site: Site) -> Site:

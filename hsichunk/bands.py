@@ -62,8 +62,3 @@ def inside(wavelength: NDArray[np.float64], ranges: Iterable[tuple[float, float]
     for low, high in ranges:
         found |= (wavelength >= low) & (wavelength <= high)
     return found
-
-
-def chunks_along(bands: NDArray[np.intp], depth: int) -> int:
-    """How many chunks of `depth` bands hold one of `bands`."""
-    return len(np.unique(bands // depth))

@@ -197,10 +197,10 @@ def counts_first(x: Floats, scale: float, exactly: Callable[[NDArray[np.int16]],
 
     `exactly` takes counts (n, L) of all pixels; what it makes of those that are none is not used.
     """
-    from hsichunk.kernels import sums
+    from hsichunk.kernels import float_sums
 
     rows, valid, counted = np.empty(x.shape, np.int16), np.ones(len(x), np.bool_), np.ones(len(x), np.bool_)
-    others = sums.recover(x, scale, rows, valid, counted)
+    others = float_sums.recover(x, scale, rows, valid, counted)
     if others == len(x):
         return np.asarray(kernel(x))
     found = exactly(rows)

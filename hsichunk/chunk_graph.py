@@ -11,13 +11,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.chunks.columns import is_small
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.windows import Window, around, common, window_of, within
 from hsichunk.cleaning import source_of
 from hsichunk.column import solve_window
-from hsichunk.counts import Counts, Window
 from hsichunk.mosaic import TiledCounts, blocks_of, cut_at, on_grid, on_tile
 from hsichunk.scoring import Products, empty_products
 from hsichunk.solver import Linear, Solver
-from hsichunk.stored_columns import is_small
 from hsichunk.threads import asked_for
 
 if TYPE_CHECKING:
@@ -66,15 +67,8 @@ def _join(graph: dict[Any, Any], name: str, solver: Work) -> None:
 def rectangle(cube: xr.DataArray) -> tuple[Counts, Window] | None:
     """The counts behind a cube and the window of them that it is."""
     source = source_of(cube)
-    window = None if source is None else _window(source[1], source[2])
+    window = None if source is None else window_of(source[1], source[2])
     return None if source is None or window is None else (source[0], window)
-
-
-def _window(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Window | None:
-    """The rectangle of stored pixels that positions make up, if they do."""
-    if not (len(rows) and len(cols) and (np.diff(rows) == 1).all() and (np.diff(cols) == 1).all()):
-        return None
-    return Window(int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
 
 
 def from_chunks(counts: Counts, window: Window, solver: Work) -> dict[str, Any]:
@@ -112,18 +106,18 @@ def _from_tiles(counts: Counts, window: Window, solver: Work) -> dict[str, Any]:
         own, key = place.counts(counts.bands), f"{name}-counts-{tile}"
         graph[key] = own
         # large columns are decoded once whatever is shown of them
-        for whole in shown if is_small(own) else [_around(shown)]:
+        for whole in shown if is_small(own) else [around(shown)]:
             rows, cols = blocks_of(own, on_tile(place, whole))
             for top, bottom in pairwise(rows):
                 for left, right in pairwise(cols):
                     block, task = Window(top, bottom, left, right), (f"{name}-tile", tile, top, left)
                     there = on_grid(place, block)
                     # of overlapping tiles only what is shown has a part in the range
-                    seen = [on_tile(place, part) for part in (_common(s, there) for s in shown) if min(part.shape) > 0]
+                    seen = [on_tile(place, part) for part in (common(s, there) for s in shown) if min(part.shape) > 0]
                     _task(graph, task, key, solver, block, seen)
                     solved += [(part, task, there) for part in shown]
     _join(graph, name, solver)
-    parts = [(_common(part, block), task, block) for part, task, block in solved]
+    parts = [(common(part, block), task, block) for part, task, block in solved]
     parts = [piece for piece in parts if min(piece[0].shape) > 0]
     rows, cols = cut_at([part for part, _, _ in parts], window)
     chunks = tuple(int(v) for v in np.diff(rows)), tuple(int(v) for v in np.diff(cols))
@@ -148,20 +142,6 @@ def _by_tile(windows: list[tuple[int, Window]]) -> dict[int, list[Window]]:
     return out
 
 
-def _around(windows: list[Window]) -> Window:
-    return Window(
-        min(w.top for w in windows),
-        max(w.bottom for w in windows),
-        min(w.left for w in windows),
-        max(w.right for w in windows),
-    )
-
-
-def _common(a: Window, b: Window) -> Window:
-    """What two windows share: no rows or columns, or fewer, where that is nothing."""
-    return Window(max(a.top, b.top), min(a.bottom, b.bottom), max(a.left, b.left), min(a.right, b.right))
-
-
 def _put_together(
     solver: Work, window: Window, solved: list[Products], places: list[tuple[Window, Window]]
 ) -> Products:
@@ -172,15 +152,10 @@ def _put_together(
     for values in out.values():
         values.fill(np.nan)
     for products, (part, block) in zip(solved, places, strict=True):
-        at = _common(part, window)
+        at = common(part, window)
         for name, values in products.items():
-            out[name][..., *_within(at, window)] = values[..., *_within(at, block)]
+            out[name][..., *within(at, window)] = values[..., *within(at, block)]
     return out
-
-
-def _within(part: Window, window: Window) -> tuple[slice, slice]:
-    top, left = window.top, window.left
-    return slice(part.top - top, part.bottom - top), slice(part.left - left, part.right - left)
 
 
 def split(

@@ -15,7 +15,7 @@ from hsichunk import lineage, provenance, schema
 from hsichunk.backend import stored_behind
 from hsichunk.bands import Ranges, ranges_of
 from hsichunk.bands import select_bands as select_bands
-from hsichunk.counts import Counts
+from hsichunk.chunks.counts import Counts
 from hsichunk.errors import HsiError
 
 BLOCK_BYTES = 32 << 20  # of reflectance in one dask block of a cube

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import memory, neon, sampling
+from hsichunk import memory, neon
+from hsichunk.chunks import gather
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.windows import Window
 from hsichunk.column import load_kernels
 from hsichunk.common_bands import CommonBands, on_bands_of
-from hsichunk.counts import Counts, Window
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.options import Options
 from hsichunk.scoring import Tally
@@ -100,7 +102,7 @@ def read_draw(
     bands, corrupt = common
     file = _open(draw.path, draw.stamp, draw.wavelength)
     counts = Counts(file.reflectance, bands, file.scale, file.no_data)
-    return sampling.read(counts, draw.rows, draw.cols, threads, corrupt)
+    return gather.read(counts, draw.rows, draw.cols, threads, corrupt)
 
 
 def _open(path: str, stamp: tuple[int, int], wavelength: NDArray[np.float64] | None) -> neon.NeonFile:

@@ -1,6 +1,6 @@
 """The pass: from the stored chunks of a window to its products, each chunk decoded once, nothing transposed.
 
-Small columns of chunks (see `hsichunk.stored_columns`) are worked one a thread, whole spectra at a time, large ones
+Small columns of chunks (see `hsichunk.chunks.columns`) are worked one a thread, whole spectra at a time, large ones
 together by all threads. The sums are exact (see `hsichunk.solver`), so both ways, and any number of threads, give equal
 bytes.
 """
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.accumulate import add_bands, add_spectra
-from hsichunk.counts import Counts, Window
+from hsichunk.chunks.columns import TOGETHER, Adder, BandChunk, band_chunks, is_small, sum_large, sum_small
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.windows import Window
 from hsichunk.memory import release
 from hsichunk.scoring import Products, Tally, empty_products, score_sums, tally_of
 from hsichunk.solver import Solver, prepare
-from hsichunk.stored import StoredArray
-from hsichunk.stored_columns import TOGETHER, Adder, BandChunk, band_chunks, is_small, sum_large, sum_small
 from hsichunk.threads import in_parallel, scratch
 
 FINISH_SLAB = 4096  # pixels solved and scored at once

@@ -14,7 +14,7 @@ from hsichunk.array_types import Floats
 from hsichunk.blockwise import Statistics, endmember_coord, labelled, on_pixels, statistics, whitener
 from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.errors import HsiError
-from hsichunk.kernels import sums
+from hsichunk.kernels import float_sums
 from hsichunk.linear import weighted
 
 LEAST_REST = 1e-12  # share of a target's squared length outside the background's plane, below which there is none
@@ -167,8 +167,8 @@ def _quotient(found: Statistics, spectra: Floats, ridge: float, bands: Floats, *
 def _squared_cosine(x: Floats, root: Floats, mean: Floats, white: Floats, one: float) -> Floats:
     """Spectra (n, L) to (w'z)^2 / (one + z'z) (n, k), z = root (x - mean), w of length 1; 0 at the mean itself."""
     z = np.zeros((len(root), len(x)))
-    sums.add_products(root, np.ascontiguousarray((x - mean).T), z)
+    float_sums.add_products(root, np.ascontiguousarray((x - mean).T), z)
     square, along = np.full(len(x), one), np.zeros((len(white), len(x)))
-    sums.add_dots(z, z, square)
-    sums.add_products(white, z, along)
+    float_sums.add_dots(z, z, square)
+    float_sums.add_products(white, z, along)
     return np.minimum(along**2 / np.where(square > 0, square, 1.0), 1.0).T

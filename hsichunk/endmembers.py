@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from hsichunk import provenance, schema
 from hsichunk.checks import check_cube
+from hsichunk.chunks.gather import gather
 from hsichunk.cleaning import source_of
 from hsichunk.errors import HsiError
-from hsichunk.kernels import sums
+from hsichunk.kernels import float_sums
 from hsichunk.outliers import check_exclude, without_outliers
 from hsichunk.refine import refined
-from hsichunk.sampling import Sample, choose, gather, places
+from hsichunk.sampling import Sample, choose, places
 from hsichunk.simplex import check_k, pick
 from hsichunk.strips import Spectra, from_dask
 from hsichunk.threads import asked_for
@@ -152,7 +153,7 @@ def _spectra(
     scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
     if scale is not None:
         counts_of, counted = np.empty(values.shape, np.int16), np.ones(len(values), np.bool_)
-        sums.recover(sums.as_floats(values), float(scale), counts_of, valid.copy(), counted)
+        float_sums.recover(float_sums.as_floats(values), float(scale), counts_of, valid.copy(), counted)
         if counted[valid].all():
             return counts_of, float(scale), valid
     return values, 1.0, valid

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.windows import Window
 from hsichunk.column import NOTHING, LeaveOut
-from hsichunk.counts import Counts, Window
 from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.scoring import Products, Tally, empty_products, tally_of
 from hsichunk.solver import Solver

@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import memory, plan
-from hsichunk.bands import chunks_along, select_bands
-from hsichunk.kept_chunks import KeptChunks
+from hsichunk.bands import select_bands
+from hsichunk.chunks.array import DECODED
+from hsichunk.chunks.counts import chunks_along
+from hsichunk.chunks.decoded_cache import KeptChunks
+from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.remote import FETCHED, name_of
 from hsichunk.ledger import Ledger
 from hsichunk.options import Options
-from hsichunk.remote import FETCHED, name_of
 from hsichunk.sampling import CELL
 from hsichunk.site import Site
-from hsichunk.stored import DECODED, StoredArray
 
 if TYPE_CHECKING:
     from hsichunk.cluster import Cluster

@@ -18,8 +18,9 @@ from hsichunk import schema
 from hsichunk.array_types import Floats
 from hsichunk.blockwise import counts_first, on_pixels
 from hsichunk.chunk_graph import from_chunks, rectangle
-from hsichunk.counts import Counts, Window
-from hsichunk.kernels import sums
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.windows import Window
+from hsichunk.kernels import float_sums
 from hsichunk.solver import Linear
 from hsichunk.threads import asked_for
 
@@ -79,5 +80,5 @@ def _of_counts(rows: NDArray[np.int16], linear: Linear) -> Floats:
 
 def _of_floats(x: Floats, weights: Floats, mean: Floats) -> Floats:
     out = np.zeros((len(weights), len(x)))
-    sums.add_products(weights, np.ascontiguousarray((x - mean).T), out)
+    float_sums.add_products(weights, np.ascontiguousarray((x - mean).T), out)
     return out.T

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.array_types import Bools, Positions
-from hsichunk.counts import Window
+from hsichunk.chunks.windows import Window
 from hsichunk.errors import CorruptChunk, HsiError, OptionError
 from hsichunk.mask_layers import Brightness, Ndvi, Shadow, WaterIndex, WaterLayer, Weather
 from hsichunk.mask_polygons import Polygons, is_polygons

@@ -17,9 +17,10 @@ from xarray.core import indexing
 
 from hsichunk import provenance, schema
 from hsichunk.backend import LazyStored, count_attrs, cube_coords, described, stored_attrs, with_grid
-from hsichunk.counts import Counts, Window
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.windows import Window
 from hsichunk.site import Place, Site, open_site
-from hsichunk.stored import StoredArray
 
 BLOCK_BYTES = 32 << 20  # of reflectance, as float32, in one dask block
 MOST_CELLS = 20_000  # blocks that tiles laid out of line may cut a mosaic into
@@ -96,7 +97,7 @@ class TiledCounts(StoredArray):
         bad: NDArray[np.bool_] | None = None,
     ) -> NDArray[Any]:
         """`sampling.gather` of the tiles: pixels (rows[i], cols[i]) in some bands (m, L), no-data where none lies."""
-        from hsichunk.sampling import gather
+        from hsichunk.chunks.gather import gather
 
         out = np.full((len(rows), len(bands)), self.no_data, self.native)
         for number in self._under(rows, cols):

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import layers, remote, schema
+from hsichunk import layers, schema
+from hsichunk.chunks import remote
+from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.grid import Grid as Grid
 from hsichunk.grid import read_grid
 from hsichunk.hdf5_names import attribute, attributes, child, number, words
-from hsichunk.stored import StoredArray
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 HDF5_NAMES = (".h5", ".hdf5", ".he5")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from hsichunk import cog, memory, schema, zarr_blocks
 from hsichunk.atomic_files import sync_one
+from hsichunk.chunks.windows import Window
 from hsichunk.class_labels import labels, score_attrs
-from hsichunk.counts import Window
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid, mapping_attrs, placed
 from hsichunk.job import Job

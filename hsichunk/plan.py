@@ -12,9 +12,9 @@ from itertools import product
 from typing import Any
 
 from hsichunk import schema
+from hsichunk.chunks.columns import GROUP_BANDS, SMALL_COLUMN, TOGETHER
 from hsichunk.column import FINISH_SLAB
 from hsichunk.errors import HsiError
-from hsichunk.stored_columns import GROUP_BANDS, SMALL_COLUMN, TOGETHER
 
 MB = 1_000_000
 # interpreter, libraries and compiled kernels while the sample is searched, in the pass, and with GDAL started: the most

@@ -16,10 +16,11 @@ import numpy as np
 
 from hsichunk.accumulate import project_bands, project_spectra
 from hsichunk.array_types import Bools, Floats, Positions
-from hsichunk.counts import Counts, Window
+from hsichunk.chunks.columns import TOGETHER, Adder, BandChunk, band_chunks, is_small, sum_large, sum_small
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.windows import Window
 from hsichunk.mosaic import TiledCounts
-from hsichunk.stored import StoredArray
-from hsichunk.stored_columns import TOGETHER, Adder, BandChunk, band_chunks, is_small, sum_large, sum_small
 from hsichunk.threads import in_parallel, scratch
 
 LARGEST = 2.0**53  # below this many units of the last place sums are exact

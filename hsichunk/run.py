@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import atomic_files, found, ledger, memory, plan, schema, simplex
+from hsichunk.chunks.columns import is_small
 from hsichunk.column import load_kernels
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.found import Found
@@ -25,7 +26,6 @@ from hsichunk.ledger import Ledger
 from hsichunk.options import Options
 from hsichunk.site import Site, open_site
 from hsichunk.solver import Solver
-from hsichunk.stored_columns import is_small
 
 if TYPE_CHECKING:
     from hsichunk.cluster import Cluster

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Ints
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.gather import gather
+from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.windows import Window
 from hsichunk.column import solve_window
-from hsichunk.counts import Counts, Window
-from hsichunk.sampling import gather
 from hsichunk.scoring import Products
 from hsichunk.solver import LARGEST_COUNT, Solver, prepare
 from hsichunk.spectra import solve_spectra
-from hsichunk.stored import StoredArray
 from hsichunk.threads import asked_for, in_parallel
 
 NO_DATA = -1  # of counts less the smallest
@@ -76,11 +77,11 @@ class ShiftedCounts(StoredArray):
 
     def chunk(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
         """The decoded chunk at `place`."""
-        from hsichunk.kernels import scale
+        from hsichunk.kernels import shifted_counts
 
         values = self.behind.chunk(handle, place)
         shifted = np.empty(values.shape, np.int16)
-        scale.shift(_flat(values), self.low, self.times, self.no_data, NO_DATA, shifted.reshape(-1))
+        shifted_counts.shift(_flat(values), self.low, self.times, self.no_data, NO_DATA, shifted.reshape(-1))
         return shifted
 
 
@@ -96,7 +97,7 @@ def find_range(counts: Counts, window: Window, shown: list[Window]) -> tuple[Int
 
     Decodes each stored chunk once. Pixels that none of the windows in `shown` holds have no part, nor has no-data.
     """
-    from hsichunk.kernels import scale
+    from hsichunk.kernels import shifted_counts
 
     rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
     least, most, lock = np.full(window.shape, NONE), np.full(window.shape, -NONE), threading.Lock()
@@ -105,7 +106,9 @@ def find_range(counts: Counts, window: Window, shown: list[Window]) -> tuple[Int
     def look(n: int) -> None:
         values = counts.stored.read(rows, cols, counts.bands[number == n], threads=1)
         with lock:
-            scale.widen(values.reshape(-1, values.shape[2]), counts.no_data, least.reshape(-1), most.reshape(-1))
+            shifted_counts.widen(
+                values.reshape(-1, values.shape[2]), counts.no_data, least.reshape(-1), most.reshape(-1)
+            )
 
     in_parallel(look, np.unique(number).tolist(), asked_for())
     inside = np.zeros(window.shape, np.bool_)

@@ -66,7 +66,7 @@ def empty_products(solver: Solver | Linear, shape: tuple[int, ...]) -> Products:
 
 def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_]) -> tuple[Products, Tally]:
     """Products (p, n) or (n,) float32 of pixels with sums `total`, and the solver's own counts."""
-    from hsichunk.kernels import fcls, score
+    from hsichunk.kernels import fcls, scores
 
     p, n = solver.p, len(valid)
     out = empty_products(solver, (n,))
@@ -77,33 +77,33 @@ def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.boo
     elif solver.with_abundance:
         linear, abundance = scratch("linear", (p, n), np.float64), scratch("abundance", (p, n), np.float64)
         kkt, stats = scratch("kkt", (n,), np.float64), np.zeros(5, np.int64)
-        score.linear_terms(total, solver.shift, linear)
+        scores.linear_terms(total, solver.shift, linear)
         fcls.solve(solver.gram, linear, valid, _table(p), abundance, kkt, stats)
         tally.solved, tally.pivots, tally.most_pivots, tally.fallbacks = (int(v) for v in stats[:4])
         rmse = out.get(schema.RMSE)
         if rmse is not None:
             args = (solver.gram, solver.mean_square, solver.bands, solver.scale)
-            score.residual(total, linear, abundance, *args, valid, rmse)
+            scores.residual(total, linear, abundance, *args, valid, rmse)
         # kept beside the asked-for products: the tally needs both
         out[schema.ABUNDANCE] = abundance.astype(np.float32)
         out[schema.KKT] = kkt.astype(np.float32)
     if schema.SAM in out:
-        score.angles(total, solver.squares, valid, out[schema.SAM])
+        scores.angles(total, solver.squares, valid, out[schema.SAM])
     if solver.with_sid:
         sid = out[schema.SID] if schema.SID in out else scratch("sid", (p, n), np.float32)
-        score.divergences(total[1 + p + solver.with_ncc :], solver.q_ln_q, valid, sid)
+        scores.divergences(total[1 + p + solver.with_ncc :], solver.q_ln_q, valid, sid)
         if schema.SID_SAM in out:
-            score.mixed(total, solver.squares, sid, valid, out[schema.SID_SAM])
+            scores.mixed(total, solver.squares, sid, valid, out[schema.SID_SAM])
     for name in {schema.NCC, schema.NCC_DISTANCE} & set(out):
-        score.correlations(total, solver.centres, solver.bands, valid, name == schema.NCC_DISTANCE, out[name])
+        scores.correlations(total, solver.centres, solver.bands, valid, name == schema.NCC_DISTANCE, out[name])
     if schema.CHEBYSHEV in out:
-        score.differences(total[-p:], solver.scale, valid, out[schema.CHEBYSHEV])
+        scores.differences(total[-p:], solver.scale, valid, out[schema.CHEBYSHEV])
     return out, tally
 
 
 def _least_squares(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_]) -> Products:
     """Abundances (p, n) that need not sum to one, their rmse and violation (n,), from sums `total`."""
-    from hsichunk.kernels import least
+    from hsichunk.kernels import least_squares
 
     p, n = solver.p, len(valid)
     length = np.sqrt(solver.squares)
@@ -112,9 +112,9 @@ def _least_squares(solver: Solver, total: NDArray[np.float64], valid: NDArray[np
     gram, found = solver.products_of / np.outer(length, length), np.zeros((n, p))
     np.fill_diagonal(gram, 1.0)
     bounded = solver.constraint == schema.NNLS
-    (least.active_set if bounded else least.unconstrained)(gram, linear, found)
+    (least_squares.active_set if bounded else least_squares.unconstrained)(gram, linear, found)
     abundance, rmse, kkt = np.empty((p, n)), np.empty(n), np.empty(n)
-    least.certify(total, linear, gram, found, bounded, solver.bands, solver.scale, valid, abundance, rmse, kkt)
+    least_squares.certify(total, linear, gram, found, bounded, solver.bands, solver.scale, valid, abundance, rmse, kkt)
     made = {schema.ABUNDANCE: abundance / length[:, None], schema.RMSE: rmse, schema.KKT: kkt}
     return {name: values.astype(np.float32) for name, values in made.items()}
 
@@ -124,10 +124,10 @@ def tally_of(tally: Tally, products: Products, valid: NDArray[np.bool_], pixels:
     tally.valid = int(valid.sum())
     tally.masked = pixels - tally.valid
     if schema.ABUNDANCE in products:
-        from hsichunk.kernels import score
+        from hsichunk.kernels import scores
 
         abundance, whole = products[schema.ABUNDANCE], np.zeros(len(products[schema.ABUNDANCE]), np.int64)
-        tally.worst_kkt = float(score.add_up(abundance, products[schema.KKT], valid, ABUNDANCE_UNIT, whole))
+        tally.worst_kkt = float(scores.add_up(abundance, products[schema.KKT], valid, ABUNDANCE_UNIT, whole))
         tally.abundance = whole.tolist()
 
 

@@ -13,7 +13,7 @@ from hsichunk.array_types import Floats
 from hsichunk.blockwise import labelled
 from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.either_way import products
-from hsichunk.kernels import sums
+from hsichunk.kernels import float_sums
 from hsichunk.unmixing import in_one_pass, unmix
 
 
@@ -68,12 +68,12 @@ def _ncc(x: Floats, unit: Floats, distance: bool) -> Floats:
     by_band = np.ascontiguousarray(x.T)
     bands, n = by_band.shape
     mean = np.zeros((1, n))
-    sums.add_products(np.full((1, bands), 1.0 / bands), by_band, mean)
+    float_sums.add_products(np.full((1, bands), 1.0 / bands), by_band, mean)
     flat = (by_band == by_band[0]).all(0)  # whatever its mean was rounded to
     by_band -= mean
     square, product = np.zeros(n), np.zeros((len(unit), n))
-    sums.add_dots(by_band, by_band, square)
-    sums.add_products(unit, by_band, product)
+    float_sums.add_dots(by_band, by_band, square)
+    float_sums.add_products(unit, by_band, product)
     length = np.where(flat | (square <= 0), np.inf, np.sqrt(square))
     correlation = np.clip(product / length, -1.0, 1.0)
     return 1.0 - correlation.T if distance else correlation.T

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from hsichunk import neon
 from hsichunk.bands import inside
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.remote import is_url, name_of
+from hsichunk.chunks.windows import Window, outside
 from hsichunk.contained import Outcome, contained_each
-from hsichunk.counts import Counts, Window
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, one_line
-from hsichunk.remote import is_url, name_of
-from hsichunk.stored import StoredArray
 from hsichunk.threads import available, in_parallel
 
 SECONDS = 60.0
@@ -109,7 +110,7 @@ def open_site(
     for file, t, lft in zip(files, tops, lefts, strict=True):
         rows, cols, _ = file.reflectance.shape
         own = Window(t - top, t - top + rows, lft - left, lft - left + cols)
-        free = _outside(own, covered)
+        free = outside(own, covered)
         covered.append(own)
         local = tuple(Window(w.top - own.top, w.bottom - own.top, w.left - own.left, w.right - own.left) for w in free)
         places.append(Place(file, own.top, own.left, local))
@@ -257,25 +258,3 @@ def _steps(a: neon.NeonFile, b: neon.NeonFile, distance: float, size: float) -> 
     if abs(steps - round(steps)) > 1e-3:
         raise HsiError(f"{b.path} lies {steps:.3f} pixels from {a.path}; expected whole pixels: run them separately")
     return round(steps)
-
-
-def _outside(window: Window, covered: Sequence[Window]) -> list[Window]:
-    """What is left of a window after others are taken out, as rectangles."""
-    left = [window]
-    for hole in covered:
-        left = [part for piece in left for part in _minus(piece, hole)]
-    return left
-
-
-def _minus(a: Window, b: Window) -> list[Window]:
-    top, bottom = max(a.top, b.top), min(a.bottom, b.bottom)
-    lft, right = max(a.left, b.left), min(a.right, b.right)
-    if top >= bottom or lft >= right:
-        return [a]
-    parts = [
-        Window(a.top, top, a.left, a.right),
-        Window(top, bottom, a.left, lft),
-        Window(top, bottom, right, a.right),
-        Window(bottom, a.bottom, a.left, a.right),
-    ]
-    return [p for p in parts if p.top < p.bottom and p.left < p.right]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hsichunk.chunks.array import DECODED
 from hsichunk.job import Job
 from hsichunk.ledger import Entry
 from hsichunk.outputs import class_limits
@@ -9,7 +10,6 @@ from hsichunk.progress import ticking
 from hsichunk.scoring import Tally
 from hsichunk.solver import Solver
 from hsichunk.stint import Stint, Work, windows, work_off
-from hsichunk.stored import DECODED
 
 
 def work_of(job: Job, solvers: tuple[Solver, ...]) -> Work:

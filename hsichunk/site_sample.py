@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import sampling
-from hsichunk.counts import Window
+from hsichunk.chunks import gather
+from hsichunk.chunks.windows import Window
 from hsichunk.job import Job
 from hsichunk.site import Place
 
@@ -68,7 +69,7 @@ def _read(
         return
     for number, (place, inside) in enumerate(draws):
         at = rows[inside] - place.top, cols[inside] - place.left
-        yield number, sampling.read(place.counts(job.bands), *at, job.options.threads, corrupt)
+        yield number, gather.read(place.counts(job.bands), *at, job.options.threads, corrupt)
 
 
 def _extent(place: Place) -> Window:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.accumulate import add_spectra
-from hsichunk.kernels import sums
+from hsichunk.kernels import float_sums
 from hsichunk.scoring import Products, empty_products, score_sums
 from hsichunk.solver import Solver
 from hsichunk.threads import in_parallel, scratch
@@ -32,7 +32,7 @@ def solve_spectra(block: NDArray[Any], solvers: tuple[Solver | None, Solver], th
     def work(corner: tuple[int, int]) -> None:
         y, x = corner
         part = block[y : y + low, x : x + narrow]
-        products = _solve(sums.as_floats(part).reshape(-1, bands), exact, loose)
+        products = _solve(float_sums.as_floats(part).reshape(-1, bands), exact, loose)
         for name, values in products.items():
             if name in out:
                 out[name][..., y : y + low, x : x + narrow] = values.reshape(*values.shape[:-1], *part.shape[:2])
@@ -48,7 +48,7 @@ def _solve(values: NDArray[Any], exact: Solver | None, loose: Solver) -> Product
     n = len(values)
     rows = np.empty(values.shape, np.int16)
     valid, counted = np.ones(n, np.bool_), np.ones(n, np.bool_)
-    others = sums.recover(values, exact.scale, rows, valid, counted)
+    others = float_sums.recover(values, exact.scale, rows, valid, counted)
     if others == n:
         return _from_floats(values, loose)
     total = np.zeros((exact.sums, n))
@@ -66,25 +66,25 @@ def _from_floats(values: NDArray[Any], solver: Solver) -> Products:
     n, bands = values.shape
     # what pixels that are not finite come to is NaN anyway; infinity would warn on its way there
     x, valid = scratch("spectra", (bands, n), np.float64), np.empty(n, np.bool_)
-    sums.turn(np.ascontiguousarray(values), solver.scale, x, valid)
+    float_sums.turn(np.ascontiguousarray(values), solver.scale, x, valid)
     total = np.zeros((solver.sums, n))
-    sums.add_dots(x, x, total[0])
+    float_sums.add_dots(x, x, total[0])
     plain = p + solver.with_ncc
     if solver.apart:
-        sums.widen(x, solver.left[:p], total[-p:])
-    sums.add_products(solver.left[:plain], x, total[1 : 1 + plain])
+        float_sums.widen(x, solver.left[:p], total[-p:])
+    float_sums.add_products(solver.left[:plain], x, total[1 : 1 + plain])
     if solver.with_sid:
         left, floored = solver.left[plain:], total[1 + plain :]
         if solver.guard:
-            sums.add_products(left[:1], x, floored[:1])
+            float_sums.add_products(left[:1], x, floored[:1])
             added = solver.guard * np.where(floored[0] > 0, floored[0], 1.0)  # nothing but zeros: a flat spectrum
             x += added
             floored[0] += solver.bands * added
         else:
             np.maximum(x, solver.floor, out=x)
-            sums.add_products(left[:1], x, floored[:1])
+            float_sums.add_products(left[:1], x, floored[:1])
         ln = np.log(x)
-        sums.add_products(left[1:], x, floored[1 : 1 + p])
-        sums.add_products(solver.right, ln, floored[1 + p : 1 + 2 * p])
-        sums.add_dots(x, ln, floored[1 + 2 * p])
+        float_sums.add_products(left[1:], x, floored[1 : 1 + p])
+        float_sums.add_products(solver.right, ln, floored[1 + p : 1 + 2 * p])
+        float_sums.add_dots(x, ln, floored[1 + 2 * p])
     return score_sums(solver, total, valid)[0]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numba import njit
 from numpy.typing import NDArray
 
 from hsichunk import schema
@@ -15,10 +14,9 @@ from hsichunk.array_types import Floats
 from hsichunk.blockwise import Kernel, labelled, on_pixels
 from hsichunk.checks import check_cube
 from hsichunk.errors import HsiError
+from hsichunk.kernels.spectral import remove_continuum, weigh_bands
 
 GAP = 1.5  # times the median distance of neighbouring bands: where there is more, bands are missing
-
-kernel = njit(nogil=True, cache=True, error_model="numpy")
 
 
 def continuum_removed(spectra: xr.DataArray) -> xr.DataArray:
@@ -89,37 +87,9 @@ def _along(spectra: xr.DataArray, work: Kernel, attrs: dict[str, Any]) -> xr.Dat
     return found.transpose(*spectra.dims)
 
 
-@kernel
-def _remove(x: Any, wavelength: Any, out: Any) -> None:
-    """Spectra (n, L) over their upper hulls, by one monotone chain each."""
-    n, bands = x.shape
-    hull = np.empty(bands, np.int64)
-    for i in range(n):
-        m = 0
-        for b in range(bands):
-            while m > 1:
-                first, second = hull[m - 2], hull[m - 1]
-                run = (wavelength[second] - wavelength[first]) * (x[i, b] - x[i, first])
-                rise = (x[i, second] - x[i, first]) * (wavelength[b] - wavelength[first])
-                if rise > run:
-                    break
-                m -= 1  # on or below the line: no corner
-            hull[m] = b
-            m += 1
-        for k in range(max(m - 1, 1)):
-            left, right = hull[k], hull[min(k + 1, m - 1)]
-            length = wavelength[right] - wavelength[left]
-            for b in range(left, right + 1):
-                share = (wavelength[b] - wavelength[left]) / length if length > 0.0 else 0.0
-                # the ends exactly, for a quotient of exactly 1
-                over = x[i, left] if b == left else x[i, left] + share * (x[i, right] - x[i, left])
-                over = x[i, right] if b == right else over
-                out[i, b] = x[i, b] / over if over > 0.0 else 1.0
-
-
 def _removed(x: Floats, wavelength: Floats) -> Floats:
     out = np.empty_like(x)
-    _remove(x, wavelength, out)
+    remove_continuum(x, wavelength, out)
     return out
 
 
@@ -160,17 +130,7 @@ def _weights(window: int, order: int, deriv: int, at: int, apart: float) -> Floa
     return weights
 
 
-@kernel
-def _weigh(x: Any, start: Any, weights: Any, out: Any) -> None:
-    for i in range(x.shape[0]):
-        for b in range(x.shape[1]):
-            total = 0.0
-            for k in range(weights.shape[1]):
-                total += weights[b, k] * x[i, start[b] + k]
-            out[i, b] = total
-
-
 def _filtered(x: Floats, start: NDArray[np.int64], weights: Floats) -> Floats:
     out = np.empty_like(x)
-    _weigh(x, start, weights, out)
+    weigh_bands(x, start, weights, out)
     return out

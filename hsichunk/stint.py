@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.bands import chunks_along
+from hsichunk.chunks.columns import is_small
+from hsichunk.chunks.counts import Counts, chunks_along
+from hsichunk.chunks.windows import Window
 from hsichunk.column import LeaveOut, stream_window
-from hsichunk.counts import Counts, Window
 from hsichunk.outputs import Guard, Note, StripWriter, unguarded
 from hsichunk.scoring import Tally
 from hsichunk.site import Place
 from hsichunk.solver import Solver
-from hsichunk.stored_columns import is_small
 
 if TYPE_CHECKING:
     from hsichunk.masks import Masks

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.array_types import Bools, Floats
 from hsichunk.checks import check_cube
+from hsichunk.chunks.counts import Counts
 from hsichunk.cleaning import source_of
-from hsichunk.counts import Counts
 from hsichunk.errors import HsiError
-from hsichunk.kernels import sums
+from hsichunk.kernels import float_sums
 from hsichunk.mosaic import TiledCounts
 from hsichunk.threads import asked_for
 
@@ -108,7 +108,7 @@ class Spectra:
             valid, whole = np.isfinite(raw).all(1) & self._kept(pixels), False
             if self._counts:
                 counts, counted = np.empty(raw.shape, np.int16), np.ones(len(raw), np.bool_)
-                sums.recover(sums.as_floats(raw), self.scale, counts, valid.copy(), counted)
+                float_sums.recover(float_sums.as_floats(raw), self.scale, counts, valid.copy(), counted)
                 whole = bool(counted[valid].all())
             values = counts.astype(np.float64) if whole else np.multiply(raw, self.scale, dtype=np.float64)
         values[~valid] = 0.0
@@ -181,7 +181,7 @@ class Spectra:
 
     def _gather(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
         if self._source is not None:
-            from hsichunk.sampling import gather
+            from hsichunk.chunks.gather import gather
 
             counts, y, x = self._source
             return gather(counts, y[rows], x[cols], asked_for())

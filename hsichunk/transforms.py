@@ -13,7 +13,7 @@ from hsichunk.array_types import Floats
 from hsichunk.blockwise import COMPONENT, SINGULAR, Statistics, labelled, on_pixels, statistics
 from hsichunk.checks import check_cube
 from hsichunk.errors import HsiError
-from hsichunk.kernels import sums
+from hsichunk.kernels import float_sums
 from hsichunk.linear import weighted
 
 
@@ -205,5 +205,5 @@ def _rotate(x: Floats, matrix: Floats, after: Floats) -> Floats:
     """matrix (m, L) times scores (n, L), plus `after`: (n, m)."""
     out = np.zeros((len(matrix), len(x)))
     out += after[:, None]
-    sums.add_products(matrix, np.ascontiguousarray(x.T), out)
+    float_sums.add_products(matrix, np.ascontiguousarray(x.T), out)
     return out.T

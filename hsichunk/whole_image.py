@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.bad_chunks import without_bad_chunks
+from hsichunk.chunks.array import DECODED
 from hsichunk.errors import HsiError
 from hsichunk.job import Job, to_decode
 from hsichunk.mosaic import as_dataset
@@ -26,7 +27,6 @@ from hsichunk.plan import MB, SEARCHING, XARRAY
 from hsichunk.progress import ticking
 from hsichunk.refine import DIRECTIONS, MOST_SEARCHED, SMALL_BLOCK, Refined, refined
 from hsichunk.site import Place, Site
-from hsichunk.stored import DECODED
 from hsichunk.strips import STRIP_PIXELS, Spectra
 
 if TYPE_CHECKING:

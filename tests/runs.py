@@ -33,12 +33,13 @@ def write(path: Path, **changed: Any) -> Path:
 
 def shrink(put: Callable[[Any, str, Any], Any], layout: str) -> None:
     """Makes a small tile come in many strips, which fill stored chunks unevenly, by `put` (owner, name, value)."""
-    from hsichunk import plan, stored_columns
+    from hsichunk import plan
+    from hsichunk.chunks import columns
 
     put(plan, "zarr_chunk", lambda rows, cols, p, tile=None: (min(rows, BITS), min(cols, 1000)))
     put(plan, "STRIP_ROWS", 10)
     if layout == "band":
-        for module in (stored_columns, plan):
+        for module in (columns, plan):
             put(module, "SMALL_COLUMN", 0)
 
 

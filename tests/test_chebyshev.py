@@ -16,14 +16,15 @@ from scenes import SHAPE as SIZE
 from scenes import endmembers_of, scene, tile_path
 
 import hsichunk as hsi
-from hsichunk import accumulate, scoring, stored_columns
+from hsichunk import accumulate, scoring
 from hsichunk.auditing import audit
+from hsichunk.chunks import columns
+from hsichunk.chunks.array import DECODED
+from hsichunk.chunks.windows import Window
 from hsichunk.cleaning import source_of
 from hsichunk.column import solve_window
-from hsichunk.counts import Window
 from hsichunk.job import make_plan
 from hsichunk.solver import prepare
-from hsichunk.stored import DECODED
 
 distance = pytest.importorskip("scipy.spatial.distance")
 LOWEST, HIGHEST = -32768, 32767
@@ -136,7 +137,7 @@ def test_same_bits_from_any_layout_each_chunk_decoded_once(
     for asked in (("chebyshev",), ("sam", "chebyshev"), ("abundance", "sid", "ncc", "chebyshev")):
         solver = prepare(em.values, em.endmember.values, asked, counts.scale, exact=True)
         for small in (0, 1 << 40):
-            monkeypatch.setattr(stored_columns, "SMALL_COLUMN", small)
+            monkeypatch.setattr(columns, "SMALL_COLUMN", small)
             for threads in (1, 2):
                 found = solve_window(counts, solver, Window(0, SIZE[0], 0, SIZE[1]), threads)[0]
                 assert found["chebyshev"].tobytes() == whole.values.tobytes()
@@ -175,7 +176,7 @@ def test_runs_give_the_same_bits(
 ) -> None:
     """From each layout, beside other metrics, on one thread, and where the sums do not fit the memory."""
     if way != "small":
-        monkeypatch.setattr(stored_columns, "SMALL_COLUMN", 0)
+        monkeypatch.setattr(columns, "SMALL_COLUMN", 0)
         monkeypatch.setattr("hsichunk.plan.SMALL_COLUMN", 0)
     tile = write(tmp_path / "NEON_tile_reflectance.h5", chunks=LAYOUTS[layout])
     given: dict[str, Any] = {"chebyshev_threshold": 0.15, "threads": 1 if way == "large" else 2}

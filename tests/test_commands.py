@@ -13,8 +13,8 @@ from runs import go, products, shell, write
 
 import hsichunk as hsi
 from hsichunk import options
+from hsichunk.chunks.array import DECODED
 from hsichunk.library import read_library
-from hsichunk.stored import DECODED
 from hsichunk.threads import available
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")

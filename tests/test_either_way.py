@@ -13,7 +13,7 @@ from runs import LAYOUTS, SHAPE, cube_of, endmembers, go, products
 from scenes import chunks_under, endmembers_of
 
 import hsichunk as hsi
-from hsichunk.stored import DECODED
+from hsichunk.chunks.array import DECODED
 
 KINDS = {
     "nnls": hsi.nnls,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hsichunk import accumulate, schema, scoring
-from hsichunk.kernels import score, sums
+from hsichunk.kernels import float_sums, scores
 from hsichunk.solver import LN_Q_BITS, MOST_BANDS, Q_BITS, Solver, prepare
 
 SCALE = 10000.0
@@ -73,7 +73,7 @@ def exact_sums(solver: Solver, counts: Any) -> list[list[Fraction]]:
         [[Fraction(v) for v in row.tolist()] for row in part] for part in (solver.left[:p], solver.left[p + 1 :])
     )
     q = [[Fraction(v) for v in row.tolist()] for row in solver.right]
-    table, unit = sums.log_table(solver.floor), Fraction(sums.LN_UNIT)
+    table, unit = float_sums.log_table(solver.floor), Fraction(float_sums.LN_UNIT)
     out = []
     for pixel in counts.tolist():
         floored = [max(c, int(solver.floor)) for c in pixel]
@@ -121,7 +121,7 @@ def test_no_sum_leaves_the_integers_that_float64_holds() -> None:
         assert max(sum(abs(v) for v in row) for row in ln_q) * most < Fraction(2**53, 2**LN_Q_BITS)
         assert all((v * 2**Q_BITS).denominator == 1 for v in q.ravel())
         assert (q.sum(axis=1) == 1).all()
-        largest = int(sums.log_table(solver.floor).max())
+        largest = int(float_sums.log_table(solver.floor).max())
         assert largest * 2**Q_BITS < 2**53
         assert bands * most * largest < 2**53
         assert bands * most**2 < 2**53
@@ -160,7 +160,7 @@ def test_kernels_are_a_matrix_product_whatever_the_blocks(
     counts[marked] = -9999
     x = counts.astype(np.float64).T
     floored = np.maximum(x, solver.floor)
-    ln = sums.log_table(solver.floor)[counts.T.astype(np.int64) + 32768] * sums.LN_UNIT
+    ln = float_sums.log_table(solver.floor)[counts.T.astype(np.int64) + 32768] * float_sums.LN_UNIT
     plain, shared = solver.left[: p + 1], solver.left[p + 1 :]
     rows = [(x * x).sum(0), *plain @ x, *shared @ floored, *solver.right @ ln, (floored * ln).sum(0)]
     expected = np.array([*rows, *np.abs(x - solver.left[:p, :, None]).max(1)])
@@ -229,9 +229,9 @@ def test_constants_lie_close_to_what_they_stand_for() -> None:
     q = floored / floored.sum(1, keepdims=True)
     assert np.abs(solver.right - q).max() <= 2.0**-Q_BITS
     assert np.abs(solver.left[5:] - np.log(q)).max() <= 2.0 ** -(LN_Q_BITS + 1)
-    table = sums.log_table(1.0)
+    table = float_sums.log_table(1.0)
     for count in (LOWEST, -1, 0, 1, 2, 3, 9999, HIGHEST):
-        assert abs(table[count + 32768] * sums.LN_UNIT - math.log(max(count, 1))) <= sums.LN_UNIT / 2
+        assert abs(table[count + 32768] * float_sums.LN_UNIT - math.log(max(count, 1))) <= float_sums.LN_UNIT / 2
 
 
 def test_a_pixel_as_endmember_stays_whole() -> None:
@@ -274,7 +274,7 @@ def test_every_count_is_recovered_from_its_reflectance(scale: float, dtype: Any)
     counts = np.arange(LOWEST, HIGHEST + 1).reshape(512, 128)
     rows, valid, counted = np.zeros((512, 128), np.int16), np.ones(512, np.bool_), np.ones(512, np.bool_)
     values = (counts / scale).astype(dtype)
-    assert sums.recover(values, scale, rows, valid, counted) == 0
+    assert float_sums.recover(values, scale, rows, valid, counted) == 0
     assert_array_equal(rows[:, :128], counts)
     assert valid.all() and counted.all()
 
@@ -287,7 +287,7 @@ def test_what_is_no_count_is_told_apart_pixel_by_pixel() -> None:
     values[4, 4] = 3.2768
     values[5] = [np.nan, 0.12345, 0.1, 0.1, 0.1]
     rows, valid, counted = np.zeros((6, 5), np.int16), np.ones(6, np.bool_), np.ones(6, np.bool_)
-    assert sums.recover(values, SCALE, rows, valid, counted) == 4
+    assert float_sums.recover(values, SCALE, rows, valid, counted) == 4
     assert valid.tolist() == [True, False, True, True, True, False]
     assert counted.tolist() == [True, True, False, False, False, False]
 
@@ -296,14 +296,14 @@ def test_float_sums_of_a_pixel_do_not_depend_on_its_neighbours() -> None:
     rng = np.random.default_rng(6)
     weights, x = rng.normal(size=(7, 100)), rng.normal(size=(100, 300))
     total, dots = np.zeros((7, 300)), np.zeros(300)
-    sums.add_products(weights, x, total)
-    sums.add_dots(x, x, dots)
+    float_sums.add_products(weights, x, total)
+    float_sums.add_dots(x, x, dots)
     assert_allclose(total, weights @ x, rtol=0, atol=1e-12)
     assert_allclose(dots, (x * x).sum(0), rtol=1e-13)
     for start, stop in ((0, 1), (5, 77), (299, 300), (64, 300)):
         part, some = np.zeros((7, stop - start)), np.zeros(stop - start)
-        sums.add_products(weights, np.ascontiguousarray(x[:, start:stop]), part)
-        sums.add_dots(x[:, start:stop], x[:, start:stop], some)
+        float_sums.add_products(weights, np.ascontiguousarray(x[:, start:stop]), part)
+        float_sums.add_dots(x[:, start:stop], x[:, start:stop], some)
         assert part.tobytes() == total[:, start:stop].tobytes()
         assert some.tobytes() == dots[start:stop].tobytes()
 
@@ -312,29 +312,31 @@ def test_one_pixel_is_added_as_among_many() -> None:
     rng = np.random.default_rng(7)
     weights, pixels = rng.normal(size=(5, 40)), rng.normal(size=(50, 40))
     total, dots = np.zeros((5, 50)), np.zeros(50)
-    sums.add_products(weights, np.ascontiguousarray(pixels.T), total)
-    sums.add_dots(np.ascontiguousarray(pixels.T), np.ascontiguousarray(pixels.T), dots)
+    float_sums.add_products(weights, np.ascontiguousarray(pixels.T), total)
+    float_sums.add_dots(np.ascontiguousarray(pixels.T), np.ascontiguousarray(pixels.T), dots)
     alone = np.ascontiguousarray(pixels[:1].T)  # of which NumPy leaves the strides as they are
     some, dot = np.zeros((5, 1)), np.zeros(1)
-    sums.add_products(weights, alone, some)
-    sums.add_dots(alone, alone, dot)
+    float_sums.add_products(weights, alone, some)
+    float_sums.add_dots(alone, alone, dot)
     assert (some.tobytes(), dot.tobytes()) == (total[:, :1].tobytes(), dots[:1].tobytes())
     one_band = np.zeros((5, 50))
-    sums.add_products(np.ascontiguousarray(weights[:, 0][None].T), np.ascontiguousarray(pixels[:, :1].T), one_band)
+    float_sums.add_products(
+        np.ascontiguousarray(weights[:, 0][None].T), np.ascontiguousarray(pixels[:, :1].T), one_band
+    )
     assert_allclose(one_band, np.outer(weights[:, 0], pixels[:, 0]), rtol=1e-15)
     with pytest.raises(ValueError, match="not contiguous"):
-        sums.add_products(weights, np.asfortranarray(pixels.T), total)
+        float_sums.add_products(weights, np.asfortranarray(pixels.T), total)
 
 
 def test_arccos_to_the_last_bits() -> None:
     tiny = 10.0 ** -np.arange(1, 20)
     near = [np.linspace(-1, 1, 4001), 1 - tiny, tiny - 1, tiny, -tiny, np.nextafter([1, 0.5, 0.5, -0.5], [0, 0, 1, 0])]
     for c in np.concatenate(near).tolist():
-        assert score.arccos(c) == pytest.approx(math.acos(c), rel=1e-15, abs=0)
-    assert score.arccos(1.0) == 0.0
-    assert score.arccos(1.0 + 1e-15) == 0.0
-    assert score.arccos(-1.0 - 1e-15) == math.pi
-    assert score.arccos(0.0) == math.pi / 2
+        assert scores.arccos(c) == pytest.approx(math.acos(c), rel=1e-15, abs=0)
+    assert scores.arccos(1.0) == 0.0
+    assert scores.arccos(1.0 + 1e-15) == 0.0
+    assert scores.arccos(-1.0 - 1e-15) == math.pi
+    assert scores.arccos(0.0) == math.pi / 2
 
 
 @settings(max_examples=50)

@@ -12,10 +12,10 @@ import pytest
 from runs import LAYOUTS, asked, assert_same, endmembers, go, products, write
 
 from hsichunk import job, plan
-from hsichunk.kept_chunks import KeptChunks
+from hsichunk.chunks.decoded_cache import KeptChunks
+from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.plan import MB, Layout, make
 from hsichunk.run import prepared
-from hsichunk.stored import StoredArray
 
 pytestmark = pytest.mark.usefixtures("quiet")
 CHUNK = np.zeros(1000, np.int16)

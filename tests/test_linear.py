@@ -13,9 +13,9 @@ from runs import LAYOUTS, SHAPE, cube_of
 from scenes import chunks_under, endmembers_of
 
 import hsichunk as hsi
-from hsichunk import stored_columns
 from hsichunk.blockwise import Statistics, statistics
-from hsichunk.stored import DECODED
+from hsichunk.chunks import columns
+from hsichunk.chunks.array import DECODED
 
 KINDS = ("matched_filter", "cem", "osp", "pca", "mnf")
 
@@ -55,7 +55,7 @@ def test_each_chunk_once_and_the_bits_of_the_cube_in_memory(
     small: int | None,
 ) -> None:
     if small is not None:
-        monkeypatch.setattr(stored_columns, "SMALL_COLUMN", small)
+        monkeypatch.setattr(columns, "SMALL_COLUMN", small)
     cube = cube_of(tiles[layout])  # warnings are errors: nothing is rechunked
     with no_compute():
         lazy = made(kind, cube, background, fitted)

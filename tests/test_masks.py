@@ -26,8 +26,8 @@ from rasterio.features import rasterize
 
 from hsichunk import masks, neon
 from hsichunk.backend import open_tile
+from hsichunk.chunks.windows import Window
 from hsichunk.cleaning import clean
-from hsichunk.counts import Window
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, OptionError
 from hsichunk.lazy_mask import mask
 from hsichunk.synthetic import write_tile

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import hsichunk as hsi
-from hsichunk import lineage, mosaic, stored_columns
+from hsichunk import lineage, mosaic
+from hsichunk.chunks import columns
 from hsichunk.cleaning import source_of
 from hsichunk.errors import HsiError
 from hsichunk.mosaic import TiledCounts, open_mosaic
@@ -245,7 +246,7 @@ def chunks_of(cube: xr.DataArray) -> int:
 def test_a_large_column_is_decoded_once_whatever_lies_over_it(
     whole: xr.Dataset, endmembers: xr.DataArray, wanted: xr.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored_columns, "SMALL_COLUMN", 50_000)  # b is larger: 25 bands of 36 x 30
+    monkeypatch.setattr(columns, "SMALL_COLUMN", 50_000)  # b is larger: 25 bands of 36 x 30
     cube = hsi.clean(whole)
     ours = hsi.unmix(cube, endmembers, hsi_products())
     before = tiles.DECODED.now()[0]

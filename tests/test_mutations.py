@@ -16,9 +16,10 @@ from mutations import Bench, Case, Worker, mutate, write_source
 from runs import products
 
 from hsichunk import neon, schema
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.windows import Window
 from hsichunk.column import LeaveOut, stream_window
 from hsichunk.contained import contained
-from hsichunk.counts import Counts, Window
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.scoring import Tally
 from hsichunk.site import open_site
@@ -251,7 +252,7 @@ COLUMNS = {"spatial": (16, 13, 9), "band": (24, 20, 1)}
 def solved(path: Path, together: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Tally]:
     """All products of a tile with endmembers that are always the same."""
     if together:
-        monkeypatch.setattr("hsichunk.stored_columns.SMALL_COLUMN", 0)
+        monkeypatch.setattr("hsichunk.chunks.columns.SMALL_COLUMN", 0)
     file = neon.read(path)
     counts = Counts(file.reflectance, np.arange(30), file.scale, file.no_data)
     rng = np.random.default_rng(0)

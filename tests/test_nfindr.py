@@ -18,7 +18,7 @@ from scenes import LAYOUTS, scene, tile_path
 
 import hsichunk as hsi
 from hsichunk import endmembers, sampling, simplex
-from hsichunk.stored import DECODED
+from hsichunk.chunks.array import DECODED
 
 
 @pytest.fixture(scope="module")

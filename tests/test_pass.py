@@ -21,12 +21,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import LAYOUTS, SHAPE, chunks_under, endmembers_of, tile_path
 
 import hsichunk as hsi
-from hsichunk import schema, stored_columns
+from hsichunk import schema
+from hsichunk.chunks import columns
+from hsichunk.chunks.array import DECODED
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.windows import Window
 from hsichunk.cleaning import source_of
 from hsichunk.column import solve_window
-from hsichunk.counts import Counts, Window
 from hsichunk.solver import prepare
-from hsichunk.stored import DECODED, StoredArray
 
 BANDS = 96
 NoCompute = Callable[[], AbstractContextManager[None]]
@@ -193,7 +196,7 @@ def test_both_ways_of_a_column_and_any_threads_give_the_same_bits(
     small: int,
     threads: int,
 ) -> None:
-    monkeypatch.setattr(stored_columns, "SMALL_COLUMN", small)
+    monkeypatch.setattr(columns, "SMALL_COLUMN", small)
     counts = counts_of(folder, chunks)
     solver = prepare(em.values, em.endmember.values, schema.ALL_PRODUCTS, counts.scale, exact=True)
     products, tally = solve_window(counts, solver, Window(0, SHAPE[0], 0, SHAPE[1]), threads)
@@ -217,7 +220,7 @@ def test_windows_cut_anywhere_give_the_same_bits(
     counts = counts_of(folder, chunks)
     solver = prepare(em.values, em.endmember.values, schema.ALL_PRODUCTS, counts.scale, exact=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored_columns, "SMALL_COLUMN", 0 if large else 1 << 40)
+        patch.setattr(columns, "SMALL_COLUMN", 0 if large else 1 << 40)
         products, tally = solve_window(counts, solver, Window(top, bottom, left, right), threads)
     assert_same_bits(products, whole.isel(y=slice(top, bottom), x=slice(left, right)))
     assert tally.valid + tally.masked == (bottom - top) * (right - left)
@@ -346,7 +349,7 @@ def test_counts_of_any_integer_type(
     no_data: int,
     small: int,
 ) -> None:
-    monkeypatch.setattr(stored_columns, "SMALL_COLUMN", small)
+    monkeypatch.setattr(columns, "SMALL_COLUMN", small)
     bands = [0, 1, 2, 4, 7, 8, 9, 10, 16, 20]
     values = made_up(low, high, no_data if np.iinfo(dtype).min <= no_data <= np.iinfo(dtype).max else low)
     counts = stored_counts(tmp_path / "counts.h5", values, chunks, bands, no_data, dtype)
@@ -381,7 +384,7 @@ def test_what_dropped_bands_hold_does_not_matter(tmp_path: Path, chunks: tuple[i
 def test_one_pixel_of_no_data_changes_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: tuple[int, int, int], small: int
 ) -> None:
-    monkeypatch.setattr(stored_columns, "SMALL_COLUMN", small)
+    monkeypatch.setattr(columns, "SMALL_COLUMN", small)
     values, bands = made_up(1, 9000, 1), np.arange(21)
     solver = prepare(
         np.random.default_rng(1).uniform(0.1, 0.8, (3, 21)), "abc", schema.ALL_PRODUCTS, 10000.0, exact=True

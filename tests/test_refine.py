@@ -14,12 +14,13 @@ from scenes import LAYOUTS, cube_of, numbers_of, scattered_tiles, scene, tile_pa
 from tiles import Counter
 
 import hsichunk as hsi
-from hsichunk import refine, stored_columns, strips
+from hsichunk import refine, strips
+from hsichunk.chunks import columns
+from hsichunk.chunks.array import DECODED
 from hsichunk.cleaning import source_of
 from hsichunk.mosaic import TiledCounts
 from hsichunk.outliers import outlying
 from hsichunk.second_moments import Scores, scores, stream
-from hsichunk.stored import DECODED
 from hsichunk.strips import Spectra
 
 
@@ -156,7 +157,7 @@ def test_scores_come_straight_from_stored_chunks(
     folder: Path, monkeypatch: pytest.MonkeyPatch, chunks: tuple[int, int, int]
 ) -> None:
     """The same bits as from whole spectra, of any part of the tile; each chunk under it is decoded once."""
-    monkeypatch.setattr(stored_columns, "SMALL_COLUMN", 200_000)  # so that larger chunks are worked by all threads
+    monkeypatch.setattr(columns, "SMALL_COLUMN", 200_000)  # so that larger chunks are worked by all threads
     whole = cube_of(folder, chunks)
     assert np.isnan(whole.isel(wavelength=0).values).any()
     parts = [

@@ -20,10 +20,10 @@ import zarr
 from runs import BITS, asked, assert_finished, checksums, go, shrink, write
 
 from hsichunk import atomic_files, cog, ledger, outputs, summary, zarr_blocks, zarr_store
+from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.ledger import Entry, Ledger
 from hsichunk.run import run
-from hsichunk.stored import StoredArray
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}

@@ -32,12 +32,12 @@ from runs import (
 
 import hsichunk as hsi
 from hsichunk import memory, plan, schema
+from hsichunk.chunks.decoded_cache import KeptChunks
+from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.job import kept_bands, make_plan
-from hsichunk.kept_chunks import KeptChunks
 from hsichunk.run import run
 from hsichunk.site import open_site
-from hsichunk.stored import StoredArray
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 import hsichunk as hsi
 from hsichunk import describe, image_array, neon
+from hsichunk.chunks.windows import Window
 from hsichunk.cleaning import clean
 from hsichunk.cli.app import app
 from hsichunk.column import LeaveOut
-from hsichunk.counts import Window
 from hsichunk.endmembers import nfindr
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.float_pass import stream_floats

@@ -16,9 +16,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from runs import SHAPE, asked, assert_same, checksums, endmembers, go, products, shell, write
 
 import hsichunk as hsi
-from hsichunk import column, outputs, plan, reference, schema, solver, stored_columns
+from hsichunk import column, outputs, plan, reference, schema, solver
 from hsichunk.auditing import audit
-from hsichunk.counts import Counts, Window
+from hsichunk.chunks import columns
+from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.windows import Window
 from hsichunk.errors import HsiError
 from hsichunk.extremes import pick
 from hsichunk.ledger import files
@@ -26,7 +29,6 @@ from hsichunk.report import write_report
 from hsichunk.report.results import open_results
 from hsichunk.run import run
 from hsichunk.sampling import Sample
-from hsichunk.stored import StoredArray
 from hsichunk.viewer.maps import Maps
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
@@ -46,7 +48,7 @@ def tile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def large(tile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "band" in str(tile):
-        monkeypatch.setattr(stored_columns, "SMALL_COLUMN", 0)
+        monkeypatch.setattr(columns, "SMALL_COLUMN", 0)
         monkeypatch.setattr(plan, "SMALL_COLUMN", 0)
 
 

@@ -24,11 +24,11 @@ from tiles import Counter
 
 import hsichunk as hsi
 from hsichunk import describe, job, memory, plan, refine, searching, whole_image
+from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError, OptionError
 from hsichunk.library import read_library
 from hsichunk.run import prepared, run
 from hsichunk.second_moments import Scores
-from hsichunk.stored import StoredArray
 
 K = 5
 FEW: dict[str, Any] = {"k": K, "sample": 60, "drop_last": 0, "memory": "1GB"}

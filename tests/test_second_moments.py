@@ -16,7 +16,7 @@ from scenes import LAYOUTS, scene, tile_path
 import hsichunk as hsi
 from hsichunk import second_moments as subject
 from hsichunk import strips
-from hsichunk.stored import DECODED
+from hsichunk.chunks.array import DECODED
 from hsichunk.strips import Spectra
 
 LITTLE = 200_000  # bytes: no row of chunks of the tiles here fits

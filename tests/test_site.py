@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import write
 
-from hsichunk.counts import Window
+from hsichunk.chunks.windows import Window, outside
 from hsichunk.errors import HsiError
-from hsichunk.site import Site, _outside, open_site
+from hsichunk.site import Site, open_site
 
 SMALL: dict[str, Any] = {"shape": (8, 8), "chunks": (4, 4, 20), "no_data": "none"}
 
@@ -79,7 +79,7 @@ windows = st.builds(
 @given(windows, st.lists(windows, max_size=5))
 def test_what_is_left_of_a_window_is_covered_once(window: Window, holes: list[Window]) -> None:
     count = np.zeros((20, 20), int)
-    for part in _outside(window, holes):
+    for part in outside(window, holes):
         assert part.top < part.bottom
         assert part.left < part.right
         count[part.top : part.bottom, part.left : part.right] += 1

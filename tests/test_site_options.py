@@ -13,9 +13,9 @@ import xarray as xr
 from numpy.testing import assert_array_equal
 from runs import LAYOUTS, SHAPE, asked, checksums, go, products, shell, write
 
+from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.run import run
-from hsichunk.stored import StoredArray
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 

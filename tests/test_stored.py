@@ -20,8 +20,8 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from tiles import Counter, counts
 
+from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError
-from hsichunk.stored import StoredArray
 
 SHAPE = (13, 11, 17)
 CHUNKS = (5, 4, 6)

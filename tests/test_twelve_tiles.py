@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from runs import asked, assert_same, checksums, endmembers, go, products
 
 import hsichunk as hsi
-from hsichunk import plan, stored_columns
-from hsichunk.counts import Counts
+from hsichunk import plan
+from hsichunk.chunks import columns
+from hsichunk.chunks.columns import is_small
+from hsichunk.chunks.counts import Counts
 from hsichunk.errors import HsiWarning
 from hsichunk.mosaic import open_mosaic
 from hsichunk.run import run
 from hsichunk.site import open_site
-from hsichunk.stored_columns import is_small
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 SIDE, BANDS, DOWN, ACROSS = 48, 60, 3, 4
@@ -146,7 +147,7 @@ def test_the_maps_hold_what_the_store_holds(many: Path) -> None:
 def test_tiles_that_all_threads_work_on_together_leave_no_seam_either(
     folder: Path, twelve: list[Path], one: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (stored_columns, plan):
+    for module in (columns, plan):
         monkeypatch.setattr(module, "SMALL_COLUMN", 100_000)  # between the tiles of band chunks and the others
     sizes = {is_small(Counts(p.file.reflectance, np.arange(43), 1e4, -9999)) for p in open_site(twelve).places}
     assert sizes == {True, False}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hsichunk.kernels.sums import HIGHEST, LOWEST, exact
+from hsichunk.kernels.float_sums import HIGHEST, LOWEST, exact
 
 SLAB = 1024  # pixels of bands: their sums stay in the first-level cache from four bands to the next
 TOGETHER = 4  # bands: with three axes what the registers hold

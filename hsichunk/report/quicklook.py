@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from hsichunk import neon
 from hsichunk.array_types import Positions
-from hsichunk.bands import chunks_along
+from hsichunk.chunks.counts import chunks_along
+from hsichunk.chunks.remote import is_url
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
-from hsichunk.remote import is_url
 from hsichunk.report.results import Raster
 
 COLORS = (660.0, 550.0, 480.0)  # nm: red, green, blue

@@ -1,12 +1,12 @@
 """Stored counts to sums, as they are stored: whole spectra of a spatial chunk, or bands of a tile one after the other.
 
 Blocks of 32 pixels and 40 bands go through the first-level cache: counts side by side, as floats, their logarithms
-looked up, and every sum through all bands in registers (`hsichunk.kernels.vectors`). Every value is a multiple of a
+looked up, and every sum through all bands in registers (`hsichunk.kernels.llvm_blocks`). Every value is a multiple of a
 fixed power of two (see `hsichunk.solver`): all sums are exact, the same in any order.
 
 Weights are `left` (2p + 1, L), without SID (p, L), and `right` (p, L) or (0, L): e, one and ln q for x, q for ln x.
 With NCC there is another one after e, for x that is not floored. `total` (sums, N) has the rows of
-`hsichunk.kernels.score`; `valid` (N,) is cleared where a count is `no_data`. `logs` is empty without SID. The last
+`hsichunk.kernels.scores`; `valid` (N,) is cleared where a count is `no_data`. `logs` is empty without SID. The last
 `apart` rows of `total`, none unless Chebyshev's distance is asked for, hold maxima in place of sums.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from hsichunk.kernels.sums import HIGHEST, LN_UNIT, LOWEST, exact
-from hsichunk.kernels.vectors import (
+from hsichunk.kernels.float_sums import HIGHEST, LN_UNIT, LOWEST, exact
+from hsichunk.kernels.llvm_blocks import (
     LANES,
     PIXELS,
     add_dot,

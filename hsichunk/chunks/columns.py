@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.array_types import Bools, Floats
-from hsichunk.bands import chunks_along
-from hsichunk.counts import Counts
+from hsichunk.chunks.counts import Counts, chunks_along
+from hsichunk.chunks.hdf5 import Handle, StoredArray
 from hsichunk.errors import CorruptChunk, HsiError
-from hsichunk.stored import Handle, StoredArray
 from hsichunk.threads import in_parallel
 
 FEWEST_PIXELS = 2048  # of a large column that are one job
@@ -168,12 +167,12 @@ def _pixels(counts: Counts, chunk: NDArray[Any], rows: slice, group: BandChunk, 
     flat = chunk[rows].reshape(-1, chunk.shape[2])
     if flat.dtype == np.int16:
         return flat
-    from hsichunk.kernels import sums
+    from hsichunk.kernels import float_sums
 
     out = np.empty(flat.shape, np.int16)
     # other bands do not matter, whatever they hold
     kept = [slice(first, first + count) for first, count, _ in group.runs]
-    if not all(sums.narrow(flat[:, span], counts.no_data, out[:, span], valid) for span in kept):
+    if not all(float_sums.narrow(flat[:, span], counts.no_data, out[:, span], valid) for span in kept):
         raise HsiError(
             f"{counts.stored.path}: counts from {flat.min()} to {flat.max()}; expected int16, -32768 to 32767"
         )

@@ -11,16 +11,17 @@ import itertools
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import remote
+from hsichunk.chunks import remote
+from hsichunk.chunks.array import DECODED, by_chunk, put, take
+from hsichunk.chunks.decoded_cache import KeptChunks
 from hsichunk.errors import CorruptChunk, HsiError, one_line
-from hsichunk.kept_chunks import KeptChunks
 from hsichunk.threads import available, in_parallel
 
 DEFLATE, SHUFFLE = 1, 2  # HDF5's filter numbers
@@ -28,27 +29,6 @@ PSEUDO_CHUNK = 4 << 20  # bytes read at once from data that are stored in one pi
 Handle = int | remote.Ranges
 """An open file: its descriptor, or the byte ranges of an address."""
 READ_TOGETHER = 1 << 20  # stored bytes of neighbouring chunks at an address that one thread reads in one go
-
-
-class DecodeCounter:
-    """Chunks and decoded bytes of this process so far; tests and run.json take differences."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.chunks = 0
-        self.bytes = 0
-
-    def add(self, chunks: int, size: int) -> None:
-        with self._lock:
-            self.chunks += chunks
-            self.bytes += size
-
-    def now(self) -> tuple[int, int]:
-        with self._lock:
-            return self.chunks, self.bytes
-
-
-DECODED = DecodeCounter()
 
 
 @dataclass(frozen=True)
@@ -269,10 +249,10 @@ class StoredArray:
     def read(self, *selection: NDArray[np.intp], threads: int | None = None) -> NDArray[Any]:
         """The values at the outer product of one array of positions a dimension; decodes only the chunks touched.
 
-        Positions are whole numbers from 0, in any order; with `threads` None on every processor.
+        Selection are whole numbers from 0, in any order; with `threads` None on every processor.
         """
         out = np.empty(tuple(len(s) for s in selection), self.native)
-        parts = [_by_chunk(s, c) for s, c in zip(selection, self.chunks, strict=True)]
+        parts = [by_chunk(s, c) for s, c in zip(selection, self.chunks, strict=True)]
 
         def copy(places: list[tuple[int, ...]]) -> None:
             with self.opened() as handle:
@@ -280,7 +260,7 @@ class StoredArray:
                 for place in places:
                     pieces = [part[p] for part, p in zip(parts, place, strict=True)]
                     block = self.chunk(handle, place)
-                    _put(out, [to for to, _ in pieces], _take(block, [of for _, of in pieces]))
+                    put(out, [to for to, _ in pieces], take(block, [of for _, of in pieces]))
 
         if out.size:
             in_parallel(copy, self._jobs(itertools.product(*parts)), available() if threads is None else threads)
@@ -303,43 +283,8 @@ class StoredArray:
             yield job
 
 
-Positions = slice | NDArray[np.intp]
 Stored = bytes | bytearray | memoryview | NDArray[Any]
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
-
-
-def _by_chunk(positions: NDArray[np.intp], size: int) -> dict[int, tuple[Positions, Positions]]:
-    """Which chunks a list of positions touches: chunk number -> (places in the output, places in the chunk)."""
-    number = positions // size
-    out: dict[int, tuple[Positions, Positions]] = {}
-    for n in np.unique(number):
-        to = np.flatnonzero(number == n)
-        out[int(n)] = _as_slice(to), _as_slice(positions[to] - n * size)
-    return out
-
-
-def _as_slice(positions: NDArray[np.intp]) -> Positions:
-    """A slice where positions follow one another: copying by it is several times faster than by a list."""
-    if (np.diff(positions) == 1).all():
-        return slice(int(positions[0]), int(positions[-1]) + 1)
-    return positions
-
-
-def _take(block: NDArray[Any], at: Sequence[Positions]) -> NDArray[Any]:
-    """The outer selection of a block: slices first, which copy nothing."""
-    block = block[tuple(chosen if isinstance(chosen, slice) else slice(None) for chosen in at)]
-    for axis, chosen in enumerate(at):
-        if not isinstance(chosen, slice):
-            block = block.take(chosen, axis=axis)
-    return block
-
-
-def _put(out: NDArray[Any], at: Sequence[Positions], values: NDArray[Any]) -> None:
-    if all(isinstance(chosen, slice) for chosen in at):
-        out[tuple(at)] = values
-    else:
-        lists = (np.arange(c.start, c.stop) if isinstance(c, slice) else c for c in at)
-        out[np.ix_(*lists)] = values

@@ -2,7 +2,7 @@
 
 Every value made of counts is a multiple of a fixed power of two (see `hsichunk.solver`): sums over bands are exact in
 float64, the same in any order. That is what allows `reassoc` in `exact`. Floats that are no counts are added in the
-order of bands (`ordered`). Stored counts become sums in `hsichunk.kernels.stored_sums`.
+order of bands (`ordered`). Stored counts become sums in `hsichunk.kernels.count_sums`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from hsichunk.kernels.vectors import LANES, PIXELS, add_dot, add_rows, ask_for, place, turn_floats
+from hsichunk.kernels.llvm_blocks import LANES, PIXELS, add_dot, add_rows, ask_for, place, turn_floats
 
 LOWEST, HIGHEST = -32768, 32767
 LN_BITS = 22  # ln of a count is rounded to 2**-22

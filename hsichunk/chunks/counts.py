@@ -1,0 +1,49 @@
+"""What the pass works on: a window of stored counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsichunk.chunks.hdf5 import StoredArray
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Stored counts (y, x, band) with the bands that are kept, and how to read them."""
+
+    stored: StoredArray
+    bands: NDArray[np.intp]
+    """(L,) kept bands, ascending"""
+    scale: float
+    no_data: int
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return (self.stored.__dask_tokenize__(), self.bands.tobytes(), self.scale, self.no_data)
+
+
+def chunks_along(bands: NDArray[np.intp], depth: int) -> int:
+    """How many chunks of `depth` bands hold one of `bands`."""
+    return len(np.unique(bands // depth))
+
+
+Runs = Iterable[tuple[int, int, int]]
+"""(first band in the chunk, bands, first kept band) of each run of kept bands"""
+
+
+def marker(no_data: int | None) -> int:
+    """The count that is no data, as kernels take it."""
+    from hsichunk.kernels import count_sums
+
+    return count_sums.NEVER if no_data is None else no_data
+
+
+def readonly(counts: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The same, not to be written: decoded bytes are not, and one kind of array is one compilation."""
+    view = np.ascontiguousarray(counts).view()
+    view.flags.writeable = False
+    return view
