@@ -10,8 +10,8 @@ from hsichunk.version import __version__ as __version__
 # name -> module that holds it: imported when first used, so that the command line starts at once. No module bears the
 # name of a function: importing it would put the module in the function's place.
 _PUBLIC = {
-    "open_tile": "backend",
-    "open_mosaic": "mosaic",
+    "open_tile": "readers.tiles",
+    "open_mosaic": "mosaic.mosaic",
     "as_cube": "cube",
     "mask": "lazy_mask",
     "clean": "cleaning",
@@ -55,7 +55,7 @@ _PUBLIC = {
     "write_library": "library",
     "resample": "resampling",
     "identify": "matching",
-    "open_image": "images",
+    "open_image": "readers.images",
     "audit": "auditing",
     "moments": "second_moments",
     "hfc": "counting",
@@ -75,7 +75,6 @@ if TYPE_CHECKING:
     from hsichunk.abundance import nnls as nnls
     from hsichunk.abundance import ucls as ucls
     from hsichunk.auditing import audit as audit
-    from hsichunk.backend import open_tile as open_tile
     from hsichunk.classification import classify as classify
     from hsichunk.cleaning import clean as clean
     from hsichunk.counting import hfc as hfc
@@ -98,7 +97,6 @@ if TYPE_CHECKING:
     from hsichunk.extraction import ppi_votes as ppi_votes
     from hsichunk.extraction import vca as vca
     from hsichunk.geotiff import write_geotiff as write_geotiff
-    from hsichunk.images import open_image as open_image
     from hsichunk.largest import classify_abundance as classify_abundance
     from hsichunk.largest import classify_similarity as classify_similarity
     from hsichunk.lazy_mask import mask as mask
@@ -107,7 +105,9 @@ if TYPE_CHECKING:
     from hsichunk.library import read_library as read_library
     from hsichunk.library import write_library as write_library
     from hsichunk.matching import identify as identify
-    from hsichunk.mosaic import open_mosaic as open_mosaic
+    from hsichunk.mosaic.mosaic import open_mosaic as open_mosaic
+    from hsichunk.readers.images import open_image as open_image
+    from hsichunk.readers.tiles import open_tile as open_tile
     from hsichunk.resampling import resample as resample
     from hsichunk.scaling import minmax as minmax
     from hsichunk.second_moments import moments as moments

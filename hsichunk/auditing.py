@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from hsichunk import atomic_files, ledger, reference, schema
 from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
-from hsichunk.image_array import ImageArray
-from hsichunk.image_metadata import opened
 from hsichunk.library import SAME_BAND, read_library
-from hsichunk.neon import NeonFile
+from hsichunk.readers.image_chunks import ImageArray
+from hsichunk.readers.image_metadata import opened
+from hsichunk.readers.model import NeonFile
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _sample(total: int, pixels: int | None, seed: int) -> NDArray[np.int64]:
 
 def _files(tiles: Sequence[str | os.PathLike[str]], said: dict[str, Any]) -> list[NeonFile]:
     """The metadata of the tiles in the order in which they count. Raises HsiError for tiles that are not the run's."""
-    from hsichunk import neon
+    from hsichunk.readers import neon
 
     sizes = {entry["name"]: entry["size"] for entry in said.get("inputs", [])}
     files = []

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.errors import HsiError
+from hsichunk.readers.model import inside
 
 Ranges = Iterable[Sequence[float]]
 
@@ -54,11 +55,3 @@ def select_bands(
         run = f"{wavelength[0]:g} to {wavelength[-1]:g} nm"
         raise HsiError(f"no band of {len(wavelength)} ({run}) is left; widen keep or drop fewer")
     return kept
-
-
-def inside(wavelength: NDArray[np.float64], ranges: Iterable[tuple[float, float]]) -> NDArray[np.bool_]:
-    """Which wavelengths (nm) lie in one of the ranges (low, high), both ends inclusive."""
-    found = np.zeros(len(wavelength), np.bool_)
-    for low, high in ranges:
-        found |= (wavelength >= low) & (wavelength <= high)
-    return found

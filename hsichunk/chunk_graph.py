@@ -16,7 +16,7 @@ from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.windows import Window, around, common, window_of, within
 from hsichunk.cleaning import source_of
 from hsichunk.column import solve_window
-from hsichunk.mosaic import TiledCounts, blocks_of, cut_at, on_grid, on_tile
+from hsichunk.mosaic.tiled_counts import TiledCounts, blocks_of, cut_at, on_grid, on_tile
 from hsichunk.scoring import Products, empty_products
 from hsichunk.solver import Linear, Solver
 from hsichunk.threads import asked_for

@@ -11,12 +11,13 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core import indexing
 
-from hsichunk import lineage, provenance, schema
-from hsichunk.backend import stored_behind
+from hsichunk import schema
 from hsichunk.bands import Ranges, ranges_of
 from hsichunk.bands import select_bands as select_bands
 from hsichunk.chunks.counts import Counts
 from hsichunk.errors import HsiError
+from hsichunk.readers import lineage, provenance
+from hsichunk.readers.lazy_arrays import stored_behind
 
 BLOCK_BYTES = 32 << 20  # of reflectance in one dask block of a cube
 BAND_BLOCK_BYTES = 4 << 20  # likewise where a block of whole spectra would be larger than that

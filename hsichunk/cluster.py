@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import memory, neon
+from hsichunk import memory
 from hsichunk.chunks import gather
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.windows import Window
 from hsichunk.column import load_kernels
-from hsichunk.common_bands import CommonBands, on_bands_of
 from hsichunk.errors import HsiError, HsiWarning, one_line
+from hsichunk.mosaic.common_bands import CommonBands, on_bands_of
+from hsichunk.mosaic.site import Place
 from hsichunk.options import Options
+from hsichunk.readers import model, neon
 from hsichunk.scoring import Tally
-from hsichunk.site import Place
 from hsichunk.stint import Stint, Work, work_off
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def errand(stint: Stint) -> Errand:
     )
 
 
-def wavelength_of(file: neon.NeonFile) -> NDArray[np.float64] | None:
+def wavelength_of(file: model.NeonFile) -> NDArray[np.float64] | None:
     """The wavelengths that a tile is interpolated to, None where it is not."""
     return file.reflectance.wavelength if isinstance(file.reflectance, CommonBands) else None
 
@@ -105,7 +106,7 @@ def read_draw(
     return gather.read(counts, draw.rows, draw.cols, threads, corrupt)
 
 
-def _open(path: str, stamp: tuple[int, int], wavelength: NDArray[np.float64] | None) -> neon.NeonFile:
+def _open(path: str, stamp: tuple[int, int], wavelength: NDArray[np.float64] | None) -> model.NeonFile:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HsiWarning)  # said when the run began
         try:

@@ -9,11 +9,12 @@ import numpy as np
 import xarray as xr
 from xarray.core import indexing
 
-from hsichunk import provenance, schema
-from hsichunk.backend import with_grid
+from hsichunk import schema
 from hsichunk.cleaning import as_reflectance
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid
+from hsichunk.readers import provenance
+from hsichunk.readers.labels import with_grid
 
 
 def as_cube(

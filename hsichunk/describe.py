@@ -12,12 +12,12 @@ from hsichunk import schema
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.gather import gather
 from hsichunk.errors import HsiError
-from hsichunk.image_array import ImageArray
 from hsichunk.job import kept_bands, make_plan
+from hsichunk.mosaic.site import Site, open_site
 from hsichunk.options import Options
 from hsichunk.plan import MB
+from hsichunk.readers.image_chunks import ImageArray
 from hsichunk.sampling import choose, places
-from hsichunk.site import Site, open_site
 
 LOOKED_AT = 2_000  # pixels, in the one band whose chunks are decoded for the share of no-data
 

@@ -8,13 +8,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import provenance, schema
+from hsichunk import schema
 from hsichunk.checks import check_cube
 from hsichunk.chunks.gather import gather
 from hsichunk.cleaning import source_of
 from hsichunk.errors import HsiError
 from hsichunk.kernels import float_sums
 from hsichunk.outliers import check_exclude, without_outliers
+from hsichunk.readers import provenance
 from hsichunk.refine import refined
 from hsichunk.sampling import Sample, choose, places
 from hsichunk.simplex import check_k, pick

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import envi, schema, zarr_store
+from hsichunk import schema, zarr_store
 from hsichunk.atomic_files import read_json, staging, sync_one
 from hsichunk.cog import gdal
 from hsichunk.errors import HsiError
@@ -22,6 +22,7 @@ from hsichunk.geotiff_labels import band_names, class_names, no_data
 from hsichunk.ledger import RUN_JSON, STORE
 from hsichunk.library import read_library, write_library
 from hsichunk.palette import class_colors
+from hsichunk.readers import envi
 from hsichunk.zarr_encoding import is_map
 
 FORMATS: Final = ("envi",)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from hsichunk import schema, simplex, site_sample
 from hsichunk.errors import HsiError
 from hsichunk.job import Job
+from hsichunk.mosaic.site import Site
 from hsichunk.options import Options
 from hsichunk.sampling import Sample
-from hsichunk.site import Site
 from hsichunk.solver import Solver, prepare
 
 

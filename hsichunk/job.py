@@ -21,9 +21,9 @@ from hsichunk.chunks.decoded_cache import KeptChunks
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.remote import FETCHED, name_of
 from hsichunk.ledger import Ledger
+from hsichunk.mosaic.site import Site
 from hsichunk.options import Options
 from hsichunk.sampling import CELL
-from hsichunk.site import Site
 
 if TYPE_CHECKING:
     from hsichunk.cluster import Cluster

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hsichunk import neon, schema
+from hsichunk import schema
 from hsichunk.array_types import Bools, Positions
-from hsichunk.backend import stored_behind
 from hsichunk.cleaning import clean
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.masks import Masks, parse
+from hsichunk.readers import model, neon
+from hsichunk.readers.lazy_arrays import stored_behind
 
 
 def mask(tile: xr.Dataset, *what: str) -> xr.DataArray:
@@ -56,7 +57,7 @@ class _LeftOut:
     """Array-like view of the masks of a selection of pixels, the source behind dask's blocks."""
 
     masks: Masks
-    file: neon.NeonFile
+    file: model.NeonFile
     rows: Positions
     cols: Positions
 

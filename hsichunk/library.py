@@ -13,9 +13,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import envi, schema
+from hsichunk import schema
 from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.readers import envi
 
 SAME_BAND = 1e-3  # nm: closer than that, two wavelengths are one
 MOST = 2.0  # reflectance of a library; above it values are percent or counts

@@ -13,10 +13,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import envi, schema
+from hsichunk import schema
 from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
 from hsichunk.library import Spectra
+from hsichunk.readers import envi
 
 WAVE = re.compile(r"wave|lambda|^wl|^(nm|um|\u00b5m|\u03bcm)$", re.IGNORECASE)
 WIDTH = re.compile(r"fwhm|bandwidth", re.IGNORECASE)

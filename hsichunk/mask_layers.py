@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import layers, schema
+from hsichunk import schema
 from hsichunk.array_types import Bools, Positions
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
+from hsichunk.readers import neon_layers
 
 if TYPE_CHECKING:
-    from hsichunk.neon import Layer, NeonFile
+    from hsichunk.readers.model import Layer, NeonFile
 
 
 GREEN, RED, NIR = 560.0, 665.0, 865.0  # nm
@@ -27,7 +28,7 @@ BRIGHTNESS = (490.0, GREEN, RED, NIR, 1610.0, 2200.0)  # nm
 FARTHEST = 25.0  # nm from a band that is wanted to the one that is taken
 YELLOW_CLASS, RED_CLASS = 2, 3  # of the weather quality in .002
 WATER: Final = {
-    "haze_cloud_water": [code for code, name in enumerate(layers.HAZE.split()) if "water" in name],
+    "haze_cloud_water": [code for code, name in enumerate(neon_layers.HAZE.split()) if "water" in name],
     "dark_dense_vegetation": [1],
 }
 NOTHING = (241, -9999)  # what stands for no data in layers of classes, whether or not their attributes say so

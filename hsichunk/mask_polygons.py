@@ -19,7 +19,7 @@ from hsichunk.mask_rasters import crs_of
 
 if TYPE_CHECKING:
     from hsichunk.array_types import Bools, Positions
-    from hsichunk.neon import NeonFile
+    from hsichunk.readers.model import NeonFile
 
 GEOJSON = (".geojson", ".json")
 VECTOR = (".shp", ".gpkg", ".fgb", ".kml", ".gml", ".gpx", ".geojsonl", ".geojsons", ".sqlite", ".parquet")

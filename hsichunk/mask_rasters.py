@@ -14,7 +14,7 @@ from hsichunk.errors import HsiError, one_line
 
 if TYPE_CHECKING:
     from hsichunk.array_types import Bools, Positions
-    from hsichunk.neon import NeonFile
+    from hsichunk.readers.model import NeonFile
 
 ALIGNED = 1e-3  # pixels that a grid may be off, here as between tiles
 

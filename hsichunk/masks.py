@@ -31,7 +31,7 @@ from hsichunk.mask_polygons import Polygons, is_polygons
 from hsichunk.mask_rasters import Raster
 
 if TYPE_CHECKING:
-    from hsichunk.neon import NeonFile
+    from hsichunk.readers.model import NeonFile
 
 MOST = 32  # bits of the flags
 TOGETHER = 1 << 20  # pixels that are looked up at once for single ones among them

@@ -21,9 +21,9 @@ from hsichunk.class_labels import labels, score_attrs
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid, mapping_attrs, placed
 from hsichunk.job import Job
+from hsichunk.mosaic.site import Place
 from hsichunk.options import Options
 from hsichunk.scoring import Products, Tally
-from hsichunk.site import Place
 from hsichunk.solver import Solver
 from hsichunk.threads import in_parallel
 from hsichunk.version import __version__

@@ -20,7 +20,7 @@ from hsichunk.chunks.columns import TOGETHER, Adder, BandChunk, band_chunks, is_
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.windows import Window
-from hsichunk.mosaic import TiledCounts
+from hsichunk.mosaic.tiled_counts import TiledCounts
 from hsichunk.threads import in_parallel, scratch
 
 LARGEST = 2.0**53  # below this many units of the last place sums are exact

@@ -23,8 +23,8 @@ from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.found import Found
 from hsichunk.job import Job, Progress, inputs_of, kept_bands, make_plan, silent
 from hsichunk.ledger import Ledger
+from hsichunk.mosaic.site import Site, open_site
 from hsichunk.options import Options
-from hsichunk.site import Site, open_site
 from hsichunk.solver import Solver
 
 if TYPE_CHECKING:

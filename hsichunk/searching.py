@@ -12,10 +12,10 @@ from hsichunk import found, memory, schema
 from hsichunk.errors import HsiError
 from hsichunk.job import Job, Progress, kept_bands, make_plan
 from hsichunk.ledger import Ledger
+from hsichunk.mosaic.site import open_site
 from hsichunk.options import Options
 from hsichunk.plan import MB
 from hsichunk.run import masks_of, prepared
-from hsichunk.site import open_site
 
 if TYPE_CHECKING:
     import xarray as xr

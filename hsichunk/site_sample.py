@@ -12,7 +12,7 @@ from hsichunk import sampling
 from hsichunk.chunks import gather
 from hsichunk.chunks.windows import Window
 from hsichunk.job import Job
-from hsichunk.site import Place
+from hsichunk.mosaic.site import Place
 
 
 def draw(job: Job, share: float, tile: int | None = None) -> sampling.Sample:

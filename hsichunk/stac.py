@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from hsichunk import atomic_files, ledger, schema
 from hsichunk.grid import Grid
+from hsichunk.mosaic.site import Site
 from hsichunk.palette import class_colors
-from hsichunk.site import Site
 
 ITEM_JSON: Final = "item.json"
 VERSION: Final = "1.1.0"

@@ -16,9 +16,9 @@ from hsichunk.chunks.columns import is_small
 from hsichunk.chunks.counts import Counts, chunks_along
 from hsichunk.chunks.windows import Window
 from hsichunk.column import LeaveOut, stream_window
+from hsichunk.mosaic.site import Place
 from hsichunk.outputs import Guard, Note, StripWriter, unguarded
 from hsichunk.scoring import Tally
-from hsichunk.site import Place
 from hsichunk.solver import Solver
 
 if TYPE_CHECKING:

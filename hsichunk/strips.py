@@ -26,7 +26,7 @@ from hsichunk.chunks.counts import Counts
 from hsichunk.cleaning import source_of
 from hsichunk.errors import HsiError
 from hsichunk.kernels import float_sums
-from hsichunk.mosaic import TiledCounts
+from hsichunk.mosaic.tiled_counts import TiledCounts
 from hsichunk.threads import asked_for
 
 MEMORY = 256 << 20  # bytes of spectra held at a time

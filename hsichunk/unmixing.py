@@ -16,10 +16,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import provenance, schema
+from hsichunk import schema
 from hsichunk.checks import check_cube, check_endmembers
 from hsichunk.chunk_graph import from_chunks, rectangle, split
 from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.readers import provenance
 from hsichunk.scoring import Products
 from hsichunk.solver import LARGEST_COUNT, MOST_BANDS, Solver, prepare
 from hsichunk.threads import asked_for

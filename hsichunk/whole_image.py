@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.bad_chunks import without_bad_chunks
 from hsichunk.chunks.array import DECODED
 from hsichunk.errors import HsiError
 from hsichunk.job import Job, to_decode
-from hsichunk.mosaic import as_dataset
+from hsichunk.mosaic.bad_chunks import without_bad_chunks
+from hsichunk.mosaic.mosaic import as_dataset
+from hsichunk.mosaic.site import Place, Site
 from hsichunk.options import Options
 from hsichunk.outliers import HELD
 from hsichunk.plan import MB, SEARCHING, XARRAY
 from hsichunk.progress import ticking
 from hsichunk.refine import DIRECTIONS, MOST_SEARCHED, SMALL_BLOCK, Refined, refined
-from hsichunk.site import Place, Site
 from hsichunk.strips import STRIP_PIXELS, Spectra
 
 if TYPE_CHECKING:

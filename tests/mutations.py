@@ -346,8 +346,9 @@ def serve() -> None:
     os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     import importlib
 
-    from hsichunk import cli, run, site
+    from hsichunk import cli, run
     from hsichunk.column import load_kernels
+    from hsichunk.mosaic import site
 
     for name in (*run._LATE, "hsichunk.site_pass", "hsichunk.progress", "hsichunk.summary", "h5py", "deflate"):
         importlib.import_module(name)

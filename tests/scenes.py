@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hsichunk.backend import open_tile
 from hsichunk.cleaning import clean, source_of
 from hsichunk.cube import as_cube
 from hsichunk.errors import HsiWarning
+from hsichunk.readers.tiles import open_tile
 from hsichunk.synthetic import write_tile
 
 NAMES = ("samson", "dlr", "neon", "emit")

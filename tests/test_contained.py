@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 import pytest
 
-from hsichunk.contained import contained, contained_each
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
+from hsichunk.mosaic.child_process import contained, contained_each
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -77,7 +77,7 @@ def test_a_child_does_not_take_all_of_the_memory(monkeypatch: pytest.MonkeyPatch
     if not Path("/proc/self/statm").exists():
         pytest.skip("what a process holds is not known here")
     assert contained(misbehave, ("x.h5", "memory"), 20) == "x.h5 memory"
-    monkeypatch.setattr("hsichunk.contained.MOST_MEMORY", 50 << 20)
+    monkeypatch.setattr("hsichunk.mosaic.child_process.MOST_MEMORY", 50 << 20)
     with pytest.raises(MemoryError):
         contained(misbehave, ("x.h5", "memory"), 20)
 

@@ -18,8 +18,9 @@ from scenes import scene
 from hsichunk.cleaning import clean
 from hsichunk.endmembers import nfindr
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.images import is_image, open_image
 from hsichunk.library import endmembers_for, read_library
+from hsichunk.readers.formats import is_image
+from hsichunk.readers.images import open_image
 from hsichunk.unmixing import unmix
 
 rasterio = pytest.importorskip("rasterio")
@@ -183,7 +184,7 @@ def test_bands_out_of_order_are_sorted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", [{"blockysize": 5}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
 def test_geotiff_with_tagged_bands(tmp_path: Path, interleave: str, layout: dict[str, Any], monkeypatch: Any) -> None:
     values = counts((50, 70, 6))
-    monkeypatch.setattr("hsichunk.images.BLOCK_BYTES", 20 * 20 * 6 * 2)
+    monkeypatch.setattr("hsichunk.readers.images.BLOCK_BYTES", 20 * 20 * 6 * 2)
     path = write_tiff(tmp_path / "scene.tif", values, tagged, interleave=interleave, **layout)
     with pytest.warns(HsiWarning, match="does not say what reflectance 1 is stored as; taken for 10000"):
         image = open_image(path)

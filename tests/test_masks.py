@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from rasterio import warp
 from rasterio.features import rasterize
 
-from hsichunk import masks, neon
-from hsichunk.backend import open_tile
+from hsichunk import masks
 from hsichunk.chunks.windows import Window
 from hsichunk.cleaning import clean
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, OptionError
 from hsichunk.lazy_mask import mask
+from hsichunk.readers import neon
+from hsichunk.readers.tiles import open_tile
 from hsichunk.synthetic import write_tile
 
 SHAPE = (70, 90)

@@ -19,12 +19,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import hsichunk as hsi
-from hsichunk import lineage, mosaic
 from hsichunk.chunks import columns
 from hsichunk.cleaning import source_of
 from hsichunk.errors import HsiError
-from hsichunk.mosaic import TiledCounts, open_mosaic
-from hsichunk.site import open_site
+from hsichunk.mosaic import mosaic, tiled_counts
+from hsichunk.mosaic.mosaic import open_mosaic
+from hsichunk.mosaic.site import open_site
+from hsichunk.mosaic.tiled_counts import TiledCounts
+from hsichunk.readers import lineage
 
 BANDS = 40
 NM = np.linspace(400.0, 2500.0, BANDS).astype(np.float32)
@@ -293,8 +295,8 @@ def test_blocks_in_memory_and_other_bands_give_the_same_bits(whole: xr.Dataset, 
 def test_tiles_out_of_line_are_cut_evenly_and_have_the_same_bits(
     paths: list[Path], endmembers: xr.DataArray, wanted: xr.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mosaic, "MOST_CELLS", 4)
-    monkeypatch.setattr(mosaic, "EVEN_SIDE", 19)
+    monkeypatch.setattr(tiled_counts, "MOST_CELLS", 4)
+    monkeypatch.setattr(tiled_counts, "EVEN_SIDE", 19)
     cube = hsi.clean(open_mosaic(paths))
     assert cube.chunks[0] == (19, 19, 19, 19, 4)
     ours = hsi.unmix(cube, endmembers, hsi_products())

@@ -15,14 +15,15 @@ import xarray as xr
 from mutations import Bench, Case, Worker, mutate, write_source
 from runs import products
 
-from hsichunk import neon, schema
+from hsichunk import schema
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.windows import Window
 from hsichunk.column import LeaveOut, stream_window
-from hsichunk.contained import contained
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
+from hsichunk.mosaic.child_process import contained
+from hsichunk.mosaic.site import open_site
+from hsichunk.readers import neon
 from hsichunk.scoring import Tally
-from hsichunk.site import open_site
 from hsichunk.solver import Solver, prepare
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -70,7 +71,7 @@ def test_a_file_that_hdf5_loops_over_is_left_in_time(tmp_path: Path, monkeypatch
     bad = looping(good, tmp_path / "a.h5")
     with pytest.raises(HsiError, match=r"a\.h5: HDF5 did not end within 0.5 s.*download it again"):
         contained(neon.read, (str(bad),), 0.5)
-    monkeypatch.setattr("hsichunk.site.SECONDS", 0.5)
+    monkeypatch.setattr("hsichunk.mosaic.site.SECONDS", 0.5)
     with pytest.raises(HsiError, match=r"a\.h5: HDF5 did not end"):
         open_site([good, bad])
 

@@ -22,8 +22,8 @@ from tiles import MAP_INFO, Counter, counts, data_attrs, group, replace, system,
 
 import hsichunk as hsi
 from hsichunk import schema
-from hsichunk.backend import NeonBackendEntrypoint
 from hsichunk.errors import HsiWarning
+from hsichunk.readers.backend import NeonBackendEntrypoint
 
 NAMES = {
     "DP3.001": "NEON_D02_SERC_DP3_368000_4306000_reflectance.h5",

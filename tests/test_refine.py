@@ -18,7 +18,7 @@ from hsichunk import refine, strips
 from hsichunk.chunks import columns
 from hsichunk.chunks.array import DECODED
 from hsichunk.cleaning import source_of
-from hsichunk.mosaic import TiledCounts
+from hsichunk.mosaic.tiled_counts import TiledCounts
 from hsichunk.outliers import outlying
 from hsichunk.second_moments import Scores, scores, stream
 from hsichunk.strips import Spectra

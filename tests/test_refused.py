@@ -17,9 +17,9 @@ from numpy.testing import assert_array_equal
 from tiles import MAP_INFO, WKT, counts, data_attrs, group, replace, spectral, system, write
 
 import hsichunk as hsi
-from hsichunk import neon
-from hsichunk.backend import NeonBackendEntrypoint
 from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.readers import neon
+from hsichunk.readers.backend import NeonBackendEntrypoint
 
 
 def refused(path: Any, words: str) -> None:

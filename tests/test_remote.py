@@ -27,12 +27,12 @@ from hypothesis import strategies as st
 from runs import LAYOUTS, asked, checksums, go, write
 
 import hsichunk as hsi
-from hsichunk import neon
 from hsichunk.chunks import remote
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.describe import describe
 from hsichunk.job import kept_bands
-from hsichunk.site import open_site
+from hsichunk.mosaic.site import open_site
+from hsichunk.readers import neon
 
 pytest.importorskip("obstore", reason="reading from addresses needs the extra 'remote'")
 

@@ -13,8 +13,8 @@ import xarray as xr
 from numpy.testing import assert_allclose
 
 import hsichunk as hsi
-from hsichunk import provenance
 from hsichunk.errors import HsiWarning
+from hsichunk.readers import provenance
 
 SHAPE = (40, 60)
 CHUNKS = (20, 25, 16)

@@ -36,8 +36,8 @@ from hsichunk.chunks.decoded_cache import KeptChunks
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.job import kept_bands, make_plan
+from hsichunk.mosaic.site import open_site
 from hsichunk.run import run
-from hsichunk.site import open_site
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 

@@ -16,7 +16,7 @@ from runs import asked, assert_finished, assert_same, endmembers, go, products
 from typer.testing import CliRunner
 
 import hsichunk as hsi
-from hsichunk import describe, image_array, neon
+from hsichunk import describe
 from hsichunk.chunks.windows import Window
 from hsichunk.cleaning import clean
 from hsichunk.cli.app import app
@@ -24,10 +24,11 @@ from hsichunk.column import LeaveOut
 from hsichunk.endmembers import nfindr
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.float_pass import stream_floats
-from hsichunk.images import open_image
 from hsichunk.library import read_library
+from hsichunk.mosaic.site import open_site
+from hsichunk.readers import image_chunks, neon
+from hsichunk.readers.images import open_image
 from hsichunk.scoring import Tally
-from hsichunk.site import open_site
 from hsichunk.solver import prepare
 from hsichunk.unmixing import unmix
 
@@ -118,13 +119,13 @@ def pieced(stored: Any) -> Any:
 @pytest.mark.parametrize("interleave", ["bsq", "bil", "bip"])
 def test_envi_as_gdal_reads_it(tmp_path: Path, monkeypatch: Any, interleave: str, kind: str) -> None:
     values = np.random.default_rng(1).integers(0, 250, (37, 19, BANDS)).astype(kind)
-    monkeypatch.setattr(image_array, "PIXELS", 130)
-    monkeypatch.setattr(image_array, "BAND_PIXELS", 130)
+    monkeypatch.setattr(image_chunks, "PIXELS", 130)
+    monkeypatch.setattr(image_chunks, "BAND_PIXELS", 130)
     for order, offset in ((0, 0), (1, 11)):
         path = write_envi(tmp_path / f"{order}.img", values, interleave, SAID, order=order, offset=offset)
         stored = pickle.loads(pickle.dumps(neon.read(path, floats=True).reflectance))
         by_band = interleave == "bsq" and values.dtype.kind != "f"
-        assert isinstance(stored, image_array.EnviArray) and stored.chunks == (6, 19, 1 if by_band else 24)
+        assert isinstance(stored, image_chunks.EnviArray) and stored.chunks == (6, 19, 1 if by_band else 24)
         np.testing.assert_array_equal(pieced(stored), raw(path))
         rows, cols, bands = np.array([30, 2, 2]), np.array([18, 0]), np.array([23, 4, 5])
         np.testing.assert_array_equal(stored.read(rows, cols, bands), raw(path)[np.ix_(rows, cols, bands)])
@@ -135,10 +136,10 @@ def test_envi_as_gdal_reads_it(tmp_path: Path, monkeypatch: Any, interleave: str
 def test_geotiff_as_gdal_reads_it(tmp_path: Path, counts: Any, monkeypatch: Any, layout: str, least: bool) -> None:
     path = write_tiff(tmp_path / "scene.tif", counts, **LAYOUTS[layout])
     if least:  # blocks too large for whole spectra
-        monkeypatch.setattr(image_array, "SMALL_COLUMN", 1000)
+        monkeypatch.setattr(image_chunks, "SMALL_COLUMN", 1000)
     stored = pickle.loads(pickle.dumps(neon.read(path).reflectance))
     by_band = "pixel" not in layout
-    assert isinstance(stored, image_array.RasterArray) and stored.chunks[2] == (1 if least and by_band else BANDS)
+    assert isinstance(stored, image_chunks.RasterArray) and stored.chunks[2] == (1 if least and by_band else BANDS)
     with rasterio.open(path) as file:
         high, wide = file.block_shapes[0]
     assert stored.chunks[0] % high == 0 and stored.chunks[1] % wide == 0
@@ -172,8 +173,8 @@ def test_bands_by_wavelength(tmp_path: Path, counts: Any, interleave: str) -> No
 def test_envi_gives_the_bits_of_a_tile(
     tmp_path: Path, counts: Any, theirs: Path, monkeypatch: Any, interleave: str, order: int
 ) -> None:
-    monkeypatch.setattr(image_array, "PIXELS", 700)
-    monkeypatch.setattr(image_array, "BAND_PIXELS", 1000)
+    monkeypatch.setattr(image_chunks, "PIXELS", 700)
+    monkeypatch.setattr(image_chunks, "BAND_PIXELS", 1000)
     path = write_envi(tmp_path / "scene.img", counts, interleave, order=order, offset=order * 7)
     report = go(path, tmp_path / "out", k=3, drop_last=0)
     assert_finished(tmp_path / "out")
@@ -191,7 +192,7 @@ def test_geotiff_gives_the_bits_of_a_tile(
     path = write_tiff(tmp_path / "scene.tif", counts, **LAYOUTS[layout])
     go(path, tmp_path / "found", k=3, drop_last=0)
     assert_same(products(tmp_path / "found"), products(theirs))
-    monkeypatch.setattr("hsichunk.image_array.SMALL_COLUMN", 1000)  # chunks of one band where they can be
+    monkeypatch.setattr("hsichunk.readers.image_chunks.SMALL_COLUMN", 1000)  # chunks of one band where they can be
     go(path, tmp_path / "given", endmembers=str(given), drop_last=0)
     assert_same(products(tmp_path / "given"), products(theirs), PRODUCTS)
     for name in ("abundance.tif", "rmse.tif"):
@@ -330,7 +331,7 @@ def test_a_cluster_reads_images(tmp_path: Path, counts: Any, theirs: Path) -> No
 @pytest.mark.parametrize("interleave", ["bsq", "bil", "bip", "tif"])
 def test_floats_chunk_by_chunk(tmp_path: Path, counts: Any, monkeypatch: Any, interleave: str) -> None:
     """What the pass over floats gives is what blocks of the cube give, to 1e-6."""
-    monkeypatch.setattr(image_array, "PIXELS", 700)
+    monkeypatch.setattr(image_chunks, "PIXELS", 700)
     values = (counts + np.random.default_rng(0).random(counts.shape)).astype(np.float32)
     values /= 1 if interleave == "tif" else 10000  # which the GeoTIFF names
     values[5, 7], values[40, 3, 11], values[50, 3, 2] = -9999, np.nan, np.inf
@@ -470,7 +471,7 @@ def test_an_image_that_changes(tmp_path: Path, counts: Any) -> None:
 
 def test_damaged_blocks(tmp_path: Path, counts: Any, monkeypatch: Any) -> None:
     """With --on-error mask the pixels of blocks that cannot be decoded are left out, no others."""
-    monkeypatch.setattr(image_array, "PIXELS", 256)
+    monkeypatch.setattr(image_chunks, "PIXELS", 256)
     path = write_tiff(tmp_path / "scene.tif", counts, **LAYOUTS["tiles by pixel"], nodata=None)
     whole = bytearray(path.read_bytes())
     whole[len(whole) // 2 : len(whole) // 2 + 40] = b"\xff" * 40

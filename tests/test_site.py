@@ -14,7 +14,7 @@ from runs import write
 
 from hsichunk.chunks.windows import Window, outside
 from hsichunk.errors import HsiError
-from hsichunk.site import Site, open_site
+from hsichunk.mosaic.site import Site, open_site
 
 SMALL: dict[str, Any] = {"shape": (8, 8), "chunks": (4, 4, 20), "no_data": "none"}
 

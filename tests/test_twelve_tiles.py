@@ -21,9 +21,9 @@ from hsichunk.chunks import columns
 from hsichunk.chunks.columns import is_small
 from hsichunk.chunks.counts import Counts
 from hsichunk.errors import HsiWarning
-from hsichunk.mosaic import open_mosaic
+from hsichunk.mosaic.mosaic import open_mosaic
+from hsichunk.mosaic.site import open_site
 from hsichunk.run import run
-from hsichunk.site import open_site
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 SIDE, BANDS, DOWN, ACROSS = 48, 60, 3, 4

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import neon
 from hsichunk.array_types import Positions
 from hsichunk.chunks.counts import chunks_along
 from hsichunk.chunks.remote import is_url
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
+from hsichunk.readers import model, neon
 from hsichunk.report.results import Raster
 
 COLORS = (660.0, 550.0, 480.0)  # nm: red, green, blue
@@ -25,7 +25,7 @@ PERCENTILES = (2.0, 98.0)
 class Placed:
     """A tile on the grid of the maps."""
 
-    file: neon.NeonFile
+    file: model.NeonFile
     top: int
     """row of the maps at which it begins"""
     left: int
@@ -66,7 +66,7 @@ def place_tiles(paths: Sequence[str], raster: Raster) -> tuple[tuple[Placed, ...
     return tuple(placed), tuple(missing)
 
 
-def _place(file: neon.NeonFile, raster: Raster) -> Placed:
+def _place(file: model.NeonFile, raster: Raster) -> Placed:
     grid = file.grid
     top, left = (raster.top - grid.top) / raster.dy, (grid.left - raster.left) / raster.dx
     if max(abs(top - round(top)), abs(left - round(left))) > 1e-2:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import envi
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.grid import Grid
+from hsichunk.readers import envi
 
 _OPENING = threading.Lock()
 COUNTS = 10000.0  # taken for reflectance 1 of whole numbers, where nothing says

@@ -11,9 +11,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import envi, provenance, schema
+from hsichunk import schema
 from hsichunk.errors import HsiError
-from hsichunk.hdf5_names import attribute, number
+from hsichunk.readers import envi, provenance
+from hsichunk.readers.hdf5_names import attribute, number
 
 BANDS, LOCATION = "sensor_band_parameters", "location"
 BLOCK_BYTES = 32 << 20  # of stored values in one dask block

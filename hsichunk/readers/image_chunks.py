@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import envi, schema
+from hsichunk import schema
 from hsichunk.chunks.array import DECODED
 from hsichunk.chunks.columns import SMALL_COLUMN
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import CorruptChunk, HsiError
-from hsichunk.image_metadata import Image, is_packed, open_file, stamp_of
+from hsichunk.readers import envi
+from hsichunk.readers.image_metadata import Image, is_packed, open_file, stamp_of
 from hsichunk.threads import of_this_thread
 
 PIXELS = 4096  # in a chunk of whole spectra: their sums stay in the cache

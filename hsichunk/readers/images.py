@@ -13,10 +13,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import envi, provenance, schema
-from hsichunk.backend import with_grid
-from hsichunk.emit import is_emit, open_emit
-from hsichunk.image_metadata import Image, opened, read_image
+from hsichunk import schema
+from hsichunk.readers import provenance
+from hsichunk.readers.emit import open_emit
+from hsichunk.readers.image_metadata import Image, opened, read_image
+from hsichunk.readers.labels import with_grid
 
 BLOCK_BYTES = 32 << 20  # of stored values in one dask block
 
@@ -50,19 +51,6 @@ class Pixels:
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (self.path, self.shape, str(self.dtype), self.order.tobytes(), self.stamp)
-
-
-def is_image(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is for `open_image`, told by its name and by a header beside it; opens nothing."""
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if is_emit(path):
-        return True
-    if not path.name:
-        return False
-    if suffix in (".h5", ".hdf5", ".he5", ".nc"):
-        return False
-    return suffix in (".hdr", ".vrt", *envi.IMAGES) or envi.header_of(path) is not None
 
 
 def open_image(

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Final
 
-from hsichunk.emit import is_emit
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid
-from hsichunk.image_array import check_counts, image_array
-from hsichunk.image_metadata import read_image
-from hsichunk.neon import NeonFile
+from hsichunk.readers.emit import is_emit
+from hsichunk.readers.image_chunks import check_counts, image_array
+from hsichunk.readers.image_metadata import read_image
+from hsichunk.readers.model import NeonFile
 
 NOWHERE: Final = Grid(-0.5, -0.5, 1.0, -1.0, None, None)
 """rows and columns counted from 0, as open_image has them of an image that lies nowhere"""

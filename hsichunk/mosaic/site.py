@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import neon
-from hsichunk.bands import inside
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.remote import is_url, name_of
 from hsichunk.chunks.windows import Window, outside
-from hsichunk.contained import Outcome, contained_each
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, one_line
+from hsichunk.mosaic.child_process import Outcome, contained_each
+from hsichunk.readers import formats, model, neon
+from hsichunk.readers.model import inside
 from hsichunk.threads import available, in_parallel
 
 SECONDS = 60.0
@@ -34,7 +34,7 @@ SAME_WAVELENGTH = 1e-3  # nm
 class Place:
     """A tile on the common grid."""
 
-    file: neon.NeonFile
+    file: model.NeonFile
     top: int
     """row of the common grid at which the tile begins"""
     left: int
@@ -127,14 +127,14 @@ def open_site(
 
 def _read_all(
     names: list[str], on_error: str, layers: Collection[str], floats: bool
-) -> tuple[list[neon.NeonFile], tuple[tuple[str, str], ...]]:
+) -> tuple[list[model.NeonFile], tuple[tuple[str, str], ...]]:
     """The files in the order of `names`; and which are left out, and why."""
     import h5py  # noqa: F401  # here, so that no child has to
 
-    if any(not is_url(name) and not name.lower().endswith(neon.HDF5_NAMES) for name in names):
+    if any(not is_url(name) and not name.lower().endswith(formats.HDF5_NAMES) for name in names):
         import rasterio  # noqa: F401
 
-        import hsichunk.image_file  # noqa: F401
+        import hsichunk.readers.image_file  # noqa: F401
 
     near = [name for name in names if not is_url(name)]
     far = [name for name in names if is_url(name)]
@@ -161,14 +161,14 @@ def _children() -> int:
     return min(CHILDREN, 2 * available())
 
 
-def _tried(path: str, layers: Collection[str], floats: bool) -> Outcome[neon.NeonFile]:
+def _tried(path: str, layers: Collection[str], floats: bool) -> Outcome[model.NeonFile]:
     try:
         return Outcome(_read(path, layers, floats))
     except HsiError as error:
         return Outcome(error=error)
 
 
-def _read(path: str, layers: Collection[str], floats: bool) -> neon.NeonFile:
+def _read(path: str, layers: Collection[str], floats: bool) -> model.NeonFile:
     """The metadata of a tile and the places of its chunks: all that HDF5 is needed for where chunks are read directly.
 
     What HDF5 has to read chunk by chunk is tried once.
@@ -204,9 +204,9 @@ def _check_index(stored: StoredArray, no_data: int) -> None:
         warnings.warn(f"{stored.path}: {found}; their counts are {stored.fill}", HsiWarning, stacklevel=2)
 
 
-def _common(first: neon.NeonFile, other: neon.NeonFile) -> neon.NeonFile:
+def _common(first: model.NeonFile, other: model.NeonFile) -> model.NeonFile:
     """The other tile at the wavelengths of the first."""
-    from hsichunk.common_bands import on_bands_of
+    from hsichunk.mosaic.common_bands import on_bands_of
 
     if "f" in (first.reflectance.dtype.kind, other.reflectance.dtype.kind):
         raise HsiError(f"{first.path}, {other.path}: --bands common interpolates whole counts; expected no floats")
@@ -221,14 +221,14 @@ def _common(first: neon.NeonFile, other: neon.NeonFile) -> neon.NeonFile:
     return on_bands_of(replace(other, windows=first.windows), first.wavelength, first.fwhm)
 
 
-def _check_places(files: Sequence[neon.NeonFile]) -> None:
+def _check_places(files: Sequence[model.NeonFile]) -> None:
     """Raises HsiError for several files of which one lies nowhere."""
     nowhere = next((file for file in files if not file.grid.north_up), None)
     if nowhere is not None and len(files) > 1:
         raise HsiError(f"{nowhere.path}: does not say where it lies; expected map info or a transform: run it alone")
 
 
-def _check_same(a: neon.NeonFile, b: neon.NeonFile) -> None:
+def _check_same(a: model.NeonFile, b: model.NeonFile) -> None:
     for what, one, two in (
         ("CRS", a.grid.epsg or a.grid.wkt, b.grid.epsg or b.grid.wkt),
         ("pixel size", (a.grid.dx, a.grid.dy), (b.grid.dx, b.grid.dy)),
@@ -247,13 +247,13 @@ def _check_same(a: neon.NeonFile, b: neon.NeonFile) -> None:
         )
 
 
-def _bad(file: neon.NeonFile) -> list[bool]:
+def _bad(file: model.NeonFile) -> list[bool]:
     """Which bands lie in the windows of a file: those of images begin and end at bands."""
     found: list[bool] = inside(file.wavelength, file.windows).tolist()
     return found
 
 
-def _steps(a: neon.NeonFile, b: neon.NeonFile, distance: float, size: float) -> int:
+def _steps(a: model.NeonFile, b: model.NeonFile, distance: float, size: float) -> int:
     steps = distance / size
     if abs(steps - round(steps)) > 1e-3:
         raise HsiError(f"{b.path} lies {steps:.3f} pixels from {a.path}; expected whole pixels: run them separately")

@@ -10,22 +10,23 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import layers, schema
+from hsichunk import schema
 from hsichunk.chunks import remote
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.grid import Grid as Grid
-from hsichunk.grid import read_grid
-from hsichunk.hdf5_names import attribute, attributes, child, number, words
+from hsichunk.readers import neon_layers
+from hsichunk.readers.formats import HDF5_NAMES
+from hsichunk.readers.hdf5_names import attribute, attributes, child, number, words
+from hsichunk.readers.model import Layer, NeonFile
+from hsichunk.readers.neon_grid import read_grid
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-HDF5_NAMES = (".h5", ".hdf5", ".he5")
 # of Reflectance_Data: read elsewhere, about the array's layout and therefore known, or said anew
 NOT_COPIED = frozenset(
     {"scale_factor", "data_ignore_value", "dimension_labels", "dimensions", "interleave", "units", "description"}
@@ -36,39 +37,6 @@ MOST_DECODED = 2 << 30  # bytes of a decoded chunk
 FREE_DECODED = 1 << 20  # bytes up to which a chunk may be larger than the array
 NM = (200.0, 20_000.0)  # wavelengths
 WIDEST = 1000.0  # nm, of a band
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One ancillary variable."""
-
-    name: str
-    dims: tuple[str, ...]
-    stored: StoredArray
-    attrs: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class NeonFile:
-    """A NEON reflectance file, its pixels still on disk."""
-
-    path: str
-    site: str
-    reflectance: StoredArray
-    scale: float
-    """counts per unit reflectance"""
-    no_data: int
-    windows: tuple[tuple[float, float], ...]
-    """bad-band windows in nm, both ends inclusive"""
-    wavelength: NDArray[np.float64]
-    fwhm: NDArray[np.float64] | None
-    grid: Grid
-    layers: tuple[Layer, ...]
-    sun: tuple[tuple[str, float, float], ...]
-    """flight line, solar azimuth and solar zenith in degrees, for each line that logs them"""
-    attrs: dict[str, Any]
-    drop_last: int = schema.NEON_DROP_LAST
-    """bands at the end that are noise"""
 
 
 def read(path: str | os.PathLike[str], *, floats: bool = False) -> NeonFile:
@@ -83,10 +51,10 @@ def read(path: str | os.PathLike[str], *, floats: bool = False) -> NeonFile:
         raise HsiError(f"open_tile got {type(path).__name__}; expected the path of a NEON reflectance file")
     path = os.fsdecode(path)
     if not remote.is_url(path) and not path.lower().endswith(HDF5_NAMES):
-        from hsichunk.images import is_image
+        from hsichunk.readers.formats import is_image
 
         if is_image(path):
-            from hsichunk import image_file
+            from hsichunk.readers import image_file
 
             return image_file.read(path, floats=floats)
     source: Any = path
@@ -299,10 +267,10 @@ def _layers(path: str, file: Any, metadata: Any, pixels: tuple[int, int]) -> Ite
             if dataset.file.filename != file.filename:
                 _warn(f"{path}: {key[:60]} lies in {dataset.file.filename}; left out")
                 continue
-            name = layers.name_of(key, taken)
+            name = neon_layers.name_of(key, taken)
             taken.add(name)
             dims = (schema.Y, schema.X, *(("rgb",) if shape[2:] == (3,) else (f"{name}_layer",) * len(shape[2:])))
-            attrs = layers.attributes(name, shape, dataset.dtype, attributes(dataset, {"dimension_labels"}))
+            attrs = neon_layers.attributes(name, shape, dataset.dtype, attributes(dataset, {"dimension_labels"}))
             yield Layer(name, dims, StoredArray(path, dataset), attrs)
     yield from _trajectory(path, file, child(metadata, "flight_trajectory", "trajectory"), taken)
 
@@ -314,7 +282,7 @@ def _trajectory(path: str, file: Any, group: Any, taken: set[str]) -> Iterator[L
         shape = getattr(dataset, "shape", ())
         if shape and dataset.dtype.kind in "iuf" and dataset.file.filename == file.filename:
             soundings = soundings or shape[0]
-            name = layers.name_of(key, taken)
+            name = neon_layers.name_of(key, taken)
             taken.add(name)
             along = "sounding" if shape[0] == soundings else f"{name}_sounding"
             dims = (along, *(f"{name}_{i}" for i in range(1, len(shape))))

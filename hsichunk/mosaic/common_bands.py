@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hsichunk.chunks.hdf5 import ChunkIndex, StoredArray
 from hsichunk.errors import HsiError
-from hsichunk.neon import NeonFile
+from hsichunk.readers.model import NeonFile
 from hsichunk.threads import of_this_thread
 
 KEPT = 2  # decoded chunks a thread keeps: those that the next bands share with the last

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hsichunk.chunks.hdf5 import ChunkIndex, StoredArray
 from hsichunk.errors import CorruptChunk
-from hsichunk.site import Place, Site
+from hsichunk.mosaic.site import Place, Site
 
 
 def without_bad_chunks(site: Site) -> Site:
