@@ -19,10 +19,10 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
     import dask
 
     import hsichunk as hsi
-    from hsichunk.endmembers import SAMPLE
-    from hsichunk.refine import certificate, refined
-    from hsichunk.second_moments import stream
-    from hsichunk.strips import Spectra
+    from hsichunk.cube.cube_sample import SAMPLE
+    from hsichunk.cube.second_moments import stream
+    from hsichunk.cube.spectra_reader import Spectra
+    from hsichunk.endmembers.nfindr_all_pixels import certificate, refined
 
     rows = []
     for layout in setting.layouts:

@@ -22,7 +22,7 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
         say("dlr: skipped, ../shared/data is not here")
         return []
     import hsichunk as hsi
-    from hsichunk.library import endmembers_for
+    from hsichunk.endmembers.library import endmembers_for
 
     cube = hsi.clean(hsi.open_tile(SHARED / "DLR_HySU_HS_large_targets.hdr"))
     pixels = cube.sizes["y"] * cube.sizes["x"]

@@ -60,9 +60,9 @@ def _direct(path: Path, spectra: xr.DataArray, threads: int) -> Callable[[], obj
     import hsichunk as hsi
     from hsichunk import schema
     from hsichunk.chunks.windows import Window
-    from hsichunk.cleaning import source_of
-    from hsichunk.column import solve_window
-    from hsichunk.solver import prepare
+    from hsichunk.cube.cleaning import source_of
+    from hsichunk.unmixing.solver import prepare
+    from hsichunk.unmixing.stored_pass import solve_window
 
     source = source_of(hsi.clean(hsi.open_tile(path)))
     assert source is not None

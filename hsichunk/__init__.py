@@ -12,25 +12,25 @@ from hsichunk.version import __version__ as __version__
 _PUBLIC = {
     "open_tile": "readers.tiles",
     "open_mosaic": "mosaic.mosaic",
-    "as_cube": "cube",
-    "mask": "lazy_mask",
-    "clean": "cleaning",
-    "nfindr": "endmembers",
-    "unmix": "unmixing",
-    "fcls": "unmixing",
-    "sam": "unmixing",
-    "sid": "unmixing",
+    "as_cube": "cube.from_array",
+    "mask": "cube.masks.lazy",
+    "clean": "cube.cleaning",
+    "nfindr": "endmembers.nfindr",
+    "unmix": "unmixing.unmixing",
+    "fcls": "unmixing.unmixing",
+    "sam": "unmixing.unmixing",
+    "sid": "unmixing.unmixing",
     "classify": "classification",
-    "minmax": "scaling",
+    "minmax": "cube.scaling",
     "write_zarr": "zarr_store",
     "write_envi": "exporting",
     "write_geotiff": "geotiff",
-    "ucls": "abundance",
-    "nnls": "abundance",
-    "abundance_std": "abundance",
-    "sid_sam": "similarity",
-    "ncc": "similarity",
-    "chebyshev": "similarity",
+    "ucls": "unmixing.abundance",
+    "nnls": "unmixing.abundance",
+    "abundance_std": "unmixing.abundance",
+    "sid_sam": "unmixing.similarity",
+    "ncc": "unmixing.similarity",
+    "chebyshev": "unmixing.similarity",
     "classify_similarity": "largest",
     "classify_abundance": "largest",
     "matched_filter": "detection",
@@ -45,22 +45,22 @@ _PUBLIC = {
     "savgol": "spectral",
     "predict": "learning",
     "fit_sample": "learning",
-    "atgp": "extraction",
-    "ppi": "extraction",
-    "ppi_votes": "extraction",
-    "fippi": "extraction",
-    "vca": "extraction",
-    "bundles": "extraction",
-    "read_library": "library",
-    "write_library": "library",
-    "resample": "resampling",
-    "identify": "matching",
+    "atgp": "endmembers.extraction",
+    "ppi": "endmembers.extraction",
+    "ppi_votes": "endmembers.extraction",
+    "fippi": "endmembers.extraction",
+    "vca": "endmembers.extraction",
+    "bundles": "endmembers.extraction",
+    "read_library": "endmembers.library",
+    "write_library": "endmembers.library",
+    "resample": "endmembers.resampling",
+    "identify": "endmembers.matching",
     "open_image": "readers.images",
     "audit": "auditing",
-    "moments": "second_moments",
-    "hfc": "counting",
-    "nwhfc": "counting",
-    "hysime": "counting",
+    "moments": "cube.second_moments",
+    "hfc": "endmembers.counting",
+    "nwhfc": "endmembers.counting",
+    "hysime": "endmembers.counting",
     "HsiError": "errors",
     "HsiWarning": "errors",
 }
@@ -71,58 +71,58 @@ __all__ = [*_PUBLIC, *_MODULES]
 if TYPE_CHECKING:
     from hsichunk import plot as plot
     from hsichunk import synthetic as synthetic
-    from hsichunk.abundance import abundance_std as abundance_std
-    from hsichunk.abundance import nnls as nnls
-    from hsichunk.abundance import ucls as ucls
     from hsichunk.auditing import audit as audit
     from hsichunk.classification import classify as classify
-    from hsichunk.cleaning import clean as clean
-    from hsichunk.counting import hfc as hfc
-    from hsichunk.counting import hysime as hysime
-    from hsichunk.counting import nwhfc as nwhfc
-    from hsichunk.cube import as_cube as as_cube
+    from hsichunk.cube.cleaning import clean as clean
+    from hsichunk.cube.from_array import as_cube as as_cube
+    from hsichunk.cube.masks.lazy import mask as mask
+    from hsichunk.cube.scaling import minmax as minmax
+    from hsichunk.cube.second_moments import moments as moments
     from hsichunk.detection import ace as ace
     from hsichunk.detection import cem as cem
     from hsichunk.detection import glrt as glrt
     from hsichunk.detection import matched_filter as matched_filter
     from hsichunk.detection import osp as osp
-    from hsichunk.endmembers import nfindr as nfindr
+    from hsichunk.endmembers.counting import hfc as hfc
+    from hsichunk.endmembers.counting import hysime as hysime
+    from hsichunk.endmembers.counting import nwhfc as nwhfc
+    from hsichunk.endmembers.extraction import atgp as atgp
+    from hsichunk.endmembers.extraction import bundles as bundles
+    from hsichunk.endmembers.extraction import fippi as fippi
+    from hsichunk.endmembers.extraction import ppi as ppi
+    from hsichunk.endmembers.extraction import ppi_votes as ppi_votes
+    from hsichunk.endmembers.extraction import vca as vca
+    from hsichunk.endmembers.library import read_library as read_library
+    from hsichunk.endmembers.library import write_library as write_library
+    from hsichunk.endmembers.matching import identify as identify
+    from hsichunk.endmembers.nfindr import nfindr as nfindr
+    from hsichunk.endmembers.resampling import resample as resample
     from hsichunk.errors import HsiError as HsiError
     from hsichunk.errors import HsiWarning as HsiWarning
     from hsichunk.exporting import write_envi as write_envi
-    from hsichunk.extraction import atgp as atgp
-    from hsichunk.extraction import bundles as bundles
-    from hsichunk.extraction import fippi as fippi
-    from hsichunk.extraction import ppi as ppi
-    from hsichunk.extraction import ppi_votes as ppi_votes
-    from hsichunk.extraction import vca as vca
     from hsichunk.geotiff import write_geotiff as write_geotiff
     from hsichunk.largest import classify_abundance as classify_abundance
     from hsichunk.largest import classify_similarity as classify_similarity
-    from hsichunk.lazy_mask import mask as mask
     from hsichunk.learning import fit_sample as fit_sample
     from hsichunk.learning import predict as predict
-    from hsichunk.library import read_library as read_library
-    from hsichunk.library import write_library as write_library
-    from hsichunk.matching import identify as identify
     from hsichunk.mosaic.mosaic import open_mosaic as open_mosaic
     from hsichunk.readers.images import open_image as open_image
     from hsichunk.readers.tiles import open_tile as open_tile
-    from hsichunk.resampling import resample as resample
-    from hsichunk.scaling import minmax as minmax
-    from hsichunk.second_moments import moments as moments
-    from hsichunk.similarity import chebyshev as chebyshev
-    from hsichunk.similarity import ncc as ncc
-    from hsichunk.similarity import sid_sam as sid_sam
     from hsichunk.spectral import continuum_removed as continuum_removed
     from hsichunk.spectral import savgol as savgol
     from hsichunk.transforms import mnf as mnf
     from hsichunk.transforms import pca as pca
     from hsichunk.transforms import whiten as whiten
-    from hsichunk.unmixing import fcls as fcls
-    from hsichunk.unmixing import sam as sam
-    from hsichunk.unmixing import sid as sid
-    from hsichunk.unmixing import unmix as unmix
+    from hsichunk.unmixing.abundance import abundance_std as abundance_std
+    from hsichunk.unmixing.abundance import nnls as nnls
+    from hsichunk.unmixing.abundance import ucls as ucls
+    from hsichunk.unmixing.similarity import chebyshev as chebyshev
+    from hsichunk.unmixing.similarity import ncc as ncc
+    from hsichunk.unmixing.similarity import sid_sam as sid_sam
+    from hsichunk.unmixing.unmixing import fcls as fcls
+    from hsichunk.unmixing.unmixing import sam as sam
+    from hsichunk.unmixing.unmixing import sid as sid
+    from hsichunk.unmixing.unmixing import unmix as unmix
     from hsichunk.zarr_store import write_zarr as write_zarr
 
 

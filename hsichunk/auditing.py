@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hsichunk import atomic_files, ledger, reference, schema
 from hsichunk.array_types import Floats
+from hsichunk.endmembers.library import SAME_BAND, read_library
 from hsichunk.errors import HsiError
-from hsichunk.library import SAME_BAND, read_library
 from hsichunk.readers.image_chunks import ImageArray
 from hsichunk.readers.image_metadata import opened
 from hsichunk.readers.model import NeonFile

@@ -20,14 +20,14 @@ from hsichunk import memory
 from hsichunk.chunks import gather
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.windows import Window
-from hsichunk.column import load_kernels
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.mosaic.common_bands import CommonBands, on_bands_of
 from hsichunk.mosaic.site import Place
 from hsichunk.options import Options
 from hsichunk.readers import model, neon
-from hsichunk.scoring import Tally
 from hsichunk.stint import Stint, Work, work_off
+from hsichunk.unmixing.scoring import Tally
+from hsichunk.unmixing.stored_pass import load_kernels
 
 if TYPE_CHECKING:
     import zarr

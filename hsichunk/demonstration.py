@@ -11,9 +11,9 @@ import xarray as xr
 
 import hsichunk as hsi
 from hsichunk import figures, options, zarr_store
+from hsichunk.endmembers.library import read_library
 from hsichunk.job import Progress
 from hsichunk.ledger import STORE
-from hsichunk.library import read_library
 from hsichunk.run import run
 from hsichunk.threads import available
 

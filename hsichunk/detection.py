@@ -11,8 +11,9 @@ import xarray as xr
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
-from hsichunk.blockwise import Statistics, endmember_coord, labelled, on_pixels, statistics, whitener
-from hsichunk.checks import check_cube, check_endmembers
+from hsichunk.cube.blockwise import endmember_coord, labelled, on_pixels
+from hsichunk.cube.checks import check_cube, check_endmembers
+from hsichunk.cube.statistics import Statistics, statistics, whitener
 from hsichunk.errors import HsiError
 from hsichunk.kernels import float_sums
 from hsichunk.linear import weighted
@@ -27,8 +28,8 @@ def matched_filter(
 
     cube (y, x, wavelength); `target` one spectrum (wavelength) or several (endmember, wavelength), on the same bands.
     G is the inverse of the background's covariance plus `ridge` times its mean variance on the diagonal. `background`
-    is what `hsichunk.blockwise.statistics` gave, of another cube perhaps; without it the cube's own is computed now,
-    which reads it once.
+    is what `hsichunk.cube.statistics.statistics` gave, of another cube perhaps; without it the cube's own is computed
+    now, which reads it once.
     Returns float32 (y, x), or (endmember, y, x) for several targets; NaN where any band of a pixel is; lazy for a dask
     cube. Raises HsiError where the covariance has no inverse and `ridge` is 0.
     Source: Manolakis & Shaw 2002.

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from hsichunk import schema, zarr_store
 from hsichunk.atomic_files import read_json, staging, sync_one
 from hsichunk.cog import gdal
+from hsichunk.endmembers.library import read_library, write_library
 from hsichunk.errors import HsiError
 from hsichunk.georeference import north_up
 from hsichunk.geotiff import bands_first, store_blocks
 from hsichunk.geotiff_labels import band_names, class_names, no_data
 from hsichunk.ledger import RUN_JSON, STORE
-from hsichunk.library import read_library, write_library
 from hsichunk.palette import class_colors
 from hsichunk.readers import envi
 from hsichunk.zarr_encoding import is_map

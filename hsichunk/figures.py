@@ -9,9 +9,9 @@ import xarray as xr
 
 import hsichunk as hsi
 from hsichunk import schema, zarr_store
+from hsichunk.endmembers.library import read_library
 from hsichunk.errors import HsiError
 from hsichunk.ledger import STORE
-from hsichunk.library import read_library
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import schema, simplex, site_sample
+from hsichunk import schema, site_sample
+from hsichunk.cube.sampling import Sample
+from hsichunk.endmembers import nfindr_in_memory
 from hsichunk.errors import HsiError
 from hsichunk.job import Job
 from hsichunk.mosaic.site import Site
 from hsichunk.options import Options
-from hsichunk.sampling import Sample
-from hsichunk.solver import Solver, prepare
+from hsichunk.unmixing.solver import Solver, prepare
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ def given(options: Options, site: Site, bands: NDArray[np.intp]) -> Found | None
     """The endmembers of the file that the options name, in the kept bands; None where they name none."""
     if options.endmembers is None:
         return None
-    from hsichunk.library import endmembers_for
+    from hsichunk.endmembers.library import endmembers_for
 
     first = site.places[0].file
     fwhm = None if first.fwhm is None else first.fwhm[bands]
@@ -108,17 +109,17 @@ def _from_sample(job: Job, tile: int | None) -> Found:
 def _without_outliers(sample: Sample, options: Options) -> tuple[Sample, int]:
     if options.exclude is None:
         return sample, 0
-    from hsichunk.outliers import without_outliers
+    from hsichunk.endmembers.outliers import without_outliers
 
     return without_outliers(sample, options.k, options.exclude, options.threads)
 
 
-def _pick(sample: Sample, options: Options) -> simplex.Picked:
+def _pick(sample: Sample, options: Options) -> nfindr_in_memory.Picked:
     if options.method == schema.METHODS[0]:
-        return simplex.pick(sample, options.k, options.maxit, options.threads)
-    from hsichunk import extremes
+        return nfindr_in_memory.pick(sample, options.k, options.maxit, options.threads)
+    from hsichunk.endmembers import extraction_in_memory
 
-    return extremes.pick(sample, options.method, options.k, options.seed, options.maxit, options.threads)
+    return extraction_in_memory.pick(sample, options.method, options.k, options.seed, options.maxit, options.threads)
 
 
 def solvers(job: Job, found: tuple[Found, ...]) -> tuple[Solver, ...]:

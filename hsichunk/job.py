@@ -14,20 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import memory, plan
-from hsichunk.bands import select_bands
 from hsichunk.chunks.array import DECODED
 from hsichunk.chunks.counts import chunks_along
 from hsichunk.chunks.decoded_cache import KeptChunks
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.remote import FETCHED, name_of
+from hsichunk.cube.bands import select_bands
+from hsichunk.cube.sampling import CELL
 from hsichunk.ledger import Ledger
 from hsichunk.mosaic.site import Site
 from hsichunk.options import Options
-from hsichunk.sampling import CELL
 
 if TYPE_CHECKING:
     from hsichunk.cluster import Cluster
-    from hsichunk.masks import Masks
+    from hsichunk.cube.masks.masks import Masks
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, how much of it is done and how much there is: tiles of the sample, bytes decoded in the pass,

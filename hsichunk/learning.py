@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
-from hsichunk.blockwise import COMPONENT, labelled, on_pixels
-from hsichunk.checks import check_cube
-from hsichunk.endmembers import SAMPLE, SHARE, draw
+from hsichunk.cube.blockwise import COMPONENT, labelled, on_pixels
+from hsichunk.cube.checks import check_cube
+from hsichunk.cube.cube_sample import SAMPLE, SHARE, draw
 from hsichunk.errors import HsiError
 
 SLAB = 8192  # pixels of one call of a model: what a call costs is spread over many

@@ -15,7 +15,7 @@ from typing import Any
 from hsichunk import schema
 from hsichunk.atomic_files import read_json, sync_one, write_json
 from hsichunk.errors import HsiError
-from hsichunk.scoring import Tally
+from hsichunk.unmixing.scoring import Tally
 
 STATE = ".hsichunk"
 RUN_JSON = "run.json"

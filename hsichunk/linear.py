@@ -1,7 +1,7 @@
 """Weighted sums of bands, of every pixel of a cube: linear detectors and transforms.
 
-Stored counts go from chunks to sums by `hsichunk.projection`: each chunk is decoded once, whichever way it lies, and no
-spectra are put together. Weights are rounded to 2**-38 of their sum so that sums of counts are exact.
+Stored counts go from chunks to sums by `hsichunk.cube.projection`: each chunk is decoded once, whichever way it lies,
+and no spectra are put together. Weights are rounded to 2**-38 of their sum so that sums of counts are exact.
 """
 
 from __future__ import annotations
@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
-from hsichunk.blockwise import counts_first, on_pixels
-from hsichunk.chunk_graph import from_chunks, rectangle
-from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.windows import Window
+from hsichunk.cube.blockwise import counts_first, on_pixels
 from hsichunk.kernels import float_sums
-from hsichunk.solver import Linear
-from hsichunk.threads import asked_for
+from hsichunk.unmixing.dask_graph import from_chunks, rectangle
+from hsichunk.unmixing.linear_sums import Linear
 
 MOST_SUMS = 24  # a pixel: of more, the sums of a large column take more memory than the blocks of spectra would
 SUM_BITS = 38  # of 53: counts have 15
@@ -46,17 +43,6 @@ def weighted(cube: xr.DataArray, weights: Floats, mean: Floats) -> Any:
     return on_pixels(cube, kernel, len(weights))
 
 
-def solve(counts: Counts, linear: Linear, window: Window) -> dict[str, NDArray[np.float32]]:
-    """The sums of a window of stored pixels."""
-    from hsichunk.projection import project
-
-    values, valid = np.empty((*window.shape, linear.p)), np.empty(window.shape, np.bool_)
-    rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
-    project(counts, rows, cols, linear.weights, linear.shift, values, valid, asked_for())
-    values[~valid] = np.nan
-    return {schema.WEIGHTED: np.ascontiguousarray(np.moveaxis(values, -1, 0), np.float32)}
-
-
 def _rounded(weights: Floats, mean: Floats, scale: float) -> Linear:
     """For counts of `scale` a unit of reflectance."""
     of_counts = weights / scale
@@ -69,7 +55,7 @@ def _rounded(weights: Floats, mean: Floats, scale: float) -> Linear:
 
 def _of_counts(rows: NDArray[np.int16], linear: Linear) -> Floats:
     """Counts (n, L) to their sums (n, k), exactly."""
-    from hsichunk.accumulate import project_spectra
+    from hsichunk.cube.projection import project_spectra
 
     n = len(rows)
     total, valid = np.zeros((linear.p, n)), np.ones(n, np.bool_)

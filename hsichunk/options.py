@@ -75,7 +75,7 @@ class Options:
     per_tile: bool = False
     """endmembers of each tile from its own pixels"""
     mask: tuple[str, ...] = ()
-    """pixels to leave out: see `hsichunk.masks`"""
+    """pixels to leave out: see `hsichunk.cube.masks.masks`"""
     on_error: str = "stop"
     """what a bad tile or chunk does: stop, skip (the tile is left out), mask (the pixels of a bad chunk, too)"""
     bands: str = "same"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import cog, memory, schema, zarr_blocks
-from hsichunk.atomic_files import sync_one
 from hsichunk.chunks.windows import Window
 from hsichunk.class_labels import labels, score_attrs
 from hsichunk.errors import HsiError
@@ -23,9 +20,9 @@ from hsichunk.grid import Grid, mapping_attrs, placed
 from hsichunk.job import Job
 from hsichunk.mosaic.site import Place
 from hsichunk.options import Options
-from hsichunk.scoring import Products, Tally
-from hsichunk.solver import Solver
 from hsichunk.threads import in_parallel
+from hsichunk.unmixing.scoring import Products, Tally
+from hsichunk.unmixing.solver import Solver
 from hsichunk.version import __version__
 from hsichunk.zarr_blocks import EmptyMap, Template
 
@@ -246,24 +243,3 @@ def _store_blocks(array: Any, blocks: cog.Blocks) -> None:
             block = array[..., rows, cols]
             block = block if block.ndim == 3 else block[np.newaxis]
             blocks[slice(0, len(block)), rows, cols] = block
-
-
-def write_endmembers(
-    path: Path,
-    wavelength: NDArray[np.float64],
-    spectra: NDArray[np.float64],
-    places: Sequence[tuple[str, float, float]],
-) -> None:
-    """CSV, 17 digits: a row a band, a column an endmember, where they came from in the rows above."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "w", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file)
-        lines.writerow(["wavelength_nm", *(name for name, *_ in places)])
-        lines.writerow(["x", *(repr(x) for _, x, _ in places)])
-        lines.writerow(["y", *(repr(y) for _, _, y in places)])
-        for nm, values in zip(wavelength.tolist(), spectra.T.tolist(), strict=True):
-            lines.writerow([repr(nm), *(f"{v:.17g}" for v in values)])
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    sync_one(path.parent)

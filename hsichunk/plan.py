@@ -13,8 +13,8 @@ from typing import Any
 
 from hsichunk import schema
 from hsichunk.chunks.columns import GROUP_BANDS, SMALL_COLUMN, TOGETHER
-from hsichunk.column import FINISH_SLAB
 from hsichunk.errors import HsiError
+from hsichunk.unmixing.stored_pass import FINISH_SLAB
 
 MB = 1_000_000
 # interpreter, libraries and compiled kernels while the sample is searched, in the pass, and with GDAL started: the most

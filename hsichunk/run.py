@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import atomic_files, found, ledger, memory, plan, schema, simplex
+from hsichunk import atomic_files, found, ledger, memory, plan, schema
 from hsichunk.chunks.columns import is_small
-from hsichunk.column import load_kernels
+from hsichunk.endmembers import nfindr_in_memory
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.found import Found
 from hsichunk.job import Job, Progress, inputs_of, kept_bands, make_plan, silent
 from hsichunk.ledger import Ledger
 from hsichunk.mosaic.site import Site, open_site
 from hsichunk.options import Options
-from hsichunk.solver import Solver
+from hsichunk.unmixing.solver import Solver
+from hsichunk.unmixing.stored_pass import load_kernels
 
 if TYPE_CHECKING:
     from hsichunk.cluster import Cluster
-    from hsichunk.masks import Masks
+    from hsichunk.cube.masks.masks import Masks
 
 MASK_LAYERS = ("weather_quality", "cast_shadow", "haze_cloud_water", "dark_dense_vegetation")
 _LATE = ("zarr", "zarr.codecs", "hsichunk.outputs", "pyproj", "rasterio", "rasterio.shutil")
@@ -85,7 +86,7 @@ def prepared(options: Options) -> tuple[Site, NDArray[np.intp], Options, Found |
     if ours:
         options = options.with_k(len(ours.places))
     else:
-        simplex.check_k(options.k, len(bands))
+        nfindr_in_memory.check_k(options.k, len(bands))
     return site, bands, options, ours
 
 
@@ -93,7 +94,7 @@ def masks_of(options: Options, site: Site) -> Masks | None:
     """The masks that the options ask for, fit for every tile."""
     if not options.mask:
         return None
-    from hsichunk import masks
+    from hsichunk.cube.masks import masks
 
     parsed = masks.parse(options.mask)
     for place in site.places:
@@ -220,14 +221,15 @@ def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
 
 def _work(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...], began: float) -> dict[str, Any]:
     """From endmembers and a store with some strips, or none, to the finished folder."""
-    from hsichunk import outputs, stac
+    from hsichunk import stac
+    from hsichunk.endmembers import endmember_csv
     from hsichunk.site_pass import run_pass
     from hsichunk.summary import summary
 
     with job.stage("pass"):
         tally = run_pass(job, solvers)
     _write_maps(job)
-    outputs.write_endmembers(job.ledger.out / "endmembers.csv", job.wavelength, *_columns(job, sets))
+    endmember_csv.write_endmembers(job.ledger.out / "endmembers.csv", job.wavelength, *_columns(job, sets))
     report = summary(job, solvers[0].names, tally, round(time.perf_counter() - began, 3))
     stac.write_item(job.ledger.out, report, job.site)
     job.ledger.finish(report)

@@ -31,7 +31,7 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
     """
     import xarray as xr
 
-    from hsichunk.library_files import WRITERS
+    from hsichunk.endmembers.library_files import WRITERS
 
     if Path(path).suffix.lower() not in WRITERS:
         raise HsiError(f"{path}: suffix {Path(path).suffix or '(none)'}; expected {', '.join(WRITERS)}")
@@ -58,8 +58,8 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
 
 def _named(em: xr.DataArray, library: str | None, path: str) -> Iterator[str]:
     """Writes endmembers, named by a library if there is one, and says what they are."""
-    from hsichunk.library import read_library, write_library
-    from hsichunk.matching import ANGLE, MATCH, identify, renamed
+    from hsichunk.endmembers.library import read_library, write_library
+    from hsichunk.endmembers.matching import ANGLE, MATCH, identify, renamed
 
     places = zip(em[schema.ENDMEMBER].values.tolist(), em.x.values.tolist(), em.y.values.tolist(), strict=True)
     said = [f"{n}  at x {a:.1f}, y {b:.1f}" for n, a, b in places]
@@ -81,7 +81,7 @@ def count(options: Options, sample: int | None, far: Sequence[float], figure: st
     Of all pixels, or of about `sample` of them; eigenvalues are drawn to the file `figure`. Raises HsiError where a
     run would, and where the memory cannot hold what is read.
     """
-    from hsichunk import counting
+    from hsichunk.endmembers import counting
 
     counting.check_rates(far)
     if figure is not None and Path(figure).suffix.lower() not in FIGURES:
@@ -113,7 +113,7 @@ def _moments(options: Options, sample: int | None) -> xr.Dataset:
     import dask
 
     from hsichunk import whole_image
-    from hsichunk.second_moments import moments
+    from hsichunk.cube.second_moments import moments
 
     memory.steady()
     site = open_site(options.tiles, options.on_error, (), options.bands, floats=True)

@@ -7,9 +7,9 @@ from hsichunk.job import Job
 from hsichunk.ledger import Entry
 from hsichunk.outputs import class_limits
 from hsichunk.progress import ticking
-from hsichunk.scoring import Tally
-from hsichunk.solver import Solver
 from hsichunk.stint import Stint, Work, windows, work_off
+from hsichunk.unmixing.scoring import Tally
+from hsichunk.unmixing.solver import Solver
 
 
 def work_of(job: Job, solvers: tuple[Solver, ...]) -> Work:

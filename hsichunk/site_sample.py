@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import sampling
 from hsichunk.chunks import gather
 from hsichunk.chunks.windows import Window
+from hsichunk.cube import sampling
 from hsichunk.job import Job
 from hsichunk.mosaic.site import Place
 

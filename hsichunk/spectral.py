@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
-from hsichunk.blockwise import Kernel, labelled, on_pixels
-from hsichunk.checks import check_cube
+from hsichunk.cube.blockwise import Kernel, labelled, on_pixels
+from hsichunk.cube.checks import check_cube
 from hsichunk.errors import HsiError
 from hsichunk.kernels.spectral import remove_continuum, weigh_bands
 

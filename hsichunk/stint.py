@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from hsichunk.chunks.columns import is_small
 from hsichunk.chunks.counts import Counts, chunks_along
 from hsichunk.chunks.windows import Window
-from hsichunk.column import LeaveOut, stream_window
 from hsichunk.mosaic.site import Place
 from hsichunk.outputs import Guard, Note, StripWriter, unguarded
-from hsichunk.scoring import Tally
-from hsichunk.solver import Solver
+from hsichunk.unmixing.left_out import LeaveOut
+from hsichunk.unmixing.scoring import Tally
+from hsichunk.unmixing.solver import Solver
+from hsichunk.unmixing.stored_pass import stream_window
 
 if TYPE_CHECKING:
-    from hsichunk.masks import Masks
+    from hsichunk.cube.masks.masks import Masks
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from hsichunk import memory, schema
-from hsichunk.scoring import ABUNDANCE_UNIT, Tally
+from hsichunk.unmixing.scoring import ABUNDANCE_UNIT, Tally
 from hsichunk.version import __version__
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import xarray as xr
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
-from hsichunk.blockwise import COMPONENT, SINGULAR, Statistics, labelled, on_pixels, statistics
-from hsichunk.checks import check_cube
+from hsichunk.cube.blockwise import COMPONENT, labelled, on_pixels
+from hsichunk.cube.checks import check_cube
+from hsichunk.cube.statistics import SINGULAR, Statistics, statistics
 from hsichunk.errors import HsiError
 from hsichunk.kernels import float_sums
 from hsichunk.linear import weighted

@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.chunks.array import DECODED
+from hsichunk.cube.spectra_reader import STRIP_PIXELS, Spectra
+from hsichunk.endmembers.nfindr_all_pixels import DIRECTIONS, MOST_SEARCHED, SMALL_BLOCK, Refined, refined
+from hsichunk.endmembers.outliers import HELD
 from hsichunk.errors import HsiError
 from hsichunk.job import Job, to_decode
 from hsichunk.mosaic.bad_chunks import without_bad_chunks
 from hsichunk.mosaic.mosaic import as_dataset
 from hsichunk.mosaic.site import Place, Site
 from hsichunk.options import Options
-from hsichunk.outliers import HELD
 from hsichunk.plan import MB, SEARCHING, XARRAY
 from hsichunk.progress import ticking
-from hsichunk.refine import DIRECTIONS, MOST_SEARCHED, SMALL_BLOCK, Refined, refined
-from hsichunk.strips import STRIP_PIXELS, Spectra
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -119,7 +119,7 @@ def find(job: Job, tile: int | None = None) -> xr.DataArray:
     """
     import dask
 
-    from hsichunk.endmembers import of_pixels
+    from hsichunk.endmembers.nfindr import of_pixels
 
     options = job.options
     site = job.site if tile is None else _alone(job.site.places[tile])
@@ -168,7 +168,7 @@ def _note(stage: dict[str, float], found: Refined, *, guarded: bool) -> None:
 
 def cube_of(site: Site, bands: NDArray[np.intp]) -> xr.DataArray:
     """The cube of tiles on their grid, lazy: of one whole tile that of the tile alone."""
-    from hsichunk.cleaning import clean
+    from hsichunk.cube.cleaning import clean
 
     tile = as_dataset(site, None).isel({schema.WAVELENGTH: bands})
     if not site.grid.north_up:  # rows are counted: they grow downwards

@@ -347,8 +347,8 @@ def serve() -> None:
     import importlib
 
     from hsichunk import cli, run
-    from hsichunk.column import load_kernels
     from hsichunk.mosaic import site
+    from hsichunk.unmixing.stored_pass import load_kernels
 
     for name in (*run._LATE, "hsichunk.site_pass", "hsichunk.progress", "hsichunk.summary", "h5py", "deflate"):
         importlib.import_module(name)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hsichunk.cleaning import clean, source_of
-from hsichunk.cube import as_cube
+from hsichunk.cube.cleaning import clean, source_of
+from hsichunk.cube.from_array import as_cube
 from hsichunk.errors import HsiWarning
 from hsichunk.readers.tiles import open_tile
 from hsichunk.synthetic import write_tile

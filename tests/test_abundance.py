@@ -15,9 +15,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import endmembers_of, scene
 
 import hsichunk as hsi
-from hsichunk.abundance import abundance_std, active_set, nnls, ucls
-from hsichunk.cube import as_cube
+from hsichunk.cube.from_array import as_cube
 from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.unmixing.abundance import abundance_std, active_set, nnls, ucls
 
 SCENES = ("samson", "neon", "dlr", "emit")
 

@@ -16,15 +16,15 @@ from scenes import SHAPE as SIZE
 from scenes import endmembers_of, scene, tile_path
 
 import hsichunk as hsi
-from hsichunk import accumulate, scoring
 from hsichunk.auditing import audit
 from hsichunk.chunks import columns
 from hsichunk.chunks.array import DECODED
 from hsichunk.chunks.windows import Window
-from hsichunk.cleaning import source_of
-from hsichunk.column import solve_window
+from hsichunk.cube.cleaning import source_of
 from hsichunk.job import make_plan
-from hsichunk.solver import prepare
+from hsichunk.unmixing import count_sums, scoring
+from hsichunk.unmixing.solver import prepare
+from hsichunk.unmixing.stored_pass import solve_window
 
 distance = pytest.importorskip("scipy.spatial.distance")
 LOWEST, HIGHEST = -32768, 32767
@@ -58,16 +58,16 @@ def test_maxima_are_exact_and_sums_beside_them_untouched(bands: int, others: tup
     one_each = [(b, 1, b) for b in reversed(range(bands))]
     for runs in ([(0, bands, 0)], one_each, [(0, half, 0), (half, bands - half, half)]):
         total, valid = np.zeros((both.sums, 300)), np.ones(300, np.bool_)
-        accumulate.add_spectra(both, counts, runs, None, slice(0, 300), total, valid)
+        count_sums.add_spectra(both, counts, runs, None, slice(0, 300), total, valid)
         found.append(total)
     for together in (1, 5, 16):
         total, valid = np.zeros((both.sums, 300)), np.ones(300, np.bool_)
         for first in range(0, bands, together):
             kept = slice(first, min(first + together, bands))
-            accumulate.add_bands(both, counts[:, kept].T, kept, None, slice(0, 300), total, valid)
+            count_sums.add_bands(both, counts[:, kept].T, kept, None, slice(0, 300), total, valid)
         found.append(total)
     alone = np.zeros((plain.sums, 300))
-    accumulate.add_spectra(plain, counts, [(0, bands, 0)], None, slice(0, 300), alone, np.ones(300, np.bool_))
+    count_sums.add_spectra(plain, counts, [(0, bands, 0)], None, slice(0, 300), alone, np.ones(300, np.bool_))
     for total in found:
         assert_array_equal(total[-3:], largest)
         assert total[:-3].tobytes() == alone.tobytes()

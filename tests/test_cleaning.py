@@ -21,8 +21,8 @@ from tiles import Counter, counts, write
 
 import hsichunk as hsi
 from hsichunk import schema
-from hsichunk.bands import select_bands
-from hsichunk.cleaning import as_reflectance
+from hsichunk.cube.bands import select_bands
+from hsichunk.cube.cleaning import as_reflectance
 from hsichunk.errors import HsiError, HsiWarning
 
 NoCompute = Callable[[], AbstractContextManager[None]]

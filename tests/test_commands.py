@@ -14,7 +14,7 @@ from runs import go, products, shell, write
 import hsichunk as hsi
 from hsichunk import options
 from hsichunk.chunks.array import DECODED
-from hsichunk.library import read_library
+from hsichunk.endmembers.library import read_library
 from hsichunk.threads import available
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")

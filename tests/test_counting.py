@@ -15,8 +15,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import LAYOUTS, scene, tile_path
 
 import hsichunk as hsi
-from hsichunk import counting
-from hsichunk.second_moments import moments
+from hsichunk.cube.second_moments import moments
+from hsichunk.endmembers import counting
 
 
 def theirs(name: str, cube: xr.DataArray, *args: Any) -> Any:

@@ -15,8 +15,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import scene
 
 import hsichunk as hsi
-from hsichunk.blockwise import statistics
-from hsichunk.cube import as_cube
+from hsichunk.cube.from_array import as_cube
+from hsichunk.cube.statistics import statistics
 from hsichunk.detection import ace, cem, glrt, matched_filter, osp
 from hsichunk.errors import HsiError, HsiWarning
 

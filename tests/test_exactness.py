@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hsichunk import accumulate, schema, scoring
+from hsichunk import schema
 from hsichunk.kernels import float_sums, scores
-from hsichunk.solver import LN_Q_BITS, MOST_BANDS, Q_BITS, Solver, prepare
+from hsichunk.unmixing import count_sums, scoring
+from hsichunk.unmixing.solver import LN_Q_BITS, MOST_BANDS, Q_BITS, Solver, prepare
 
 SCALE = 10000.0
 LOWEST, HIGHEST = -32768, 32767
@@ -51,7 +52,7 @@ def extremes(n: int, bands: int, seed: int = 1) -> Any:
 def by_spectra(solver: Solver, counts: Any) -> Any:
     total = np.zeros((solver.sums, len(counts)))
     whole = slice(0, len(counts))
-    accumulate.add_spectra(solver, counts, [(0, solver.bands, 0)], None, whole, total, np.ones(len(counts), np.bool_))
+    count_sums.add_spectra(solver, counts, [(0, solver.bands, 0)], None, whole, total, np.ones(len(counts), np.bool_))
     return total
 
 
@@ -62,7 +63,7 @@ def by_bands(solver: Solver, counts: Any, together: int, no_data: Any = None) ->
     for first in range(0, number, together):
         kept = slice(first, min(first + together, number))
         stored = np.ascontiguousarray(counts[:, kept].T)
-        accumulate.add_bands(solver, stored, kept, no_data, slice(0, n), total, valid)
+        count_sums.add_bands(solver, stored, kept, no_data, slice(0, n), total, valid)
     return (total, valid) if no_data is not None else total
 
 
@@ -173,14 +174,14 @@ def test_kernels_are_a_matrix_product_whatever_the_blocks(
     for first in range(0, bands, depth):  # chunks `depth` deep, one band more on either side
         kept = counts[:, first : first + depth]
         chunk = np.pad(kept, ((0, 0), (1, 1)), constant_values=-9999)
-        accumulate.add_spectra(solver, chunk, [(1, kept.shape[1], first)], -9999, at, total, valid)
+        count_sums.add_spectra(solver, chunk, [(1, kept.shape[1], first)], -9999, at, total, valid)
     assert_array_equal(total, expected)
     assert_array_equal(valid, holds)
 
     total, valid = np.zeros((solver.sums, len(counts))), np.ones(len(counts), np.bool_)
     for first in range(0, bands, depth):
         kept_bands = slice(first, min(first + depth, bands))
-        accumulate.add_bands(solver, counts[:, kept_bands].T, kept_bands, -9999, at, total, valid)
+        count_sums.add_bands(solver, counts[:, kept_bands].T, kept_bands, -9999, at, total, valid)
     assert_array_equal(total, expected)
     assert_array_equal(valid, holds)
 
@@ -261,7 +262,7 @@ def test_no_data_is_marked_and_its_neighbours_are_left_alone(kernel: str) -> Non
     counts[2, 17] = -9999
     if kernel == "spectra":
         total, valid = np.zeros((solver.sums, 6)), np.ones(6, np.bool_)
-        accumulate.add_spectra(solver, counts, [(0, solver.bands, 0)], -9999, slice(0, len(counts)), total, valid)
+        count_sums.add_spectra(solver, counts, [(0, solver.bands, 0)], -9999, slice(0, len(counts)), total, valid)
     else:
         total, valid = by_bands(solver, counts, 16, np.int16(-9999))
     assert valid.tolist() == [True, True, False, True, True, True]

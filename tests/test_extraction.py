@@ -15,7 +15,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import LAYOUTS, cube_of, numbers_of, scene
 
 import hsichunk as hsi
-from hsichunk import extraction, strips
+from hsichunk.cube import spectra_reader
+from hsichunk.endmembers import extraction
 
 SCENES = ("samson", "dlr", "neon")
 
@@ -143,7 +144,7 @@ def test_chunks_do_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch, num
     others = [cube_of(folder).compute().chunk(y=37, x=41, wavelength=9), cube_of(folder, LAYOUTS[1])]
     for cube in others:
         xr.testing.assert_identical(search(cube), expected)
-    monkeypatch.setattr(strips, "MEMORY", 200_000)
+    monkeypatch.setattr(spectra_reader, "MEMORY", 200_000)
     for cube in (*others, cube_of(folder, LAYOUTS[0])):
         xr.testing.assert_identical(search(cube), expected)
 

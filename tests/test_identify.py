@@ -10,11 +10,11 @@ import pytest
 import scenes
 import xarray as xr
 
-from hsichunk.endmembers import nfindr
+from hsichunk.endmembers.library import read_library
+from hsichunk.endmembers.matching import identify, renamed
+from hsichunk.endmembers.nfindr import nfindr
+from hsichunk.endmembers.resampling import resample
 from hsichunk.errors import HsiError
-from hsichunk.library import read_library
-from hsichunk.matching import identify, renamed
-from hsichunk.resampling import resample
 
 NM = np.linspace(400.0, 900.0, 25)
 

@@ -15,13 +15,13 @@ import xarray as xr
 from image_files import EMIT, LEFT, TOP
 from scenes import scene
 
-from hsichunk.cleaning import clean
-from hsichunk.endmembers import nfindr
+from hsichunk.cube.cleaning import clean
+from hsichunk.endmembers.library import endmembers_for, read_library
+from hsichunk.endmembers.nfindr import nfindr
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.library import endmembers_for, read_library
 from hsichunk.readers.formats import is_image
 from hsichunk.readers.images import open_image
-from hsichunk.unmixing import unmix
+from hsichunk.unmixing.unmixing import unmix
 
 rasterio = pytest.importorskip("rasterio")
 pytest.importorskip("rioxarray")  # .rio
@@ -144,7 +144,7 @@ def test_envi_interleaves(tmp_path: Path, interleave: str, order: int, offset: i
 
 
 def test_counts_give_the_bits_of_counts_in_memory(tmp_path: Path) -> None:
-    from hsichunk.cube import as_cube
+    from hsichunk.cube.from_array import as_cube
 
     values = np.abs(counts((40, 30, 6)))
     values[2, 3] = -9999

@@ -15,7 +15,7 @@ import pytest
 from hsichunk.atomic_files import read_json, write_json
 from hsichunk.errors import HsiError
 from hsichunk.ledger import FILES, LATER, Entry, Ledger, differences
-from hsichunk.scoring import Tally
+from hsichunk.unmixing.scoring import Tally
 
 ASKED: dict[str, Any] = {"k": 4, "seed": 0, "inputs": [{"name": "a.h5", "size": 3, "metadata": "00"}]}
 TALLY = Tally(valid=3, masked=1, solved=3, worst_kkt=1e-16, abundance=[1 << 40, 7], chunks=5, bytes=1000)

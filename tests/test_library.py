@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from hsichunk.endmembers.endmember_csv import write_endmembers
+from hsichunk.endmembers.library import endmembers_for, numbered, read_library, write_library
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.library import endmembers_for, numbered, read_library, write_library
-from hsichunk.outputs import write_endmembers
 
 NM = np.linspace(400.0, 2500.0, 30)
 RNG = np.random.default_rng(0)

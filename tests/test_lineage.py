@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tiles import Counter, counts, write
 
 import hsichunk as hsi
-from hsichunk.cleaning import as_reflectance, source_of
+from hsichunk.cube.cleaning import as_reflectance, source_of
 
 SHAPE = (40, 50, 24)
 STORED = {

@@ -13,9 +13,9 @@ from runs import LAYOUTS, SHAPE, cube_of
 from scenes import chunks_under, endmembers_of
 
 import hsichunk as hsi
-from hsichunk.blockwise import Statistics, statistics
 from hsichunk.chunks import columns
 from hsichunk.chunks.array import DECODED
+from hsichunk.cube.statistics import Statistics, statistics
 
 KINDS = ("matched_filter", "cem", "osp", "pca", "mnf")
 

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from rasterio import warp
 from rasterio.features import rasterize
 
-from hsichunk import masks
 from hsichunk.chunks.windows import Window
-from hsichunk.cleaning import clean
+from hsichunk.cube.cleaning import clean
+from hsichunk.cube.masks import masks
+from hsichunk.cube.masks.lazy import mask
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, OptionError
-from hsichunk.lazy_mask import mask
 from hsichunk.readers import neon
 from hsichunk.readers.tiles import open_tile
 from hsichunk.synthetic import write_tile
@@ -246,7 +246,7 @@ def test_a_layer_that_says_what_it_means_is_believed(tmp_path: Path) -> None:
     ],
 )
 def test_words_for_shadow(words: str, value: float | None) -> None:
-    from hsichunk.mask_layers import described
+    from hsichunk.cube.masks.layers import described
 
     assert described({"Description": words, "n": 3}) == value
 

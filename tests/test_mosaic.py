@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import hsichunk as hsi
 from hsichunk.chunks import columns
-from hsichunk.cleaning import source_of
+from hsichunk.cube.cleaning import source_of
 from hsichunk.errors import HsiError
 from hsichunk.mosaic import mosaic, tiled_counts
 from hsichunk.mosaic.mosaic import open_mosaic

@@ -18,13 +18,14 @@ from runs import products
 from hsichunk import schema
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.windows import Window
-from hsichunk.column import LeaveOut, stream_window
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.mosaic.child_process import contained
 from hsichunk.mosaic.site import open_site
 from hsichunk.readers import neon
-from hsichunk.scoring import Tally
-from hsichunk.solver import Solver, prepare
+from hsichunk.unmixing.left_out import LeaveOut
+from hsichunk.unmixing.scoring import Tally
+from hsichunk.unmixing.solver import Solver, prepare
+from hsichunk.unmixing.stored_pass import stream_window
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 

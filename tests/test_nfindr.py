@@ -17,8 +17,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import LAYOUTS, scene, tile_path
 
 import hsichunk as hsi
-from hsichunk import endmembers, sampling, simplex
 from hsichunk.chunks.array import DECODED
+from hsichunk.cube import cube_sample, sampling
+from hsichunk.endmembers import nfindr_in_memory
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_a_cube_listed_the_other_way_round_has_the_same_endmembers(folder: Path)
 
 def test_the_seed_decides_on_the_sample(folder: Path) -> None:
     cube = cube_of(folder)
-    one, same, other = (endmembers.draw(cube, 2000, 0.125, seed) for seed in (5, 5, 6))
+    one, same, other = (cube_sample.draw(cube, 2000, 0.125, seed) for seed in (5, 5, 6))
     assert_array_equal(one.spectra, same.spectra)
     pixels = [set(zip(s.y.tolist(), s.x.tolist(), strict=True)) for s in (one, other)]
     assert len(pixels[0] & pixels[1]) < 0.5 * len(pixels[0])
@@ -167,7 +168,7 @@ def test_the_seed_decides_on_the_sample(folder: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 1, -7, 2**70])
 @pytest.mark.parametrize("size", [300, 3000, 20000])
 def test_the_sample_is_about_as_large_as_asked_for(folder: Path, seed: int, size: int) -> None:
-    sample = endmembers.draw(wide(folder), size, 0.125, seed)
+    sample = cube_sample.draw(wide(folder), size, 0.125, seed)
     assert abs(sample.drawn - size) < 5 * np.sqrt(size)
     assert len(sample.spectra) == sample.drawn == len(sample.y) == len(sample.x)
     # from north to south, then from west to east
@@ -187,7 +188,7 @@ def test_cells_are_added_until_they_hold_the_sample(seed: int, offset: int) -> N
 
 def test_few_pixels_are_all_taken(folder: Path) -> None:
     cube = cube_of(folder)
-    sample = endmembers.draw(cube, 20000, 0.125, 0)
+    sample = cube_sample.draw(cube, 20000, 0.125, 0)
     assert sample.drawn == 90 * 130
     assert len(sample.spectra) == int(np.isfinite(cube.values).all(-1).sum())
     assert np.isfinite(sample.spectra).all()
@@ -197,7 +198,7 @@ def test_few_pixels_are_all_taken(folder: Path) -> None:
 def test_only_chunks_under_the_chosen_cells_are_decoded(folder: Path) -> None:
     cube = wide(folder)
     before = DECODED.now()[0]
-    sample = endmembers.draw(cube, 20000, 0.125, 0)
+    sample = cube_sample.draw(cube, 20000, 0.125, 0)
     decoded = DECODED.now()[0] - before
     cells = {(int(-y // 64), int(x // 64)) for y, x in zip(np.floor(sample.y), np.floor(sample.x), strict=True)}
     assert len(cells) == sampling.FEWEST_CELLS
@@ -210,7 +211,7 @@ def test_only_chunks_under_the_chosen_cells_are_decoded(folder: Path) -> None:
     everything = -(-400 // 32) * -(-380 // 63)
     assert under < 0.8 * everything
     before = DECODED.now()[0]
-    endmembers.draw(cube, 20000, 1.0, 0)
+    cube_sample.draw(cube, 20000, 1.0, 0)
     assert DECODED.now()[0] - before == everything * depth
 
 
@@ -285,11 +286,11 @@ def test_ties_go_to_the_first_pixel(folder: Path) -> None:
 
 
 def test_what_rounding_tells_apart_is_a_tie() -> None:
-    assert simplex.first_largest(np.array([1.0, 2.0, 2.0 + 1e-12, 2.0 - 1e-12])) == 1
-    assert simplex.first_largest(np.array([1.0, 2.0, 2.0 + 1e-6])) == 2
+    assert nfindr_in_memory.first_largest(np.array([1.0, 2.0, 2.0 + 1e-12, 2.0 - 1e-12])) == 1
+    assert nfindr_in_memory.first_largest(np.array([1.0, 2.0, 2.0 + 1e-6])) == 2
     corner = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     again = corner * (1 + 1e-12)
-    found = simplex.search(np.concatenate([corner, again, corner / 2]) - 0.25, 9)
+    found = nfindr_in_memory.search(np.concatenate([corner, again, corner / 2]) - 0.25, 9)
     assert sorted(found.pixels) == [0, 1, 2]
 
 
@@ -318,7 +319,7 @@ def test_components_are_those_of_a_singular_value_decomposition() -> None:
     centred = spectra - spectra.mean(0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     for values in (spectra.astype(np.int16), spectra, spectra / 1e4):
-        scores = simplex.components(values, 5)
+        scores = nfindr_in_memory.components(values, 5)
         expected = u[:, :5] * s[:5] * (1e-4 if values.max() < 10 else 1)
         signs = np.sign((scores * expected).sum(0))
         assert_allclose(scores * signs, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
@@ -388,7 +389,7 @@ def test_a_tile_mostly_without_data_is_searched_everywhere(folder: Path) -> None
     empty = next(
         seed
         for seed in range(50)
-        if not endmembers.draw(cube.where(xr.DataArray(keep, dims=("y", "x"))), 3000, 0.1, seed).spectra.size
+        if not cube_sample.draw(cube.where(xr.DataArray(keep, dims=("y", "x"))), 3000, 0.1, seed).spectra.size
     )
     found = hsi.nfindr(cube.where(xr.DataArray(keep, dims=("y", "x"))), 3, sample=3000, share=0.1, seed=empty)
     rows, columns = pixels_of(cube, found)

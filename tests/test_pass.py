@@ -27,9 +27,9 @@ from hsichunk.chunks.array import DECODED
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.windows import Window
-from hsichunk.cleaning import source_of
-from hsichunk.column import solve_window
-from hsichunk.solver import prepare
+from hsichunk.cube.cleaning import source_of
+from hsichunk.unmixing.solver import prepare
+from hsichunk.unmixing.stored_pass import solve_window
 
 BANDS = 96
 NoCompute = Callable[[], AbstractContextManager[None]]

@@ -16,7 +16,7 @@ def child(code: str, *arguments: str, **environment: str) -> subprocess.Complete
 
 
 def test_kernels_are_compiled_once_for_all_processes() -> None:
-    code = "from hsichunk.column import load_kernels; load_kernels()"
+    code = "from hsichunk.unmixing.stored_pass import load_kernels; load_kernels()"
     child(code)
     said = child(code, NUMBA_DEBUG_CACHE="1").stdout.splitlines()
     assert sum("data loaded from" in line for line in said) >= 3

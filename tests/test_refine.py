@@ -14,14 +14,16 @@ from scenes import LAYOUTS, cube_of, numbers_of, scattered_tiles, scene, tile_pa
 from tiles import Counter
 
 import hsichunk as hsi
-from hsichunk import refine, strips
 from hsichunk.chunks import columns
 from hsichunk.chunks.array import DECODED
-from hsichunk.cleaning import source_of
+from hsichunk.cube import spectra_reader
+from hsichunk.cube.cleaning import source_of
+from hsichunk.cube.second_moments import stream
+from hsichunk.cube.spectra_reader import Spectra
+from hsichunk.cube.subspace import Scores, scores
+from hsichunk.endmembers import nfindr_all_pixels
+from hsichunk.endmembers.outliers import outlying
 from hsichunk.mosaic.tiled_counts import TiledCounts
-from hsichunk.outliers import outlying
-from hsichunk.second_moments import Scores, scores, stream
-from hsichunk.strips import Spectra
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def of_all_pixels(shared: Path, name: str, k: int) -> tuple[xr.DataArray, Any, f
 
 
 @pytest.mark.parametrize(("name", "k"), [("samson", 3), ("samson", 6), ("dlr", 6)])
-@pytest.mark.parametrize("searched", [0, refine.MOST_SEARCHED])
+@pytest.mark.parametrize("searched", [0, nfindr_all_pixels.MOST_SEARCHED])
 def test_any_sample_ends_at_the_simplex_of_the_whole_image(
     shared: Path, monkeypatch: pytest.MonkeyPatch, name: str, k: int, searched: int
 ) -> None:
@@ -57,7 +59,7 @@ def test_any_sample_ends_at_the_simplex_of_the_whole_image(
     Of 5 % of the pixels, 30 of 30 seeds.
     """
     cube, points, whole, alike = of_all_pixels(shared, name, k)
-    monkeypatch.setattr(refine, "MOST_SEARCHED", searched)
+    monkeypatch.setattr(nfindr_all_pixels, "MOST_SEARCHED", searched)
     n = cube.sizes["y"] * cube.sizes["x"]
     smaller = too_few = 0
     seeds = range(3 if searched else 30)
@@ -92,13 +94,13 @@ def test_the_certificate_holds(shared: Path, name: str, k: int) -> None:
         assert np.abs(np.linalg.det(swapped)).max() <= abs(np.linalg.det(corners)) * (1 + 1e-7)
 
 
-@pytest.mark.parametrize("memory", [strips.MEMORY, 200_000])
+@pytest.mark.parametrize("memory", [spectra_reader.MEMORY, 200_000])
 def test_chunks_do_not_matter(folder: Path, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor whether scores and spectra go through files."""
-    if memory != strips.MEMORY:
-        monkeypatch.setattr(refine, "MOST_SEARCHED", 0)
+    if memory != spectra_reader.MEMORY:
+        monkeypatch.setattr(nfindr_all_pixels, "MOST_SEARCHED", 0)
     expected = hsi.nfindr(cube_of(folder).compute(), 5, sample=500, refine=True, seed=3)
-    monkeypatch.setattr(strips, "MEMORY", memory)
+    monkeypatch.setattr(spectra_reader, "MEMORY", memory)
     cubes = [cube_of(folder, chunks) for chunks in LAYOUTS]
     cubes += [cubes[0].compute().chunk(y=37, x=41, wavelength=9), cubes[0].transpose("wavelength", "x", "y")]
     for cube in cubes:
@@ -107,12 +109,12 @@ def test_chunks_do_not_matter(folder: Path, memory: int, monkeypatch: pytest.Mon
 
 def test_blocks_do_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The simplex does not depend on how many pixels one candidate is kept of."""
-    monkeypatch.setattr(refine, "MOST_SEARCHED", 0)
+    monkeypatch.setattr(nfindr_all_pixels, "MOST_SEARCHED", 0)
     cube = cube_of(folder).compute()
     expected = hsi.nfindr(cube, 4, sample=500, refine=True)
     for size in (1 << 30, 700):
         monkeypatch.setattr(
-            refine,
+            nfindr_all_pixels,
             "_blocks",
             lambda every, _=0, size=size: [slice(a, a + size) for a in range(0, len(every.valid), size)],
         )
@@ -123,12 +125,12 @@ def test_blocks_do_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_pass_climbs_where_nothing_was_kept_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without corners to begin with the passes alone come to a certified simplex."""
     cube = cube_of(folder).compute()
-    monkeypatch.setattr(refine, "MOST_SEARCHED", 0)
-    monkeypatch.setattr(refine, "_extremes", lambda every: np.empty(0, np.intp))
+    monkeypatch.setattr(nfindr_all_pixels, "MOST_SEARCHED", 0)
+    monkeypatch.setattr(nfindr_all_pixels, "_extremes", lambda every: np.empty(0, np.intp))
     found = hsi.nfindr(cube, 5, sample=20, refine=True)
     assert found.attrs["certified"] == 1
     assert found.attrs["refine_passes"] >= 2
-    monkeypatch.setattr(refine, "MOST_PASSES", 1)
+    monkeypatch.setattr(nfindr_all_pixels, "MOST_PASSES", 1)
     assert hsi.nfindr(cube, 5, sample=20, refine=True).attrs["certified"] == 0
 
 
@@ -138,7 +140,7 @@ def test_a_band_chunk_is_decoded_once(
 ) -> None:
     """Others twice, and those under the endmembers again."""
     if decodes == 1:
-        monkeypatch.setattr(strips, "MEMORY", 1_000_000)
+        monkeypatch.setattr(spectra_reader, "MEMORY", 1_000_000)
     cube = cube_of(folder, chunks)
     tile = hsi.open_tile(tile_path(folder, chunks, bands=96))
     kept = len(np.unique(np.flatnonzero(np.isin(tile.wavelength, cube.wavelength)) // chunks[2]))
@@ -210,7 +212,9 @@ def test_the_certificate_alone(folder: Path, chunks: tuple[int, int, int]) -> No
         moments = stream(spectra)
     axes = moments.axes(k - 1)
     with Spectra(cube) as spectra, Counter() as counter:
-        assert 1 - 1e-12 <= refine.certificate(spectra, axes, moments.mean, found) <= 1 + refine.GAIN
+        assert (
+            1 - 1e-12 <= nfindr_all_pixels.certificate(spectra, axes, moments.mean, found) <= 1 + nfindr_all_pixels.GAIN
+        )
     assert counter.chunks > 0 and spectra.scratch_bytes == 0
     points = lifted(cube.compute(), k)
     valid = np.flatnonzero(np.isfinite(cube.values).all(2).ravel())
@@ -222,14 +226,14 @@ def test_the_certificate_alone(folder: Path, chunks: tuple[int, int, int]) -> No
         swapped[:, slot] = points
         most = max(most, float(np.abs(np.linalg.det(swapped)).max()))
     with Spectra(cube) as spectra:
-        largest = refine.certificate(spectra, axes, moments.mean, others)
+        largest = nfindr_all_pixels.certificate(spectra, axes, moments.mean, others)
         assert_allclose(largest, most / abs(np.linalg.det(corners)), rtol=1e-5)
         assert largest > 1.5
         with pytest.raises(hsi.HsiError, match="span no simplex"):
-            refine.certificate(spectra, axes, moments.mean, valid[[5, 5, 1000, 4000]])
+            nfindr_all_pixels.certificate(spectra, axes, moments.mean, valid[[5, 5, 1000, 4000]])
         missing = np.flatnonzero(~np.isfinite(cube.values).all(2).ravel())[0]
         with pytest.raises(hsi.HsiError, match="valid, independent"):
-            refine.certificate(spectra, axes, moments.mean, np.array([missing, *others[1:]]))
+            nfindr_all_pixels.certificate(spectra, axes, moments.mean, np.array([missing, *others[1:]]))
 
 
 def test_a_swap_that_gains_is_found_on_any_chunks(folder: Path) -> None:
@@ -243,9 +247,9 @@ def test_a_swap_that_gains_is_found_on_any_chunks(folder: Path) -> None:
     largest = set()
     for chunks in LAYOUTS:
         with Spectra(cube_of(folder, chunks)) as spectra:
-            largest.add(refine.certificate(spectra, moments.axes(4), moments.mean, worse))
+            largest.add(nfindr_all_pixels.certificate(spectra, moments.axes(4), moments.mean, worse))
     assert len(largest) == 1
-    assert largest.pop() > 1 + refine.GAIN
+    assert largest.pop() > 1 + nfindr_all_pixels.GAIN
 
 
 def test_no_data_is_no_candidate(folder: Path) -> None:
@@ -312,13 +316,13 @@ def test_distances_are_robust() -> None:
 
 
 def test_blocks_without_data_are_passed_over() -> None:
-    values = np.random.default_rng(0).normal(size=(3 * refine.BLOCK // 2, 2))
-    every = Scores(values, np.arange(len(values)) >= refine.BLOCK)
-    best, ratio = refine._scan(every, np.ones(2), np.array([[1.0, 0, 0], [1, 1, 0], [1, 0, 1]]))
+    values = np.random.default_rng(0).normal(size=(3 * nfindr_all_pixels.BLOCK // 2, 2))
+    every = Scores(values, np.arange(len(values)) >= nfindr_all_pixels.BLOCK)
+    best, ratio = nfindr_all_pixels._scan(every, np.ones(2), np.array([[1.0, 0, 0], [1, 1, 0], [1, 0, 1]]))
     assert (best[0] == -1).all()
     assert (ratio[0] == 0).all()
-    assert (best[1] >= refine.BLOCK).all()
-    assert (refine._extremes(every) >= refine.BLOCK).all()
+    assert (best[1] >= nfindr_all_pixels.BLOCK).all()
+    assert (nfindr_all_pixels._extremes(every) >= nfindr_all_pixels.BLOCK).all()
 
 
 def test_what_cannot_be_done_is_refused_in_one_line(shared: Path) -> None:
@@ -339,17 +343,17 @@ def test_what_cannot_be_done_is_refused_in_one_line(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("chunks", [(16, 21, 27), (60, 70, 1)])
-@pytest.mark.parametrize("memory", [strips.MEMORY, 4_000_000, 600_000])
+@pytest.mark.parametrize("memory", [spectra_reader.MEMORY, 4_000_000, 600_000])
 def test_a_site_has_the_endmembers_of_one_large_tile(
     tmp_path_factory: pytest.TempPathFactory, chunks: tuple[int, int, int], memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same bits; what is read at a time stays within the memory, what is decoded in two passes and the picks."""
     folder, paths = sites(tmp_path_factory, chunks)
     one = hsi.clean(hsi.open_tile(folder / "one.h5"))
-    if memory != strips.MEMORY:
-        monkeypatch.setattr(refine, "MOST_SEARCHED", 0)
+    if memory != spectra_reader.MEMORY:
+        monkeypatch.setattr(nfindr_all_pixels, "MOST_SEARCHED", 0)
     expected = hsi.nfindr(one, 4, sample=500, refine=True, seed=2)
-    monkeypatch.setattr(strips, "MEMORY", memory)
+    monkeypatch.setattr(spectra_reader, "MEMORY", memory)
     cube = hsi.clean(hsi.open_mosaic(paths))
     source = source_of(cube)
     assert source is not None
@@ -390,10 +394,10 @@ def sites(factory: pytest.TempPathFactory, chunks: tuple[int, int, int]) -> tupl
 
 def test_tiles_that_lie_anyhow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Overlapping, off each other's chunks, with holes between them: as of the same counts in memory."""
-    monkeypatch.setattr(refine, "MOST_SEARCHED", 0)
+    monkeypatch.setattr(nfindr_all_pixels, "MOST_SEARCHED", 0)
     cube = hsi.clean(hsi.open_mosaic(scattered_tiles(tmp_path)))
     expected = hsi.nfindr(cube.compute(), 4, refine=True)
-    for memory in (strips.MEMORY, 1_000_000, 100_000):
-        monkeypatch.setattr(strips, "MEMORY", memory)
+    for memory in (spectra_reader.MEMORY, 1_000_000, 100_000):
+        monkeypatch.setattr(spectra_reader, "MEMORY", memory)
         for part in (cube, cube.isel(y=slice(None, None, -1)).isel(y=slice(None, None, -1))):
             xr.testing.assert_identical(hsi.nfindr(part, 4, refine=True), expected)

@@ -10,9 +10,9 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsichunk.endmembers.library import read_library
+from hsichunk.endmembers.resampling import resample, response
 from hsichunk.errors import HsiError
-from hsichunk.library import read_library
-from hsichunk.resampling import resample, response
 
 SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 

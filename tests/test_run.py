@@ -433,16 +433,16 @@ def test_a_plan_that_cannot_be_is_refused_before_any_work(
 
 
 def test_dependent_endmembers_leave_nothing(tile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hsichunk import simplex
+    from hsichunk.endmembers import nfindr_in_memory
 
-    found = simplex.pick
+    found = nfindr_in_memory.pick
 
-    def twice(*given: Any, **named: Any) -> simplex.Picked:
+    def twice(*given: Any, **named: Any) -> nfindr_in_memory.Picked:
         picked = found(*given, **named)
         picked.spectra[1] = picked.spectra[0]
         return picked
 
-    monkeypatch.setattr(simplex, "pick", twice)
+    monkeypatch.setattr(nfindr_in_memory, "pick", twice)
     with pytest.raises(HsiError, match="EM1, EM2"):
         run(asked(tile, tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []

@@ -16,11 +16,11 @@ from runs import LAYOUTS, SHAPE, asked, checksums, endmembers, go, shell, write
 
 import hsichunk as hsi
 from hsichunk import dry_run, schema, whole_image
+from hsichunk.cube.sampling import Sample
+from hsichunk.endmembers.library import read_library
+from hsichunk.endmembers.outliers import outlying, without_outliers
 from hsichunk.errors import OptionError
-from hsichunk.library import read_library
-from hsichunk.outliers import outlying, without_outliers
 from hsichunk.run import prepared
-from hsichunk.sampling import Sample
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
 PLANTED = [(5, 6), (40, 33), (77, 12)]

@@ -18,19 +18,19 @@ from typer.testing import CliRunner
 import hsichunk as hsi
 from hsichunk import describe
 from hsichunk.chunks.windows import Window
-from hsichunk.cleaning import clean
 from hsichunk.cli.app import app
-from hsichunk.column import LeaveOut
-from hsichunk.endmembers import nfindr
+from hsichunk.cube.cleaning import clean
+from hsichunk.endmembers.library import read_library
+from hsichunk.endmembers.nfindr import nfindr
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
-from hsichunk.float_pass import stream_floats
-from hsichunk.library import read_library
 from hsichunk.mosaic.site import open_site
 from hsichunk.readers import image_chunks, neon
 from hsichunk.readers.images import open_image
-from hsichunk.scoring import Tally
-from hsichunk.solver import prepare
-from hsichunk.unmixing import unmix
+from hsichunk.unmixing.float_pass import stream_floats
+from hsichunk.unmixing.left_out import LeaveOut
+from hsichunk.unmixing.scoring import Tally
+from hsichunk.unmixing.solver import prepare
+from hsichunk.unmixing.unmixing import unmix
 
 rasterio = pytest.importorskip("rasterio")
 h5py = pytest.importorskip("h5py")

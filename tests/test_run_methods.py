@@ -16,19 +16,20 @@ from numpy.testing import assert_allclose, assert_array_equal
 from runs import SHAPE, asked, assert_same, checksums, endmembers, go, products, shell, write
 
 import hsichunk as hsi
-from hsichunk import column, outputs, plan, reference, schema, solver
+from hsichunk import outputs, plan, reference, schema
 from hsichunk.auditing import audit
 from hsichunk.chunks import columns
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.windows import Window
+from hsichunk.cube.sampling import Sample
+from hsichunk.endmembers.extraction_in_memory import pick
 from hsichunk.errors import HsiError
-from hsichunk.extremes import pick
 from hsichunk.ledger import files
 from hsichunk.report import write_report
 from hsichunk.report.results import open_results
 from hsichunk.run import run
-from hsichunk.sampling import Sample
+from hsichunk.unmixing import solver, stored_pass
 from hsichunk.viewer.maps import Maps
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
@@ -403,7 +404,7 @@ def _solve(folder: Path, counts: Any, made: solver.Solver) -> dict[str, Any]:
         file.create_dataset("counts", data=counts, chunks=(2, 2, 3), compression="gzip")
     with h5py.File(path) as file:
         stored = StoredArray(path, file["counts"])
-    return column.solve_window(Counts(stored, np.arange(bands), 1e4, -9999), made, Window(0, rows, 0, cols), 2)[0]
+    return stored_pass.solve_window(Counts(stored, np.arange(bands), 1e4, -9999), made, Window(0, rows, 0, cols), 2)[0]
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,13 @@ from scenes import scene
 from tiles import Counter
 
 import hsichunk as hsi
-from hsichunk import describe, job, memory, plan, refine, searching, whole_image
+from hsichunk import describe, job, memory, plan, searching, whole_image
 from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.cube.subspace import Scores
+from hsichunk.endmembers import nfindr_all_pixels
+from hsichunk.endmembers.library import read_library
 from hsichunk.errors import HsiError, OptionError
-from hsichunk.library import read_library
 from hsichunk.run import prepared, run
-from hsichunk.second_moments import Scores
 
 K = 5
 FEW: dict[str, Any] = {"k": K, "sample": 60, "drop_last": 0, "memory": "1GB"}
@@ -249,12 +250,12 @@ def test_bands(stored: dict[str, Path], tmp_path: Path, bands: dict[str, Any]) -
 def test_threads_seed_and_sweeps(
     stored: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
-    monkeypatch.setattr(refine, "MOST_SEARCHED", 0)
+    monkeypatch.setattr(nfindr_all_pixels, "MOST_SEARCHED", 0)
     asks: list[Any] = []
     whole = whole_image.refined
 
     def spied(spectra: Any, k: int, **given: Any) -> Any:
-        asks.append({**given, "threads": refine.asked_for()})
+        asks.append({**given, "threads": nfindr_all_pixels.asked_for()})
         return whole(spectra, k, **given)
 
     monkeypatch.setattr(whole_image, "refined", spied)
@@ -396,7 +397,7 @@ def test_stopped_while_it_searches_it_begins_again(
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(refine, "_scan", stop)
+        patch.setattr(nfindr_all_pixels, "_scan", stop)
         with pytest.raises(Stop):
             run(asked(stored["spatial"], out, refine=True, **FEW))
     assert not out.exists()
@@ -404,7 +405,7 @@ def test_stopped_while_it_searches_it_begins_again(
         patch.setattr("hsichunk.site_pass.run_pass", stop)
         with pytest.raises(Stop):
             run(asked(stored["spatial"], out, refine=True, **FEW))
-    monkeypatch.setattr(refine, "_scan", stop)
+    monkeypatch.setattr(nfindr_all_pixels, "_scan", stop)
     report = go(stored["spatial"], out, refine=True, **FEW)
     assert report["resumed"]
     assert report["stages"]["endmembers"]["refine_swaps"] == done[1]["stages"]["endmembers"]["refine_swaps"]
@@ -444,7 +445,14 @@ def test_other_runs_import_nothing_for_it() -> None:
     code = "import sys, hsichunk.run, hsichunk.searching, hsichunk.dry_run; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "hsichunk.found" in loaded
-    assert {"xarray", "dask", "pandas", "numba", "hsichunk.whole_image", "hsichunk.refine"}.isdisjoint(loaded)
+    assert {
+        "xarray",
+        "dask",
+        "pandas",
+        "numba",
+        "hsichunk.whole_image",
+        "hsichunk.endmembers.nfindr_all_pixels",
+    }.isdisjoint(loaded)
 
 
 # memory

@@ -17,9 +17,10 @@ from scenes import cube_of, scattered_tiles
 from tiles import Counter, write
 
 import hsichunk as hsi
-from hsichunk import scaled_counts, schema
+from hsichunk import schema
+from hsichunk.cube.scaling import minmax
 from hsichunk.errors import HsiError
-from hsichunk.scaling import minmax
+from hsichunk.unmixing import scaled_counts
 
 
 def cube(values: Any) -> xr.DataArray:

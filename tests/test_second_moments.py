@@ -14,10 +14,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import LAYOUTS, scene, tile_path
 
 import hsichunk as hsi
-from hsichunk import second_moments as subject
-from hsichunk import strips
 from hsichunk.chunks.array import DECODED
-from hsichunk.strips import Spectra
+from hsichunk.cube import second_moments as subject
+from hsichunk.cube import spectra_reader, subspace
+from hsichunk.cube.spectra_reader import Spectra
 
 LITTLE = 200_000  # bytes: no row of chunks of the tiles here fits
 
@@ -76,7 +76,7 @@ def test_moments_of_counts_are_exact(folder: Path) -> None:
     assert_allclose(found.correlation, (products / n).astype(np.float64), rtol=1e-12, atol=1e-6)
 
 
-@pytest.mark.parametrize("memory", [strips.MEMORY, LITTLE])
+@pytest.mark.parametrize("memory", [spectra_reader.MEMORY, LITTLE])
 def test_stored_chunks_do_not_matter(folder: Path, memory: int) -> None:
     expected = hsi_moments(cube_of(folder).compute(), noise=True)
     for chunks in LAYOUTS:
@@ -86,7 +86,7 @@ def test_stored_chunks_do_not_matter(folder: Path, memory: int) -> None:
 
 
 @settings(max_examples=12)
-@given(data=st.data(), counted=st.booleans(), memory=st.sampled_from([strips.MEMORY, LITTLE]))
+@given(data=st.data(), counted=st.booleans(), memory=st.sampled_from([spectra_reader.MEMORY, LITTLE]))
 def test_dask_chunks_do_not_matter(data: st.DataObject, counted: bool, memory: int) -> None:
     rng = np.random.default_rng(1)
     counts = rng.integers(1, 9000, (70, 90, 12)).astype(np.int16)
@@ -101,7 +101,7 @@ def test_dask_chunks_do_not_matter(data: st.DataObject, counted: bool, memory: i
 
 
 @pytest.mark.parametrize(
-    ("chunks", "memory"), [(LAYOUTS[0], strips.MEMORY), (LAYOUTS[1], LITTLE), (LAYOUTS[2], LITTLE)]
+    ("chunks", "memory"), [(LAYOUTS[0], spectra_reader.MEMORY), (LAYOUTS[1], LITTLE), (LAYOUTS[2], LITTLE)]
 )
 def test_each_stored_chunk_is_decoded_once(folder: Path, chunks: tuple[int, int, int], memory: int) -> None:
     """Even when the spectra are gone through twice, where a file keeps them."""
@@ -116,7 +116,7 @@ def test_each_stored_chunk_is_decoded_once(folder: Path, chunks: tuple[int, int,
         found = subject.stream(spectra)
         assert DECODED.now()[0] - before == columns * len(kept)
         if memory == LITTLE:
-            subject.scores(spectra, found.axes(2), found.mean)
+            subspace.scores(spectra, found.axes(2), found.mean)
             spectra.take(np.array([5, 900]))
             assert DECODED.now()[0] - before == columns * len(kept)
 
@@ -151,7 +151,7 @@ def test_a_pixel_without_data_in_one_band_is_left_out(shared: Path) -> None:
     assert_allclose(found["mean"], pixels.mean(0), rtol=1e-12)
 
 
-@pytest.mark.parametrize("memory", [strips.MEMORY, 1000])
+@pytest.mark.parametrize("memory", [spectra_reader.MEMORY, 1000])
 def test_scores_are_exact_whatever_the_chunks(folder: Path, memory: int) -> None:
     """In memory and on disk."""
     kept = []
@@ -159,7 +159,7 @@ def test_scores_are_exact_whatever_the_chunks(folder: Path, memory: int) -> None
         with Spectra(cube, memory) as spectra:
             found = subject.stream(spectra)
             axes = found.axes(4)
-            kept.append(subject.scores(spectra, axes, found.mean))
+            kept.append(subspace.scores(spectra, axes, found.mean))
     for other in kept[1:]:
         assert_array_equal(other.values, kept[0].values)
         assert_array_equal(other.valid, kept[0].valid)
@@ -194,7 +194,7 @@ def test_pixels_are_taken_as_they_are(folder: Path) -> None:
     cube = cube_of(folder)
     flat = cube.values.reshape(-1, cube.shape[2])
     asked = np.array([7000, 0, 11699, 6999, 7000])
-    kinds = [(cube_of(folder, chunks), memory) for chunks in LAYOUTS for memory in (strips.MEMORY, LITTLE)]
+    kinds = [(cube_of(folder, chunks), memory) for chunks in LAYOUTS for memory in (spectra_reader.MEMORY, LITTLE)]
     kinds += [(cube.compute(), LITTLE), (cube.compute().chunk(y=20, x=30, wavelength=11), LITTLE)]
     for each, memory in kinds:
         with Spectra(each, memory) as spectra:
@@ -216,6 +216,6 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     ):
         with pytest.raises(hsi.HsiError, match=said):
             ask()
-    monkeypatch.setattr(strips.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(spectra_reader.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(hsi.HsiError, match="TMPDIR"):
         hsi_moments(cube_of(folder, LAYOUTS[1]), memory=LITTLE)

@@ -13,11 +13,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import scene
 
 import hsichunk as hsi
-from hsichunk.abundance import ucls
 from hsichunk.classification import score_range
 from hsichunk.errors import HsiError
 from hsichunk.largest import classify_abundance, classify_similarity
-from hsichunk.similarity import chebyshev, ncc, sid_sam
+from hsichunk.unmixing.abundance import ucls
+from hsichunk.unmixing.similarity import chebyshev, ncc, sid_sam
 
 SCENES = ("samson", "neon", "dlr")
 

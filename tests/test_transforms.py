@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import scene
 
 import hsichunk as hsi
-from hsichunk.blockwise import statistics
+from hsichunk.cube.statistics import statistics
 from hsichunk.errors import HsiError
 from hsichunk.transforms import Transform, mnf, noise, pca, whiten
 

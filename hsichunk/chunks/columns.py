@@ -1,8 +1,9 @@
 """Columns of stored chunks: their counts, chunk after chunk, to sums over bands; each chunk decoded once.
 
 A column is the smallest set of pixels whose stored chunks belong to no other pixels: 32 x 63 pixels where chunks are
-spatial, the whole tile where a chunk is a band. What is summed is the caller's: the pass (`hsichunk.column`) and the
-projection on a few axes (`hsichunk.projection`) go through the chunks alike.
+spatial, the whole tile where a chunk is a band. What is summed is the caller's: the pass
+(`hsichunk.unmixing.stored_pass`) and the projection on a few axes (`hsichunk.cube.projection`) go through the chunks
+alike.
 """
 
 from __future__ import annotations

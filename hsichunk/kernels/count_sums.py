@@ -2,7 +2,7 @@
 
 Blocks of 32 pixels and 40 bands go through the first-level cache: counts side by side, as floats, their logarithms
 looked up, and every sum through all bands in registers (`hsichunk.kernels.llvm_blocks`). Every value is a multiple of a
-fixed power of two (see `hsichunk.solver`): all sums are exact, the same in any order.
+fixed power of two (see `hsichunk.unmixing.solver`): all sums are exact, the same in any order.
 
 Weights are `left` (2p + 1, L), without SID (p, L), and `right` (p, L) or (0, L): e, one and ln q for x, q for ln x.
 With NCC there is another one after e, for x that is not floored. `total` (sums, N) has the rows of

@@ -1,8 +1,8 @@
 """What sums are made of: the table of logarithms, counts from other types and reflectance, and sums of floats.
 
-Every value made of counts is a multiple of a fixed power of two (see `hsichunk.solver`): sums over bands are exact in
-float64, the same in any order. That is what allows `reassoc` in `exact`. Floats that are no counts are added in the
-order of bands (`ordered`). Stored counts become sums in `hsichunk.kernels.count_sums`.
+Every value made of counts is a multiple of a fixed power of two (see `hsichunk.unmixing.solver`): sums over bands are
+exact in float64, the same in any order. That is what allows `reassoc` in `exact`. Floats that are no counts are added
+in the order of bands (`ordered`). Stored counts become sums in `hsichunk.kernels.count_sums`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Stored counts to their places along a few axes, as they are stored: what `stored_sums` does, and no more than that.
 
-Weights are multiples of a fixed power of two (see `hsichunk.second_moments`): sums are exact, the same in any order,
-which is what allows `reassoc`. Counts become floats in registers, three axes at a time: with so few products a count,
-the way through the first-level cache would cost more than they do.
+Weights are multiples of a fixed power of two (see `hsichunk.cube.second_moments`): sums are exact, the same in any
+order, which is what allows `reassoc`. Counts become floats in registers, three axes at a time: with so few products a
+count, the way through the first-level cache would cost more than they do.
 
 `weights` (d, L); `total` (d, N) is added to; `valid` (N,) is cleared where a count is `no_data`.
 """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hsichunk.atomic_files import staging, sync_one
-from hsichunk.library import read_library
+from hsichunk.endmembers.library import read_library
 from hsichunk.report.page import render
 from hsichunk.report.results import open_results
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.endmembers.endmember_csv import Endmembers
 from hsichunk.palette import class_colors
 from hsichunk.report.pictures import svg
-from hsichunk.report.results import Endmembers
 from hsichunk.report.sums import Histogram
 
 if TYPE_CHECKING:

@@ -198,7 +198,7 @@ def _endmember_rows(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
 
 def _matches(results: Results, library: xr.DataArray) -> list[str]:
     """The nearest spectrum of a library to each endmember, its angle, and the next one."""
-    from hsichunk.matching import ANGLE, MATCH, identify
+    from hsichunk.endmembers.matching import ANGLE, MATCH, identify
 
     em = results.endmembers
     coords = {schema.ENDMEMBER: list(em.names), schema.WAVELENGTH: em.wavelength}

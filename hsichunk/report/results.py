@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,27 +9,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from hsichunk import schema, zarr_store
 from hsichunk.atomic_files import read_json
+from hsichunk.endmembers.endmember_csv import Endmembers, read_endmembers
 from hsichunk.errors import HsiError
 from hsichunk.grid import Geotransform
 from hsichunk.ledger import RUN_JSON, STORE
-
-
-@dataclass(frozen=True, eq=False)
-class Endmembers:
-    """endmembers.csv."""
-
-    names: tuple[str, ...]
-    x: NDArray[np.float64]
-    """easting of the pixel of each; NaN where it is none"""
-    y: NDArray[np.float64]
-    wavelength: NDArray[np.float64]
-    """nm"""
-    spectra: NDArray[np.float64]
-    """(endmember, wavelength) reflectance"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,17 +93,3 @@ def open_results(out: str | os.PathLike[str]) -> Results:
     if missing := [name for name in needed if name not in products]:
         raise HsiError(f"{out / STORE}: has no {', '.join(missing)}; expected the store of a finished `hsichunk run`")
     return Results(out, run, products, read_endmembers(out / "endmembers.csv"))
-
-
-def read_endmembers(path: Path) -> Endmembers:
-    """Raises HsiError where the file is missing or is not as a run writes it: names, x, y, a row a wavelength."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            head, x, y, *rows = csv.reader(file)
-        table = np.array([[float(value) for value in row] for row in rows], np.float64)
-        places = np.array([[float(value or "nan") for value in row[1:]] for row in (x, y)], np.float64)
-    except (OSError, ValueError) as error:
-        raise HsiError(f"{path}: cannot be read as endmembers of a run ({error}); run it again") from error
-    if table.ndim != 2 or table.shape[1] != len(head) or places.shape[1] != len(head) - 1:
-        raise HsiError(f"{path}: rows of different lengths; expected a column an endmember: run it again")
-    return Endmembers(tuple(head[1:]), places[0], places[1], table[:, 0], np.ascontiguousarray(table[:, 1:].T))

@@ -1,0 +1,233 @@
+"""From a tile of counts to a cube of reflectance: band selection by wavelength, no-data, scale; all of it lazy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.core import indexing
+
+from hsichunk import schema
+from hsichunk.chunks.counts import Counts
+from hsichunk.cube.bands import Ranges, ranges_of
+from hsichunk.cube.bands import select_bands as select_bands
+from hsichunk.errors import HsiError
+from hsichunk.readers import lineage, provenance
+from hsichunk.readers.lazy_arrays import stored_behind
+
+BLOCK_BYTES = 32 << 20  # of reflectance in one dask block of a cube
+BAND_BLOCK_BYTES = 4 << 20  # likewise where a block of whole spectra would be larger than that
+SOURCE_NAME = "hsichunk-cube"
+
+
+def clean(
+    tile: xr.Dataset,
+    *,
+    windows: Ranges | None = None,
+    drop_last: int | None = None,
+    drop: Ranges = (),
+    keep: Ranges | None = None,
+    every: int = 1,
+    lesson_bands: bool = False,
+) -> xr.DataArray:
+    """The cube of a tile: float32 reflectance (y, x, wavelength), units "1", no-data NaN, bad bands gone. Lazy.
+
+    `windows` are bad-band windows [(low, high), ...] in nm, both ends inclusive, in place of those named in the file;
+    `drop` are further ones; `drop_last` the number of last bands of the tile to leave out (None: NEON's 10, and none of
+    an image); `keep` ranges outside which every band is dropped; `every` n-th of the bands that remain is kept.
+    `lesson_bands` also drops the last band below each window, as the index arithmetic of NEON's lesson does. Dropped
+    bands are never decoded where stored chunks allow. Computes nothing, and gives a cube in memory only for a tile in
+    memory. Raises HsiError for what is no tile, and when no band is left.
+    """
+    reflectance, wavelength = _reflectance(tile)
+    attrs = reflectance.attrs
+    scale, no_data = _scale(reflectance), attrs.get(schema.NO_DATA)
+    if drop_last is None:
+        drop_last = int(attrs.get(schema.DROP_LAST, schema.NEON_DROP_LAST))
+    if windows is None:
+        edges = np.ravel(attrs.get(schema.WINDOWS, ()))
+        windows = list(zip(edges[::2], edges[1::2], strict=True))
+    bad = [*ranges_of(windows, "windows"), *ranges_of(drop, "drop")]
+    within = None if keep is None else ranges_of(keep, "keep")
+    kept = select_bands(wavelength, bad, drop_last, within, every, lesson_bands)
+    coords = reflectance.coords.to_dataset().isel({schema.WAVELENGTH: kept}).coords
+    data = _data(reflectance.variable, kept, scale, no_data)
+    cube = xr.DataArray(data, coords, reflectance.dims, schema.REFLECTANCE)
+    if cube.chunks:  # a chunked tile has chunked widths, of other bands
+        chunked = {name: c for name, c in cube.coords.items() if c.chunks and schema.WAVELENGTH in c.dims}
+        cube = cube.assign_coords({n: c.chunk({schema.WAVELENGTH: cube.chunks[2]}) for n, c in chunked.items()})
+    cube.attrs = dict(schema.PRODUCT_ATTRS[schema.REFLECTANCE])
+    if reflectance.dtype.kind in "iu":  # floats are no counts: SID would take reflectance 1 for the smallest
+        cube.attrs[schema.COUNTS_PER_UNIT] = scale
+    if schema.GRID_MAPPING in cube.coords:
+        cube.attrs |= provenance.crs_words(cube.coords[schema.GRID_MAPPING].attrs)
+    cube.attrs |= provenance.carried(tile.attrs)
+    cube.attrs[provenance.CLEANED] = provenance.cleaned_words(
+        wavelength, kept, bad, drop_last, within, every, lesson_bands
+    )
+    cube.encoding = {"grid_mapping": schema.GRID_MAPPING} if schema.GRID_MAPPING in cube.coords else {}
+    return cube
+
+
+def _reflectance(tile: xr.Dataset) -> tuple[xr.DataArray, NDArray[np.float64]]:
+    if not isinstance(tile, xr.Dataset) or schema.REFLECTANCE not in tile:
+        raise HsiError(f"clean got {type(tile).__name__}; expected a tile: the Dataset that open_tile gives")
+    reflectance = tile[schema.REFLECTANCE]
+    if set(reflectance.dims) != {schema.Y, schema.X, schema.WAVELENGTH} or schema.WAVELENGTH not in reflectance.coords:
+        raise HsiError(f"reflectance has dimensions {reflectance.dims}; expected (y, x, wavelength) with wavelengths")
+    wavelength = np.asarray(reflectance[schema.WAVELENGTH].values, np.float64)
+    if not wavelength.size or not (np.diff(wavelength) > 0).all():
+        raise HsiError("the tile's wavelengths do not increase; bring them in order with tile.sortby('wavelength')")
+    return reflectance.transpose(schema.Y, schema.X, schema.WAVELENGTH), wavelength
+
+
+def _scale(reflectance: xr.DataArray) -> float:
+    """Counts per unit reflectance. Arithmetic on a tile may lose it, and counts without it are no reflectance."""
+    if schema.SCALE not in reflectance.attrs:
+        raise HsiError(
+            f"reflectance has no attribute {schema.SCALE}, which open_tile sets: keep the attributes of the tile "
+            "(xr.set_options(keep_attrs=True)), or label an array of your own with as_cube"
+        )
+    scale = float(reflectance.attrs[schema.SCALE])
+    if not (math.isfinite(scale) and scale > 0):
+        raise HsiError(f"{schema.SCALE} of reflectance is {scale:g}; expected counts per unit reflectance, as 10000")
+    return scale
+
+
+def _data(variable: xr.Variable, kept: NDArray[np.intp], scale: float, no_data: Any) -> Any:
+    """Reflectance (y, x, kept) of counts: in memory where they are, else lazy, from the stored counts if possible."""
+    found = stored_behind(variable) if no_data is not None and float(no_data).is_integer() else None
+    if found is not None:
+        stored, (rows, cols, bands) = found
+        if (np.diff(bands) > 0).all():
+            source = Cube(Counts(stored, bands[kept], scale, int(no_data)), rows, cols)
+            return _lazy(source, _chosen(variable.chunks, kept) if variable.chunks else _blocks(source))
+    if isinstance(variable._data, indexing.ExplicitlyIndexed) and not variable._in_memory:
+        variable = variable.chunk("auto")
+    return as_reflectance(variable.isel({schema.WAVELENGTH: kept}).data, scale, no_data)
+
+
+def _chosen(chunks: tuple[tuple[int, ...], ...], kept: NDArray[np.intp]) -> tuple[tuple[int, ...], ...]:
+    """The chunks that the user chose, less the bands that are not kept."""
+    block = np.searchsorted(np.cumsum(chunks[2]), kept, side="right")
+    return chunks[0], chunks[1], tuple(np.unique(block, return_counts=True)[1].tolist())
+
+
+def as_reflectance(data: Any, scale: float, no_data: float | None, dtype: Any = np.float32) -> Any:
+    """Counts over scale, no-data NaN; the same arithmetic, bit for bit, for NumPy and dask arrays."""
+    small = data.dtype.kind in "iu" and data.dtype.itemsize <= 2
+    if (small or data.dtype == np.float32) and dtype is np.float32 and float(np.float32(scale)) == scale:
+        # both operands exact in float32: one rounded division gives the same number as one in float64, rounded again
+        values = data.astype(np.float32, copy=False) / np.float32(scale)
+    else:
+        values = (data / np.float64(scale)).astype(dtype, copy=False)
+    if no_data is None:
+        return values
+    import dask.array as da
+
+    where = da.where if hasattr(data, "dask") else np.where
+    return where(data == no_data, dtype(np.nan), values)
+
+
+@dataclass(frozen=True, eq=False)
+class Cube:
+    """Array-like view of a window of stored counts as reflectance, the source behind a cube's dask blocks."""
+
+    counts: Counts
+    rows: NDArray[np.intp]
+    cols: NDArray[np.intp]
+
+    dtype = np.dtype(np.float32)
+    ndim = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return len(self.rows), len(self.cols), len(self.counts.bands)
+
+    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[np.float32]:
+        rows, cols, bands = (
+            np.atleast_1d(s[k]) for s, k in zip((self.rows, self.cols, self.counts.bands), key, strict=True)
+        )
+        # one thread: dask already runs several of these at once
+        stored = self.counts.stored.read(rows, cols, bands, threads=1)
+        values: NDArray[np.float32] = as_reflectance(stored, self.counts.scale, self.counts.no_data)
+        return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return (self.counts.__dask_tokenize__(), self.rows.tobytes(), self.cols.tobytes())
+
+
+def _lazy(source: Cube, chunks: tuple[tuple[int, ...], ...]) -> Any:
+    import dask.array as da
+    from dask.base import tokenize
+
+    return da.from_array(  # type: ignore[no-untyped-call]
+        source,
+        chunks=chunks,
+        name=f"{SOURCE_NAME}-{tokenize(source, chunks)}",
+        asarray=False,
+        lock=False,
+        meta=np.empty((0, 0, 0), np.float32),
+    )
+
+
+def _blocks(cube: Cube) -> tuple[tuple[int, ...], ...]:
+    """Sizes of blocks that share no stored chunk: whole spectra where that is cheap, else some bands of one column."""
+    positions = (cube.rows, cube.cols, cube.counts.bands)
+    runs = [_runs(at, size) for at, size in zip(positions, cube.counts.stored.chunks, strict=True)]
+    high, wide, deep = (max(1, *r) for r in runs)
+    spectra = high * wide * len(cube.counts.bands) * 4
+    if spectra > BLOCK_BYTES:
+        return runs[0], runs[1], _merged(runs[2], max(deep, BAND_BLOCK_BYTES // (high * wide * 4)))
+    # about square: as many columns of chunks across as down, in pixels
+    side = math.isqrt(BLOCK_BYTES // (len(cube.counts.bands) * 4))
+    across = _merged(runs[1], max(wide, side // wide * wide))
+    down = BLOCK_BYTES // (max(1, *across) * len(cube.counts.bands) * 4)
+    return _merged(runs[0], max(high, down)), across, (len(cube.counts.bands),)
+
+
+def _runs(positions: NDArray[np.intp], size: int) -> tuple[int, ...]:
+    """Lengths of the runs of positions that lie in one stored chunk."""
+    if not len(positions):
+        return (0,)
+    starts = np.flatnonzero(np.diff(positions // size, prepend=-1))
+    return tuple(np.diff(starts, append=len(positions)).tolist())
+
+
+def _merged(runs: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """Neighbouring runs put together up to `most`."""
+    out: list[int] = []
+    for run in runs:
+        if out and out[-1] + run <= most:
+            out[-1] += run
+        else:
+            out.append(run)
+    return tuple(out)
+
+
+def source_of(cube: xr.DataArray) -> tuple[Counts, NDArray[np.intp], NDArray[np.intp]] | None:
+    """The counts behind a cube, and the rows and columns of them that it shows, when it is nothing but a selection.
+
+    Slices, lists, transposes and chunks of what `clean` gave are; anything that the user has computed is not, and the
+    answer is None. So is a selection that shows bands in another order than by wavelength.
+    """
+    if set(cube.dims) != {schema.Y, schema.X, schema.WAVELENGTH}:
+        return None
+    found = lineage.follow(cube.variable._data, lambda node: node if isinstance(node, Cube) else None)
+    if found is None:
+        return None
+    source, window = found
+    # a dimension that was renamed to another's name is no longer what it was
+    if window.axes != tuple((schema.Y, schema.X, schema.WAVELENGTH).index(str(dim)) for dim in cube.dims):
+        return None
+    at = dict(zip(cube.dims, window.at, strict=True))
+    bands = at[schema.WAVELENGTH]
+    if not (np.diff(bands) > 0).all():
+        return None
+    counts = source.counts
+    shown = Counts(counts.stored, counts.bands[bands], counts.scale, counts.no_data)
+    return shown, source.rows[at[schema.Y]], source.cols[at[schema.X]]

@@ -1,0 +1,67 @@
+"""Mean and covariance of a cube, and what whitens it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from hsichunk.array_types import Floats
+from hsichunk.cube.checks import check_cube
+from hsichunk.cube.second_moments import stream
+from hsichunk.cube.spectra_reader import Spectra
+from hsichunk.errors import HsiError
+
+SINGULAR = 1e-13  # smallest over largest eigenvalue of the band correlations from which no inverse is taken
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Mean and covariance of the pixels of a cube that hold data in every band."""
+
+    pixels: int
+    mean: Floats
+    """(L,)"""
+    covariance: Floats
+    """(L, L), over pixels - 1"""
+
+    @property
+    def correlation(self) -> Floats:
+        """(L, L) mean of x x', the mean not taken away (R of Chang)."""
+        return self.covariance * ((self.pixels - 1) / self.pixels) + np.outer(self.mean, self.mean)
+
+
+def statistics(cube: xr.DataArray) -> Statistics:
+    """Mean and covariance, float64, of a cube (y, x, wavelength). Computes: reads the cube once, strip by strip.
+
+    The same bits on any chunks; of counts exact (see `hsichunk.cube.second_moments`). Pixels with no-data in any band
+    are left out. Raises HsiError for fewer than two pixels.
+    """
+    with Spectra(check_cube(cube)) as spectra:
+        found = stream(spectra)
+    unbiased = found.covariance * (found.n / (found.n - 1))
+    return Statistics(found.n, found.mean / found.scale, unbiased / found.scale**2)
+
+
+def whitener(matrix: Floats, ridge: float, bands: Floats) -> Floats:
+    """W (L, L) with W'W the inverse of a covariance + ridge * (mean variance) * I.
+
+    Raises HsiError, naming what to do, where that matrix has no inverse in float64.
+    """
+    if not ridge >= 0:
+        raise HsiError(f"ridge is {ridge}; expected 0 or a small share of the mean variance, as 1e-6")
+    matrix = matrix + ridge * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
+    scale = np.sqrt(np.diag(matrix))
+    if not (scale > 0).all():
+        flat = bands[int((scale > 0).argmin())]
+        raise HsiError(f"band {flat:g} nm is the same in every pixel; drop it, or give ridge=1e-6")
+    scaled = matrix / np.outer(scale, scale)
+    values = np.linalg.eigvalsh(scaled)
+    if values[0] <= SINGULAR * values[-1]:
+        raise HsiError(
+            f"the covariance of {len(matrix)} bands has no inverse (too few pixels, or bands that follow from others); "
+            "give ridge=1e-6, fewer bands or more pixels"
+        )
+    lower = np.linalg.inv(np.linalg.cholesky(scaled))
+    return np.ascontiguousarray(np.tril(lower) / scale)

@@ -1,0 +1,207 @@
+"""Spectral libraries: files and arrays as endmembers, and endmembers as files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.array_types import Floats
+from hsichunk.endmembers.library_files import Spectra
+from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.readers import envi
+
+SAME_BAND = 1e-3  # nm: closer than that, two wavelengths are one
+MOST = 2.0  # reflectance of a library; above it values are percent or counts
+DELETED = -9999.0  # a channel without a value; USGS writes -1.23e34
+
+
+def read_library(
+    source: str | os.PathLike[str] | xr.DataArray | NDArray[Any] | Sequence[Sequence[float]],
+    wavelength: Sequence[float] | NDArray[Any] | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    units: str | None = None,
+    scale: float | None = None,
+) -> xr.DataArray:
+    """Spectra of a file or an array as endmembers: reflectance (endmember, wavelength) float64, wavelength in nm.
+
+    Files by suffix: `.csv`, `.txt`, `.tsv` (endmembers.csv of a run; a column of wavelengths and a column a spectrum; a
+    row of wavelengths and a row a spectrum), `.nc`, ENVI `.sli`, `.lib` or `.hdr`, `.npy`, `.mat` (needs SciPy). Arrays
+    are (spectra, bands). `wavelength` and `names` serve where the source has none, or in place of its own.
+
+    `units` of wavelength, "nm" or "um": else those that the file names, else micrometres when all are below 50. Values
+    are divided by `scale`: else by the file's own factor; where it names none, or 1, values up to 2 are reflectance,
+    up to 200 percent and up to 32767 counts of 10000, the last two with an HsiWarning. Bands are sorted by wavelength;
+    deleted channels (-9999, below -1e30) become NaN; names that repeat are numbered, with an HsiWarning. Raises
+    HsiError for what cannot be read so.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        from hsichunk.endmembers.library_files import read_file
+
+        spectra = read_file(Path(source))
+    else:
+        spectra = _of_array(source)
+    if wavelength is not None:
+        spectra.wavelength, spectra.units, spectra.fwhm = np.asarray(wavelength, np.float64).ravel(), units, None
+    if names is not None:
+        spectra.names = list(names)
+    return _labelled(spectra, units or spectra.units, scale)
+
+
+def endmembers_for(
+    source: str | os.PathLike[str] | xr.DataArray,
+    wavelength: Sequence[float] | NDArray[Any],
+    fwhm: Sequence[float] | NDArray[Any] | None = None,
+) -> xr.DataArray:
+    """Endmembers of a library on a sensor's bands: (endmember, wavelength) float64, finite, `wavelength` as given.
+
+    Bands that the library has (within 0.001 nm) are taken as they are; if it lacks any, all are resampled with the
+    sensor's `fwhm` (nm), see `resample`. Raises HsiError where the library does not reach a band or has no value there.
+    """
+    from hsichunk.endmembers.resampling import resample
+
+    em = read_library(source)
+    nm = np.asarray(wavelength, np.float64)
+    own = em[schema.WAVELENGTH].values
+    nearest = np.abs(own[:, None] - nm[None, :]).argmin(0)
+    if np.abs(own[nearest] - nm).max() <= SAME_BAND:
+        em = em.isel({schema.WAVELENGTH: nearest}).drop_vars(schema.FWHM, errors="ignore")
+        em = em.assign_coords({schema.WAVELENGTH: (schema.WAVELENGTH, nm, schema.WAVELENGTH_ATTRS)})
+    else:
+        em = resample(em, nm, fwhm)
+    bad = ~np.isfinite(em.values)
+    if bad.any():
+        name, band = (int(v[0]) for v in np.nonzero(bad))
+        where = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the library"
+        raise HsiError(
+            f"{where}: {em.endmember.values[name]} has no value at {nm[band]:g} nm; drop that spectrum or those bands"
+        )
+    return em
+
+
+def write_library(em: xr.DataArray, path: str | os.PathLike[str]) -> Path:
+    """Endmembers to a file by its suffix: `.csv` (as endmembers.csv of a run), `.nc` (NetCDF-4) or `.sli` (ENVI).
+
+    Every number is kept whole: `read_library` gives the same bits back. ENVI has no place for x and y, and its names no
+    commas or braces: those become blanks. Replaces the file. Raises HsiError for another suffix, and where it cannot
+    be written.
+    """
+    from hsichunk.endmembers import library_files
+
+    path = Path(path)
+    writer = library_files.WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise HsiError(f"{path}: suffix {path.suffix or '(none)'}; expected {', '.join(library_files.WRITERS)}")
+    if not isinstance(em, xr.DataArray) or set(em.dims) != {schema.ENDMEMBER, schema.WAVELENGTH}:
+        found = em.dims if isinstance(em, xr.DataArray) else type(em).__name__
+        raise HsiError(f"endmembers have {found}; expected a DataArray (endmember, wavelength), as nfindr gives it")
+    em = em.transpose(schema.ENDMEMBER, schema.WAVELENGTH).astype(np.float64)
+    if schema.ENDMEMBER not in em.coords:
+        em = em.assign_coords({schema.ENDMEMBER: [f"EM{i + 1}" for i in range(len(em))]})
+    try:
+        writer(em, path)
+    except OSError as error:
+        raise HsiError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+    return path
+
+
+def _of_array(source: Any) -> Spectra:
+    where = "the array"
+    if isinstance(source, xr.DataArray):
+        if set(source.dims) != {schema.ENDMEMBER, schema.WAVELENGTH} or schema.WAVELENGTH not in source.coords:
+            raise HsiError(f"library has dimensions {source.dims}; expected (endmember, wavelength) with wavelengths")
+        em = source.transpose(schema.ENDMEMBER, schema.WAVELENGTH)
+        said = {name: em[name].values for name in (schema.FWHM, schema.X, schema.Y) if name in em.coords}
+        names = [str(n) for n in em[schema.ENDMEMBER].values] if schema.ENDMEMBER in em.coords else None
+        one = 1.0 if em.attrs.get("units") == "1" else None
+        units = em[schema.WAVELENGTH].attrs.get("units")
+        return Spectra(
+            where, em.values.astype(np.float64), em[schema.WAVELENGTH].values, names, units, scale=one, **said
+        )
+    try:
+        values = np.atleast_2d(np.array(source, np.float64))
+    except (TypeError, ValueError):
+        raise HsiError(f"library is {type(source).__name__}; expected a file or numbers (spectra, bands)") from None
+    return Spectra(where, values)
+
+
+def _labelled(spectra: Spectra, units: str | None, scale: float | None) -> xr.DataArray:
+    where, values = spectra.where, np.array(spectra.values, np.float64)
+    if spectra.wavelength is None:
+        raise HsiError(f"{where}: names no wavelengths; give them: read_library(..., wavelength=...)")
+    nm, factor = envi.wavelengths_nm(np.asarray(spectra.wavelength, np.float64), units, where)
+    if values.ndim == 2 and values.shape[1] != len(nm) == values.shape[0]:
+        values = values.T
+    if values.ndim != 2 or not values.size or values.shape[1] != len(nm):
+        raise HsiError(f"{where}: values of shape {values.shape} for {len(nm)} wavelengths; expected (spectra, bands)")
+    order = np.argsort(nm, kind="stable")
+    nm, values = nm[order], values[:, order]
+    if (np.diff(nm) == 0).any():
+        raise HsiError(f"{where}: two bands at {nm[:-1][np.diff(nm) == 0][0]:g} nm; keep one of them")
+    values[(values == DELETED) | (values < -1e30)] = np.nan
+    values /= _scale(values, spectra.scale, scale, where)
+    coords: dict[str, Any] = {
+        schema.ENDMEMBER: _names(spectra.names, len(values), where),
+        schema.WAVELENGTH: (schema.WAVELENGTH, nm, schema.WAVELENGTH_ATTRS),
+    }
+    if spectra.fwhm is not None:
+        coords[schema.FWHM] = (schema.WAVELENGTH, np.asarray(spectra.fwhm)[order] * factor, schema.FWHM_ATTRS)
+    for name, place, attrs in ((schema.X, spectra.x, schema.X_ATTRS), (schema.Y, spectra.y, schema.Y_ATTRS)):
+        if place is not None and np.isfinite(place).any():
+            coords[name] = (schema.ENDMEMBER, np.asarray(place, np.float64), attrs)
+    dims = (schema.ENDMEMBER, schema.WAVELENGTH)
+    return xr.DataArray(values, coords, dims, schema.REFLECTANCE, schema.PRODUCT_ATTRS[schema.REFLECTANCE])
+
+
+def _names(names: Sequence[str] | None, count: int, where: str) -> list[str]:
+    if names is None:
+        return [f"EM{i + 1}" for i in range(count)]
+    given = [" ".join(str(name).split()) or f"EM{i + 1}" for i, name in enumerate(names)]
+    if len(given) != count:
+        raise HsiError(f"{where}: {len(given)} names for {count} spectra; expected one each")
+    if len(set(given)) < count:
+        again = next(name for i, name in enumerate(given) if name in given[:i])
+        warnings.warn(f"{where}: the name {again} repeats; repeated names are numbered", HsiWarning, stacklevel=4)
+    return numbered(given)
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The same names, each once: the second Grass is Grass_2."""
+    out: list[str] = []
+    for name in names:
+        one, number = name, 2
+        while one in out:
+            one, number = f"{name}_{number}", number + 1
+        out.append(one)
+    return out
+
+
+def _scale(values: Floats, stated: float | None, given: float | None, where: str) -> float:
+    """What values are divided by to be reflectance: see `read_library`."""
+    scale = stated if given is None else float(given)
+    if scale is not None and not (np.isfinite(scale) and scale > 0):
+        raise HsiError(f"{where}: scale is {scale:g}; expected what reflectance 1 is stored as, as 100 or 10000")
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    if not np.isfinite(values).any():
+        raise HsiError(f"{where}: holds no finite value; expected reflectance")
+    if scale is None:
+        for most, guess, name in ((MOST, 1.0, ""), (200.0, 100.0, "percent"), (32767.0, 10000.0, "counts of 10000")):
+            if largest <= most:
+                if name:
+                    warnings.warn(
+                        f"{where}: values reach {largest:g} and are taken for {name}; scale= says otherwise",
+                        HsiWarning,
+                        stacklevel=4,
+                    )
+                return guess
+    if scale is None or (given is None and largest / scale > 32.767):
+        raise HsiError(f"{where}: values reach {largest:g}; expected reflectance, percent or counts: give scale=")
+    return scale

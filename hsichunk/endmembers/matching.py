@@ -1,0 +1,102 @@
+"""What endmembers are: the spectra of a library that lie nearest to them in angle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.endmembers.library import SAME_BAND, numbered
+from hsichunk.endmembers.resampling import resample
+from hsichunk.errors import HsiError
+
+MATCH, ANGLE, BANDS, RANK = "match", "angle", "bands", "rank"
+FEWEST_BANDS = 3  # an angle between spectra of fewer tells nothing
+
+
+def identify(em: xr.DataArray, library: xr.DataArray, k: int = 2) -> xr.Dataset:
+    """The `k` spectra of a library nearest to each endmember by spectral angle, the best first.
+
+    `em` and `library` are (endmember, wavelength), as nfindr and read_library give them. Where their bands differ the
+    library is resampled to the endmembers' bands, with their `fwhm` where they have it; bands that the library does not
+    reach, or has no value at, are left out of the angle for that spectrum. Angles do not depend on brightness.
+
+    Returns a Dataset over (endmember, rank), rank 1 the best: `match` (names of the library), `angle` in radians and
+    `bands`, how many were compared. Raises HsiError where fewer than three bands are common or a spectrum is zero.
+    Source: Kruse et al. 1993.
+    """
+    em = _checked(em, "endmembers")
+    library = _checked(library, "the library")
+    count = library.sizes[schema.ENDMEMBER]
+    if not isinstance(k, (int, np.integer)) or not 1 <= k <= count:
+        raise HsiError(f"k is {k}; expected 1 to {count}, the spectra of the library")
+    nm = em[schema.WAVELENGTH].values
+    if not _same(nm, library[schema.WAVELENGTH].values):
+        fwhm = em[schema.FWHM].values if schema.FWHM in em.coords else None
+        library = resample(library, nm, fwhm, outside="nan")
+    names = library[schema.ENDMEMBER].values
+    angle, bands = _angles(em, library)
+    order = np.argsort(angle, axis=1, kind="stable")[:, :k]
+    dims = (schema.ENDMEMBER, RANK)
+    found = np.take_along_axis
+    attrs = {"units": "rad", "long_name": "spectral angle to the spectrum of the library"}
+    return xr.Dataset(
+        {
+            MATCH: (dims, np.array([str(name) for name in names], dtype=object)[order], {"long_name": "spectrum"}),
+            ANGLE: (dims, found(angle, order, 1), attrs),
+            BANDS: (dims, found(bands, order, 1), {"long_name": "bands compared"}),
+        },
+        {schema.ENDMEMBER: em[schema.ENDMEMBER].values, RANK: np.arange(1, k + 1)},
+    )
+
+
+def renamed(em: xr.DataArray, found: xr.Dataset) -> xr.DataArray:
+    """The endmembers under the names of their best matches; a name that comes again is numbered: Grass, Grass_2."""
+    em = _checked(em, "endmembers")
+    if MATCH not in found or list(found[schema.ENDMEMBER].values) != list(em[schema.ENDMEMBER].values):
+        raise HsiError("the matches are not of these endmembers; give renamed what identify(em, library) gave")
+    best = [str(name) for name in found[MATCH].sel({RANK: 1}).values]
+    named: xr.DataArray = em.assign_coords({schema.ENDMEMBER: numbered(best)})
+    return named
+
+
+def _checked(spectra: Any, what: str) -> xr.DataArray:
+    if (
+        not isinstance(spectra, xr.DataArray)
+        or set(spectra.dims) != {schema.ENDMEMBER, schema.WAVELENGTH}
+        or schema.WAVELENGTH not in spectra.coords
+    ):
+        have = spectra.dims if isinstance(spectra, xr.DataArray) else type(spectra).__name__
+        raise HsiError(f"{what} have {have}; expected a DataArray (endmember, wavelength), as read_library gives it")
+    if schema.ENDMEMBER not in spectra.coords:
+        names = [f"EM{i + 1}" for i in range(spectra.sizes[schema.ENDMEMBER])]
+        spectra = spectra.assign_coords({schema.ENDMEMBER: names})
+    ordered: xr.DataArray = spectra.transpose(schema.ENDMEMBER, schema.WAVELENGTH)
+    return ordered
+
+
+def _same(one: NDArray[Any], two: NDArray[Any]) -> bool:
+    return len(one) == len(two) and bool(np.abs(one - two).max() <= SAME_BAND)
+
+
+def _angles(em: xr.DataArray, library: xr.DataArray) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Angles (endmembers, spectra) over the bands that both have, and how many these are."""
+    ours, theirs = em.values.astype(np.float64), library.values.astype(np.float64)
+    angle = np.empty((len(ours), len(theirs)))
+    bands = np.empty(angle.shape, np.int64)
+    for (i, j), _ in np.ndenumerate(angle):
+        both = np.isfinite(ours[i]) & np.isfinite(theirs[j])
+        bands[i, j] = both.sum()
+        name = f"{library[schema.ENDMEMBER].values[j]} and {em[schema.ENDMEMBER].values[i]}"
+        if bands[i, j] < FEWEST_BANDS:
+            raise HsiError(f"{name} have {bands[i, j]} bands in common; expected at least {FEWEST_BANDS}")
+        a, b = ours[i][both], theirs[j][both]
+        lengths = np.linalg.norm(a), np.linalg.norm(b)
+        if not min(lengths) > 0:
+            raise HsiError(f"{name}: one is zero in every common band; it has no angle: leave it out")
+        # of half the angle, by the sine: the cosine knows nothing of small angles
+        angle[i, j] = 2 * np.arcsin(min(1.0, float(np.linalg.norm(a / lengths[0] - b / lengths[1])) / 2))
+    return angle, bands

@@ -1,0 +1,197 @@
+"""Abundances under weaker constraints than FCLS, and how certain abundances are."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hsichunk import schema
+from hsichunk.array_types import Floats
+from hsichunk.cube.blockwise import endmember_coord, labelled, on_pixels
+from hsichunk.cube.checks import check_cube, check_endmembers
+from hsichunk.errors import HsiError
+from hsichunk.kernels import float_sums
+from hsichunk.kernels.least_squares import active_set
+from hsichunk.unmixing.counts_or_floats import products
+from hsichunk.unmixing.solver import check_independent
+
+Method = Literal["fcls", "nnls", "ucls"]
+ABUNDANCE_STD = "abundance_std"
+
+
+def ucls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
+    """Unconstrained least squares: abundances of any sign and sum that minimise ||E'a - x||.
+
+    cube (y, x, wavelength), endmembers (endmember, wavelength) in reflectance. Returns a Dataset of float32:
+    abundance (endmember, y, x) and rmse (y, x), in reflectance; NaN where any band of a pixel is. Lazy for a dask cube;
+    of stored counts it is the one pass of a run. Raises HsiError for wavelengths that differ and for endmembers that
+    are mixtures of each other.
+    """
+    return _unmixed(cube, endmembers, schema.UCLS, _ucls)
+
+
+def nnls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
+    """Nonnegative least squares: abundances of at least 0, of any sum, that minimise ||E'a - x||.
+
+    As `ucls`. PySpTools' NNLS minimises ||EE'a - Ex|| instead and differs by up to 0.1.
+    Source: Lawson & Hanson 1974 (active sets), on normal equations as Bro & de Jong 1997.
+    """
+    return _unmixed(cube, endmembers, schema.NNLS, _nnls)
+
+
+def _unmixed(cube: xr.DataArray, endmembers: xr.DataArray, how: str, solve: Any) -> xr.Dataset:
+    cube = check_cube(cube)
+    spectra, names = check_endmembers(endmembers, cube)
+    _check_independent(spectra, names, sum_to_one=False)
+    wanted = (schema.ABUNDANCE, schema.RMSE)
+    out = products(cube, endmembers, spectra, names, wanted, partial(solve, spectra=spectra), how)
+    out[schema.ABUNDANCE].attrs = schema.abundance_attrs(how)
+    return out
+
+
+def _check_independent(spectra: Floats, names: tuple[str, ...], *, sum_to_one: bool) -> None:
+    if not np.isfinite(spectra).all():
+        bad = names[int((~np.isfinite(spectra).all(1)).argmax())]
+        raise HsiError(f"endmember {bad} holds values that are not finite; drop those bands or it")
+    check_independent(spectra @ spectra.T, names, sum_to_one=sum_to_one)
+
+
+def _ucls(x: Floats, spectra: Floats) -> Floats:
+    """Spectra (n, L) to abundances and rmse (n, p + 1)."""
+    by_band = np.ascontiguousarray(x.T)
+    abundance = np.zeros((len(spectra), len(x)))
+    float_sums.add_products(np.ascontiguousarray(np.linalg.pinv(spectra.T)), by_band, abundance)
+    return _with_rmse(by_band, abundance, spectra)
+
+
+def _nnls(x: Floats, spectra: Floats) -> Floats:
+    """Spectra (n, L) to abundances and rmse (n, p + 1)."""
+    length = np.sqrt(np.einsum("ij,ij->i", spectra, spectra))
+    unit = spectra / length[:, None]  # a column's length is no part of the answer, but of the rounding
+    by_band = np.ascontiguousarray(x.T)
+    linear = np.zeros((len(unit), len(x)))
+    float_sums.add_products(unit, by_band, linear)
+    abundance = np.zeros((len(x), len(unit)))
+    active_set(unit @ unit.T, np.ascontiguousarray(linear.T), abundance)
+    return _with_rmse(by_band, np.ascontiguousarray((abundance / length).T), spectra)
+
+
+def _with_rmse(by_band: Floats, abundance: Floats, spectra: Floats) -> Floats:
+    """Abundances (p, n) and, from the residual itself, their rmse: (n, p + 1). Writes over `by_band` (L, n)."""
+    float_sums.add_products(np.ascontiguousarray(-spectra.T), abundance, by_band)
+    square = np.zeros(by_band.shape[1])
+    float_sums.add_dots(by_band, by_band, square)
+    return np.column_stack([abundance.T, np.sqrt(square / len(by_band))])
+
+
+def abundance_std(
+    endmembers: xr.DataArray,
+    noise: Any,
+    abundance: xr.DataArray | None = None,
+    *,
+    method: Method = "fcls",
+) -> xr.DataArray:
+    """Standard deviation of abundances, from the noise of the spectra they were unmixed from.
+
+    endmembers: (endmember, wavelength). `noise` is the noise variance of each band (L,), or its covariance (L, L), in
+    reflectance squared; or the `rmse` (y, x) of the abundances, from which white noise of each pixel is estimated:
+    variance = rmse^2 L / (L - f), f the degrees of freedom of its abundances.
+    abundance: (endmember, y, x) that `method` gave ("fcls", "nnls" or "ucls"). Without it every endmember is taken to
+    be in the mixture, and one number an endmember comes back.
+
+    The propagation is first order, with the constraints that hold at the pixel held: endmembers at 0 have 0. Returns
+    float32 (endmember, y, x), or float64 (endmember), lazy where the abundances are; NaN at no-data.
+    Source: sqrt(diag(P C P')), P the least-squares operator on the support (Kay 1993, ch. 4 and 6).
+    """
+    if method not in ("fcls", "nnls", "ucls"):
+        raise HsiError(f'method is {method!r}; expected "fcls", "nnls" or "ucls"')
+    dims = {schema.ENDMEMBER, schema.WAVELENGTH}
+    if not isinstance(endmembers, xr.DataArray) or set(endmembers.dims) != dims:
+        found = endmembers.dims if isinstance(endmembers, xr.DataArray) else type(endmembers).__name__
+        raise HsiError(f"endmembers have {found}; expected a DataArray (endmember, wavelength), as nfindr gives it")
+    ordered = endmembers.transpose(schema.ENDMEMBER, schema.WAVELENGTH)
+    spectra = ordered.values.astype(np.float64)
+    names = tuple(str(n) for n in ordered.get_index(schema.ENDMEMBER))
+    _check_independent(spectra, names, sum_to_one=method == "fcls")
+    per_pixel = isinstance(noise, xr.DataArray) and set(noise.dims) == {schema.Y, schema.X}
+    covariance = None if per_pixel else _covariance(noise, spectra.shape[1])
+    attrs = {"units": "1", "long_name": f"standard deviation of the abundance ({method})"}
+    if abundance is None:
+        if covariance is None:
+            raise HsiError("noise is a map of rmse but there are no abundances; give abundance=, of the same pixels")
+        values = _of_support(np.ones(len(names), np.bool_), spectra, covariance, method)[0]
+        return xr.DataArray(values, endmember_coord(names), (schema.ENDMEMBER,), ABUNDANCE_STD, attrs)
+    if set(abundance.dims) != {schema.ENDMEMBER, schema.Y, schema.X} or abundance.sizes[schema.ENDMEMBER] != len(names):
+        raise HsiError(
+            f"abundances have {dict(abundance.sizes)}; expected (endmember, y, x) of {len(names)} endmembers"
+        )
+    by_pixel = abundance.transpose(schema.Y, schema.X, schema.ENDMEMBER)
+    if by_pixel.chunks is not None:
+        by_pixel = by_pixel.chunk({schema.ENDMEMBER: -1})
+    work = partial(_spread, spectra=spectra, covariance=covariance, method=method)
+    if covariance is None:
+        by_pixel = _beside(by_pixel, noise)
+    found = on_pixels(by_pixel, work, len(names), threads=1)
+    return labelled(
+        found, abundance, (schema.ENDMEMBER, schema.Y, schema.X), ABUNDANCE_STD, attrs, endmember_coord(names)
+    )
+
+
+def _beside(by_pixel: xr.DataArray, rmse: xr.DataArray) -> xr.DataArray:
+    """Abundances (y, x, p) with the rmse after the last."""
+    own = rmse.transpose(schema.Y, schema.X).expand_dims({schema.ENDMEMBER: [ABUNDANCE_STD]}, axis=-1)
+    both = xr.concat(
+        [by_pixel.drop_attrs(), own.drop_attrs()],
+        schema.ENDMEMBER,
+        join="exact",
+        coords="minimal",
+        compat="override",
+    ).transpose(schema.Y, schema.X, schema.ENDMEMBER)
+    return both.chunk({schema.ENDMEMBER: -1}) if both.chunks is not None else both
+
+
+def _covariance(noise: Any, bands: int) -> Floats:
+    values = np.asarray(noise, np.float64)
+    if values.shape not in ((bands,), (bands, bands)) or not np.isfinite(values).all():
+        raise HsiError(
+            f"noise has shape {values.shape}; expected finite variances ({bands},), their covariance "
+            f"({bands}, {bands}), or the rmse (y, x) of the abundances"
+        )
+    if values.ndim == 1:
+        values = np.diag(values)
+    if (np.diag(values) < 0).any():
+        raise HsiError("noise holds negative variances; expected squares of standard deviations")
+    return values
+
+
+def _spread(rows: Floats, spectra: Floats, covariance: Floats | None, method: Method) -> NDArray[np.float64]:
+    """Abundances (n, p), with rmse (n, p + 1) where there is no covariance, to their standard deviations (n, p)."""
+    p, bands = spectra.shape
+    inside = np.ones((len(rows), p), np.bool_) if method == "ucls" else rows[:, :p] > 0
+    supports, which = np.unique(inside, axis=0, return_inverse=True)
+    found = [_of_support(support, spectra, covariance, method) for support in supports]
+    std = np.array([values for values, _ in found])[which.reshape(-1)]
+    if covariance is None:
+        free = np.array([count for _, count in found])[which.reshape(-1)]
+        std *= (rows[:, p] * np.sqrt(bands / np.maximum(bands - free, 1)))[:, None]
+    return std
+
+
+def _of_support(
+    support: NDArray[np.bool_], spectra: Floats, covariance: Floats | None, method: Method
+) -> tuple[Floats, int]:
+    """Standard deviations (p,) on a support, of white noise of 1 where there is no covariance; degrees of freedom."""
+    std = np.zeros(len(support))
+    inside = spectra[support]
+    if method == "fcls":  # the last one is what the others leave of the whole
+        first = np.linalg.pinv((inside[:-1] - inside[-1:]).T) if len(inside) > 1 else np.zeros((0, spectra.shape[1]))
+        operator = np.vstack([first, -first.sum(0, keepdims=True)]) if len(inside) else first
+    else:
+        operator = np.linalg.pinv(inside.T)
+    through = operator if covariance is None else operator @ covariance
+    std[support] = np.sqrt(np.maximum(np.einsum("ij,ij->i", through, operator), 0.0))
+    return std, max(len(inside) - (method == "fcls"), 0)
