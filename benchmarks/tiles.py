@@ -77,7 +77,7 @@ def neighbours(setting: Setting, layout: str, count: int) -> list[Path]:
 
 
 def _written(setting: Setting, layout: str, side: int, number: int, across: int) -> Path:
-    from hsichunk.synthetic import write_tile
+    from hsichunk.synthetic.tile import write_tile
 
     place = f"_{number // across}_{number % across}" if across > 1 else ""
     path = setting.data / f"{layout}_{side}x{side}x{setting.sizes.bands}{place}.h5"

@@ -20,31 +20,31 @@ _PUBLIC = {
     "fcls": "unmixing.unmixing",
     "sam": "unmixing.unmixing",
     "sid": "unmixing.unmixing",
-    "classify": "classification",
+    "classify": "classification.class_maps",
     "minmax": "cube.scaling",
-    "write_zarr": "zarr_store",
-    "write_envi": "exporting",
-    "write_geotiff": "geotiff",
+    "write_zarr": "writers.zarr_store",
+    "write_envi": "writers.envi",
+    "write_geotiff": "writers.geotiff",
     "ucls": "unmixing.abundance",
     "nnls": "unmixing.abundance",
     "abundance_std": "unmixing.abundance",
     "sid_sam": "unmixing.similarity",
     "ncc": "unmixing.similarity",
     "chebyshev": "unmixing.similarity",
-    "classify_similarity": "largest",
-    "classify_abundance": "largest",
-    "matched_filter": "detection",
-    "ace": "detection",
-    "cem": "detection",
-    "glrt": "detection",
-    "osp": "detection",
-    "pca": "transforms",
-    "mnf": "transforms",
-    "whiten": "transforms",
-    "continuum_removed": "spectral",
-    "savgol": "spectral",
-    "predict": "learning",
-    "fit_sample": "learning",
+    "classify_similarity": "classification.similarities",
+    "classify_abundance": "classification.similarities",
+    "matched_filter": "analysis.detection",
+    "ace": "analysis.detection",
+    "cem": "analysis.detection",
+    "glrt": "analysis.detection",
+    "osp": "analysis.detection",
+    "pca": "analysis.transforms",
+    "mnf": "analysis.transforms",
+    "whiten": "analysis.transforms",
+    "continuum_removed": "analysis.spectral_filters",
+    "savgol": "analysis.spectral_filters",
+    "predict": "analysis.scikit_learn",
+    "fit_sample": "analysis.scikit_learn",
     "atgp": "endmembers.extraction",
     "ppi": "endmembers.extraction",
     "ppi_votes": "endmembers.extraction",
@@ -70,19 +70,27 @@ __all__ = [*_PUBLIC, *_MODULES]
 
 if TYPE_CHECKING:
     from hsichunk import plot as plot
-    from hsichunk import synthetic as synthetic
+    from hsichunk.analysis.detection import ace as ace
+    from hsichunk.analysis.detection import cem as cem
+    from hsichunk.analysis.detection import glrt as glrt
+    from hsichunk.analysis.detection import matched_filter as matched_filter
+    from hsichunk.analysis.detection import osp as osp
+    from hsichunk.analysis.scikit_learn import fit_sample as fit_sample
+    from hsichunk.analysis.scikit_learn import predict as predict
+    from hsichunk.analysis.spectral_filters import continuum_removed as continuum_removed
+    from hsichunk.analysis.spectral_filters import savgol as savgol
+    from hsichunk.analysis.transforms import mnf as mnf
+    from hsichunk.analysis.transforms import pca as pca
+    from hsichunk.analysis.transforms import whiten as whiten
     from hsichunk.auditing import audit as audit
-    from hsichunk.classification import classify as classify
+    from hsichunk.classification.class_maps import classify as classify
+    from hsichunk.classification.similarities import classify_abundance as classify_abundance
+    from hsichunk.classification.similarities import classify_similarity as classify_similarity
     from hsichunk.cube.cleaning import clean as clean
     from hsichunk.cube.from_array import as_cube as as_cube
     from hsichunk.cube.masks.lazy import mask as mask
     from hsichunk.cube.scaling import minmax as minmax
     from hsichunk.cube.second_moments import moments as moments
-    from hsichunk.detection import ace as ace
-    from hsichunk.detection import cem as cem
-    from hsichunk.detection import glrt as glrt
-    from hsichunk.detection import matched_filter as matched_filter
-    from hsichunk.detection import osp as osp
     from hsichunk.endmembers.counting import hfc as hfc
     from hsichunk.endmembers.counting import hysime as hysime
     from hsichunk.endmembers.counting import nwhfc as nwhfc
@@ -99,20 +107,10 @@ if TYPE_CHECKING:
     from hsichunk.endmembers.resampling import resample as resample
     from hsichunk.errors import HsiError as HsiError
     from hsichunk.errors import HsiWarning as HsiWarning
-    from hsichunk.exporting import write_envi as write_envi
-    from hsichunk.geotiff import write_geotiff as write_geotiff
-    from hsichunk.largest import classify_abundance as classify_abundance
-    from hsichunk.largest import classify_similarity as classify_similarity
-    from hsichunk.learning import fit_sample as fit_sample
-    from hsichunk.learning import predict as predict
     from hsichunk.mosaic.mosaic import open_mosaic as open_mosaic
     from hsichunk.readers.images import open_image as open_image
     from hsichunk.readers.tiles import open_tile as open_tile
-    from hsichunk.spectral import continuum_removed as continuum_removed
-    from hsichunk.spectral import savgol as savgol
-    from hsichunk.transforms import mnf as mnf
-    from hsichunk.transforms import pca as pca
-    from hsichunk.transforms import whiten as whiten
+    from hsichunk.synthetic import tile as tile
     from hsichunk.unmixing.abundance import abundance_std as abundance_std
     from hsichunk.unmixing.abundance import nnls as nnls
     from hsichunk.unmixing.abundance import ucls as ucls
@@ -123,7 +121,9 @@ if TYPE_CHECKING:
     from hsichunk.unmixing.unmixing import sam as sam
     from hsichunk.unmixing.unmixing import sid as sid
     from hsichunk.unmixing.unmixing import unmix as unmix
-    from hsichunk.zarr_store import write_zarr as write_zarr
+    from hsichunk.writers.envi import write_envi as write_envi
+    from hsichunk.writers.geotiff import write_geotiff as write_geotiff
+    from hsichunk.writers.zarr_store import write_zarr as write_zarr
 
 
 def __getattr__(name: str) -> Any:

@@ -102,7 +102,7 @@ def audit(
         raise HsiError(
             f"{out}: holds no finished run; expected run.json and {ledger.STORE}: hsichunk run TILE --out DIR"
         )
-    from hsichunk import zarr_store
+    from hsichunk.writers import zarr_store
 
     stored = zarr_store.open_store(out / ledger.STORE)
     em = read_library(out / "endmembers.csv")

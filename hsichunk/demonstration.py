@@ -10,12 +10,13 @@ import numpy as np
 import xarray as xr
 
 import hsichunk as hsi
-from hsichunk import figures, options, zarr_store
+from hsichunk import figures, options
 from hsichunk.endmembers.library import read_library
 from hsichunk.job import Progress
 from hsichunk.ledger import STORE
 from hsichunk.run import run
 from hsichunk.threads import available
+from hsichunk.writers import zarr_store
 
 TILE = "NEON_D02_SERC_DP3_368000_4306000_reflectance.h5"
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 import hsichunk as hsi
-from hsichunk import schema, zarr_store
+from hsichunk import schema
 from hsichunk.endmembers.library import read_library
 from hsichunk.errors import HsiError
 from hsichunk.ledger import STORE
+from hsichunk.writers import zarr_store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import cog, memory, schema, zarr_blocks
+from hsichunk import memory, schema
 from hsichunk.chunks.windows import Window
-from hsichunk.class_labels import labels, score_attrs
+from hsichunk.classification.labels import labels, score_attrs
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid, mapping_attrs, placed
 from hsichunk.job import Job
@@ -24,7 +24,8 @@ from hsichunk.threads import in_parallel
 from hsichunk.unmixing.scoring import Products, Tally
 from hsichunk.unmixing.solver import Solver
 from hsichunk.version import __version__
-from hsichunk.zarr_blocks import EmptyMap, Template
+from hsichunk.writers import cog, zarr_blocks
+from hsichunk.writers.zarr_blocks import EmptyMap, Template
 
 if TYPE_CHECKING:
     import zarr
@@ -173,8 +174,9 @@ def add_classes(store: Path, options: Options) -> None:
     import dask
     import dask.threaded
 
-    from hsichunk import zarr_store
-    from hsichunk.classification import classify, score_range
+    from hsichunk.classification.class_maps import classify
+    from hsichunk.classification.rules import score_range
+    from hsichunk.writers import zarr_store
 
     scores = zarr_store.open_store(store)
     with dask.config.set(scheduler=dask.threaded.get, num_workers=options.threads):

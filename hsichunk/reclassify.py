@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from hsichunk import schema, zarr_store
-from hsichunk.classification import classify
+from hsichunk import schema
+from hsichunk.classification.class_maps import classify
 from hsichunk.errors import HsiError
-from hsichunk.geotiff import write_geotiff
 from hsichunk.ledger import STORE
 from hsichunk.options import numbers
+from hsichunk.writers import zarr_store
+from hsichunk.writers.geotiff import write_geotiff
 
 
 def write(

@@ -176,7 +176,8 @@ def _as_many(job: Job, sets: tuple[Found, ...]) -> None:
 
 def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> None:
     """The folder as a run begins it: endmembers and the empty store, and only then the state that says so."""
-    from hsichunk import outputs, zarr_blocks
+    from hsichunk import outputs
+    from hsichunk.writers import zarr_blocks
 
     job.ledger.clear()
     content = {"sets": [each.as_json() for each in sets], "stages": job.stages}

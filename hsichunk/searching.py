@@ -82,6 +82,7 @@ def count(options: Options, sample: int | None, far: Sequence[float], figure: st
     run would, and where the memory cannot hold what is read.
     """
     from hsichunk.endmembers import counting
+    from hsichunk.plot import eigenvalues
 
     counting.check_rates(far)
     if figure is not None and Path(figure).suffix.lower() not in FIGURES:
@@ -103,7 +104,7 @@ def count(options: Options, sample: int | None, far: Sequence[float], figure: st
 
         drawn = Figure(figsize=(12, 4), layout="constrained")
         for ax, result in zip(drawn.subplots(1, len(results)), results.values(), strict=True):
-            counting.plot_counts(result, ax=ax)
+            eigenvalues.plot_counts(result, ax=ax)
         drawn.savefig(figure, dpi=120)
         yield figure
 

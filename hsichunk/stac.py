@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import atomic_files, ledger, schema
+from hsichunk.classification.palette import class_colors
 from hsichunk.grid import Grid
 from hsichunk.mosaic.site import Site
-from hsichunk.palette import class_colors
 
 ITEM_JSON: Final = "item.json"
 VERSION: Final = "1.1.0"

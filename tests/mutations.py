@@ -37,7 +37,7 @@ Rng = np.random.Generator
 
 def write_source(folder: Path, layout: str) -> Path:
     """The valid tile; another layout holds the same counts."""
-    from hsichunk.synthetic import write_tile
+    from hsichunk.synthetic.tile import write_tile
 
     path = folder / f"{layout}.h5"
     if not path.exists():

@@ -14,7 +14,7 @@ from hsichunk.cube.cleaning import clean, source_of
 from hsichunk.cube.from_array import as_cube
 from hsichunk.errors import HsiWarning
 from hsichunk.readers.tiles import open_tile
-from hsichunk.synthetic import write_tile
+from hsichunk.synthetic.tile import write_tile
 
 NAMES = ("samson", "dlr", "neon", "emit")
 LAYOUTS = ((32, 63, 27), (90, 130, 1), (50, 40, 11))  # stored chunks of the tile of SHAPE below; the last sticks out

@@ -112,7 +112,7 @@ def test_same_bits_on_any_chunks_and_lazy(shared: Path, no_compute: Any, unmix: 
 
 
 def test_place_on_the_ground_is_kept(tmp_path: Path) -> None:
-    from hsichunk.synthetic import write_tile
+    from hsichunk.synthetic.tile import write_tile
 
     path = tmp_path / "tile.h5"
     write_tile(path, shape=(40, 50), seed=1)

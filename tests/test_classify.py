@@ -23,7 +23,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import hsichunk as hsi
 from hsichunk import schema
-from hsichunk.classification import classify, score_range
+from hsichunk.classification.class_maps import classify
+from hsichunk.classification.rules import score_range
 from hsichunk.errors import HsiError
 
 SCENES = ("samson", "dlr", "neon")

@@ -17,6 +17,7 @@ from scenes import LAYOUTS, scene, tile_path
 import hsichunk as hsi
 from hsichunk.cube.second_moments import moments
 from hsichunk.endmembers import counting
+from hsichunk.plot import eigenvalues
 
 
 def theirs(name: str, cube: xr.DataArray, *args: Any) -> Any:
@@ -138,11 +139,11 @@ def test_eigenvalues_are_drawn(shared: Path, call: Callable[..., xr.Dataset]) ->
     import matplotlib.pyplot as plt
 
     result = call(scene(shared, "dlr").cube)
-    ax = counting.plot_counts(result)
+    ax = eigenvalues.plot_counts(result)
     assert len(ax.lines) == 3
     assert ax.get_title().endswith(str(int(result["count"].values.ravel()[0])))
     given = plt.figure().gca()
-    assert counting.plot_counts(result, ax=given) is given
+    assert eigenvalues.plot_counts(result, ax=given) is given
     plt.close("all")
 
 
@@ -158,7 +159,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(shared: Path) -> None:
         (lambda: counting.nwhfc(flat, noise="neighbours"), "do not differ"),
         (lambda: counting.nwhfc(moments(cube), noise="neighbours"), "noise=True"),
         (lambda: counting.nwhfc(cube, noise="other"), "other"),  # type: ignore[arg-type]
-        (lambda: counting.plot_counts(xr.Dataset()), "hysime"),
+        (lambda: eigenvalues.plot_counts(xr.Dataset()), "hysime"),
         (lambda: counting.hysime(cube.where(False)), "0 valid pixels"),
     ]
     for ask, said in asks:

@@ -15,9 +15,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import scene
 
 import hsichunk as hsi
+from hsichunk.analysis.detection import ace, cem, glrt, matched_filter, osp
 from hsichunk.cube.from_array import as_cube
 from hsichunk.cube.statistics import statistics
-from hsichunk.detection import ace, cem, glrt, matched_filter, osp
 from hsichunk.errors import HsiError, HsiWarning
 
 ADAPTIVE = {"MatchedFilter": matched_filter, "ACE": ace, "CEM": cem, "GLRT": glrt}
@@ -213,7 +213,7 @@ def test_refusals(shared: Path) -> None:
 
 
 def test_counts_of_a_tile(tmp_path: Path) -> None:
-    from hsichunk.synthetic import write_tile
+    from hsichunk.synthetic.tile import write_tile
 
     path = tmp_path / "tile.h5"
     write_tile(path, shape=(70, 80), seed=1)

@@ -18,11 +18,12 @@ import xarray as xr
 from affine import Affine
 from runs import endmembers, go, products, shell, write
 
-from hsichunk import exporting, schema
+from hsichunk import schema
+from hsichunk.classification.palette import class_colors
 from hsichunk.errors import HsiError
-from hsichunk.exporting import write_envi
-from hsichunk.palette import class_colors
-from hsichunk.zarr_store import open_store, write_zarr
+from hsichunk.writers import envi
+from hsichunk.writers.envi import write_envi
+from hsichunk.writers.zarr_store import open_store, write_zarr
 from tests.test_geotiff import NAMES, abundance, bits, blocks_written, class_map, located
 from tests.test_zarr_store import listing
 
@@ -152,7 +153,7 @@ def test_a_failed_export_leaves_what_was_there(out: Path, tmp_path: Path, monkey
     def failing(*_: Any) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(exporting, "write_library", failing)
+    monkeypatch.setattr(envi, "write_library", failing)
     status, said = shell("export", out, "-o", tmp_path / "envi")
     assert (status, said.count("\n")) == (1, 1)
     assert "No space left" in said
@@ -177,7 +178,7 @@ def test_the_same_bytes_for_any_blocks(tmp_path: Path, chunks: Any, scheduler: s
 
 def test_stored_maps_are_never_loaded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_zarr(abundance(600, 700).chunk(y=256, x=256).to_dataset(), tmp_path / "a.zarr")
-    written = blocks_written(monkeypatch, exporting._Bands)
+    written = blocks_written(monkeypatch, envi._Bands)
     data = open_store(tmp_path / "a.zarr", dask=False).abundance
     write_envi(data, tmp_path / "a.img")
     assert not data.variable._in_memory

@@ -30,12 +30,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasterio.env import get_gdal_config, set_gdal_config
 
-from hsichunk import cog, schema
-from hsichunk.band_statistics import BandStatistics
+from hsichunk import schema
+from hsichunk.classification.palette import UNCLASSIFIED_COLOR, class_colors
 from hsichunk.errors import HsiError
-from hsichunk.geotiff import write_geotiff
-from hsichunk.palette import UNCLASSIFIED_COLOR, class_colors
-from hsichunk.zarr_store import write_zarr
+from hsichunk.writers import cog
+from hsichunk.writers.band_statistics import BandStatistics
+from hsichunk.writers.geotiff import write_geotiff
+from hsichunk.writers.zarr_store import write_zarr
 from tests.test_zarr_store import kill_while_writing, listing
 
 EPSG = 32618

@@ -363,7 +363,7 @@ def write_emit(path: Path, shared: Path, **left_out: bool) -> Any:
 
 
 def test_an_emit_granule(shared: Path, tmp_path: Path, no_compute: Any) -> None:
-    from hsichunk.zarr_store import write_zarr
+    from hsichunk.writers.zarr_store import write_zarr
 
     path = tmp_path / "EMIT_L2A_RFL_001_20250324T221005_2508314_001.nc"
     crop, (lat, lon) = write_emit(path, shared)

@@ -31,7 +31,7 @@ from hsichunk.cube.masks.lazy import mask
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, OptionError
 from hsichunk.readers import neon
 from hsichunk.readers.tiles import open_tile
-from hsichunk.synthetic import write_tile
+from hsichunk.synthetic.tile import write_tile
 
 SHAPE = (70, 90)
 LAYOUTS = ((32, 63, 27), (70, 90, 1))

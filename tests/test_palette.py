@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hsichunk.classification.palette import UNCLASSIFIED_COLOR, class_colors
 from hsichunk.errors import HsiError
-from hsichunk.palette import UNCLASSIFIED_COLOR, class_colors
 
 
 def test_every_class_keeps_its_own_colour() -> None:

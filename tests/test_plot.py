@@ -22,8 +22,8 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from hsichunk import plot, schema
+from hsichunk.classification.palette import class_colors
 from hsichunk.errors import HsiError
-from hsichunk.palette import class_colors
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

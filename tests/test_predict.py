@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import scene
 
 import hsichunk as hsi
+from hsichunk.analysis.scikit_learn import fit_sample, predict
 from hsichunk.errors import HsiError
-from hsichunk.learning import fit_sample, predict
 
 pytest.importorskip("sklearn", reason="the models are scikit-learn's (the `reference` extra)")
 
@@ -155,7 +155,7 @@ def test_numbers_are_the_models(part: Any, grid: Any, no_compute: Any) -> None:
 
 
 def test_place_on_the_ground_is_kept(tmp_path: Path) -> None:
-    from hsichunk.synthetic import write_tile
+    from hsichunk.synthetic.tile import write_tile
 
     path = tmp_path / "tile.h5"
     write_tile(path, shape=(70, 80), seed=1)

@@ -18,9 +18,9 @@ import xarray as xr
 from runs import go, products, write
 
 from hsichunk import schema
-from hsichunk.geotiff import write_geotiff
+from hsichunk.classification.palette import class_colors
 from hsichunk.ledger import FILES
-from hsichunk.palette import class_colors
+from hsichunk.writers.geotiff import write_geotiff
 
 MAPS = ("abundance", "rmse", "sam_class", "sid_class")
 CLASSES = MAPS[2:]

@@ -19,11 +19,12 @@ import pytest
 import zarr
 from runs import BITS, asked, assert_finished, checksums, go, shrink, write
 
-from hsichunk import atomic_files, cog, ledger, outputs, summary, zarr_blocks, zarr_store
+from hsichunk import atomic_files, ledger, outputs, summary
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.ledger import Entry, Ledger
 from hsichunk.run import run
+from hsichunk.writers import cog, zarr_blocks, zarr_store
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}

@@ -13,9 +13,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import scene
 
 import hsichunk as hsi
-from hsichunk.classification import score_range
+from hsichunk.classification.rules import score_range
+from hsichunk.classification.similarities import classify_abundance, classify_similarity
 from hsichunk.errors import HsiError
-from hsichunk.largest import classify_abundance, classify_similarity
 from hsichunk.unmixing.abundance import ucls
 from hsichunk.unmixing.similarity import chebyshev, ncc, sid_sam
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scenes import scene
 
+from hsichunk.analysis.spectral_filters import continuum_removed, savgol
 from hsichunk.errors import HsiError
-from hsichunk.spectral import continuum_removed, savgol
 
 
 def _hull_removed(x: Any, wavelength: Any) -> Any:

@@ -13,10 +13,10 @@ import pytest
 import xarray as xr
 from scipy.optimize import nnls
 
-from hsichunk import synthetic
 from hsichunk.errors import HsiError
-from hsichunk.synthetic import write_tile
-from hsichunk.synthetic_spectra import MATERIALS, neon_wavelength, pure_spectra
+from hsichunk.synthetic import tile as tile_writer
+from hsichunk.synthetic.spectra import MATERIALS, neon_wavelength, pure_spectra
+from hsichunk.synthetic.tile import write_tile
 
 ROOT = "SERC/Reflectance"
 COUNTS = f"{ROOT}/Reflectance_Data"
@@ -206,7 +206,7 @@ def test_holds_what_a_real_crop_holds(tile: tuple[Path, xr.Dataset], shared: Pat
 def test_default_chunks_at_full_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, product: str, shape: tuple[int, int], chunks: tuple[int, int, int]
 ) -> None:
-    monkeypatch.setattr(synthetic, "_write_counts", lambda *_: None)
+    monkeypatch.setattr(tile_writer, "_write_counts", lambda *_: None)
     write_tile(tmp_path / "t.h5", shape=shape, product=product, k=1)
     with h5py.File(tmp_path / "t.h5") as file:
         assert file[COUNTS].chunks == chunks
@@ -456,7 +456,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(
     def full(*_: object) -> None:
         raise failure
 
-    monkeypatch.setattr(synthetic, "_store", full)
+    monkeypatch.setattr(tile_writer, "_store", full)
     with pytest.raises(HsiError, match="No space left on device; ") as caught:
         write_tile(path, shape=(5, 5), bands=4)
     assert "\n" not in str(caught.value)

@@ -12,9 +12,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scenes import scene
 
 import hsichunk as hsi
+from hsichunk.analysis.transforms import Transform, mnf, noise, pca, whiten
 from hsichunk.cube.statistics import statistics
 from hsichunk.errors import HsiError
-from hsichunk.transforms import Transform, mnf, noise, pca, whiten
 
 
 def _thin(shared: Path, name: str = "samson") -> xr.DataArray:
@@ -135,7 +135,7 @@ def test_neighbours_on_both_sides_of_a_chunk_count(shared: Path) -> None:
 
 
 def test_refusals_and_place(shared: Path, tmp_path: Path) -> None:
-    from hsichunk.synthetic import write_tile
+    from hsichunk.synthetic.tile import write_tile
 
     path = tmp_path / "tile.h5"
     write_tile(path, shape=(40, 50), seed=1)

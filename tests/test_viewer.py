@@ -147,7 +147,7 @@ def test_pictures_have_colors_where_there_are_data(maps: Maps, whole: xr.Dataset
 
 
 def test_class_colors_are_the_palette(maps: Maps, whole: xr.Dataset) -> None:
-    from hsichunk.palette import class_colors
+    from hsichunk.classification.palette import class_colors
 
     image = maps.picture("SID classes", everything(maps), maps.stored_thresholds())
     label = whole.sid_class.values

@@ -25,11 +25,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsichunk import schema, zarr_layout
+from hsichunk import schema
 from hsichunk.errors import HsiError
-from hsichunk.zarr_blocks import EmptyMap, Template, create, write_block
-from hsichunk.zarr_encoding import chunk_grid, encoding
-from hsichunk.zarr_store import open_store, write_zarr
+from hsichunk.writers import zarr_layout
+from hsichunk.writers.zarr_blocks import EmptyMap, Template, create, write_block
+from hsichunk.writers.zarr_encoding import chunk_grid, encoding
+from hsichunk.writers.zarr_store import open_store, write_zarr
 
 EPSG = 32618
 

@@ -26,9 +26,9 @@ def export(
     """
 
     def work() -> None:
-        from hsichunk import exporting
+        from hsichunk.results import export
 
-        for path in exporting.export(results, output or results / form, form):
+        for path in export.export(results, output or results / form, form):
             typer.echo(str(path))
 
     do(work, debug)

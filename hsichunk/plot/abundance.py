@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema
-from hsichunk.palette import class_colors
+from hsichunk.classification.palette import class_colors
 from hsichunk.plot.panel import BAR, LABELS, checked_bins, colormap, draw, figure_or_new, map_size, shares
 from hsichunk.plot.raster import PIXELS, Raster
 from hsichunk.plot.source import Source, checked, variable

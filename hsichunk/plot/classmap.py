@@ -9,8 +9,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from hsichunk import schema
+from hsichunk.classification.palette import class_colors
 from hsichunk.errors import HsiError
-from hsichunk.palette import class_colors
 from hsichunk.plot.panel import LABELS, axes_or_new, draw, map_size
 from hsichunk.plot.raster import PIXELS, read
 from hsichunk.plot.source import checked

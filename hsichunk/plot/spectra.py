@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from hsichunk import schema
-from hsichunk.palette import class_colors
+from hsichunk.classification.palette import class_colors
 from hsichunk.plot.panel import axes_or_new, checked_bins, shares
 from hsichunk.plot.source import checked, reflectance, wavelengths_of
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.classification.palette import class_colors
 from hsichunk.endmembers.endmember_csv import Endmembers
-from hsichunk.palette import class_colors
 from hsichunk.report.pictures import svg
 from hsichunk.report.sums import Histogram
 

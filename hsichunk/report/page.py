@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.palette import class_colors
+from hsichunk.classification import palette
+from hsichunk.classification.palette import class_colors
 from hsichunk.report import figures, pictures, quicklook, sums, tables
 from hsichunk.report.quicklook import Placed
 from hsichunk.report.results import Results
@@ -147,7 +148,7 @@ def _marks(results: Results) -> list[dict[str, Any]]:
         at = raster.pixel(em.x[index], em.y[index])
         if at is not None:
             x, y = _place(results, at[0] + 0.5, at[1] + 0.5)
-            marks.append({"x": x, "y": y, "name": name.split()[-1], "color": pictures.css(colors[index % k + 1])})
+            marks.append({"x": x, "y": y, "name": name.split()[-1], "color": palette.css(colors[index % k + 1])})
     taken: list[tuple[float, float]] = []
     for mark in sorted(marks, key=lambda each: (each["y"], each["x"])):
         line = mark["y"]
@@ -186,7 +187,7 @@ def _endmember_rows(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "color": pictures.css(colors[index % k + 1]),
+                "color": palette.css(colors[index % k + 1]),
                 "place": f"{em.x[index]:.1f}, {em.y[index]:.1f}" if known else "no pixel of the tiles",
                 "low": float(em.spectra[index].min()),
                 "high": float(em.spectra[index].max()),
@@ -216,7 +217,7 @@ def _abundances(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
     out = []
     for image, index in zip(found.pictures[schema.ABUNDANCE], found.drawn, strict=True):
         name, of = results.names[index], found.abundance[index]
-        color = pictures.css(colors[index + 1])
+        color = palette.css(colors[index + 1])
         out.append(
             {
                 "name": name,

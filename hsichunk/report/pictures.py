@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.palette import class_colors
+from hsichunk.classification.palette import class_colors
 
 SHADES = 64  # of a map of numbers: more are not told apart and compress worse
 WHITE = (255, 255, 255)
@@ -108,7 +108,3 @@ def marked(image: NDArray[np.uint8], known: NDArray[np.bool_], masked: NDArray[n
     y, x = np.indices(known.shape)
     out[masked & ((x + y) % 8 < 3)] = AGREEMENT[DIFFER][1]
     return out
-
-
-def css(color: Any) -> str:
-    return "#" + "".join(f"{int(v):02x}" for v in color)

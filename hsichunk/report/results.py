@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hsichunk import schema, zarr_store
+from hsichunk import schema
 from hsichunk.atomic_files import read_json
 from hsichunk.endmembers.endmember_csv import Endmembers, read_endmembers
 from hsichunk.errors import HsiError
 from hsichunk.grid import Geotransform
 from hsichunk.ledger import RUN_JSON, STORE
+from hsichunk.writers import zarr_store
 
 
 @dataclass(frozen=True, eq=False)

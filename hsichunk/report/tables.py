@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema
+from hsichunk.classification.palette import class_colors, css
 from hsichunk.options import Options
-from hsichunk.palette import class_colors
-from hsichunk.report.pictures import AGREEMENT, css
+from hsichunk.report.pictures import AGREEMENT
 from hsichunk.report.results import Raster, Results
 from hsichunk.report.sums import Sums
 

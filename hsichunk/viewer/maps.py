@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.atomic_files import read_json, write_json
-from hsichunk.classification import classify, score_range
+from hsichunk.classification.class_maps import classify
+from hsichunk.classification.palette import class_colors
+from hsichunk.classification.rules import score_range
 from hsichunk.errors import HsiError
 from hsichunk.ledger import STORE
-from hsichunk.palette import class_colors
 from hsichunk.report import quicklook
 from hsichunk.report.results import Results
-from hsichunk.zarr_store import open_store
+from hsichunk.writers.zarr_store import open_store
 
 PIXELS = 600_000  # of a picture
 VALUES = 16_000_000  # of a picture of all endmembers

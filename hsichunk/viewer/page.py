@@ -25,9 +25,8 @@ from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.classification.palette import class_colors, css
 from hsichunk.errors import HsiError
-from hsichunk.palette import class_colors
-from hsichunk.report.pictures import css
 from hsichunk.viewer.maps import Maps, Pixel
 
 WAIT = 80  # milliseconds after the last move before a picture is drawn

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from hsichunk.cog import Image
 from hsichunk.errors import HsiError
 from hsichunk.schema import CLASS_NO_DATA, NO_DATA, WAVELENGTH
+from hsichunk.writers.cog import Image
 
 if TYPE_CHECKING:
     from affine import Affine

@@ -18,9 +18,9 @@ import xarray as xr
 
 from hsichunk import schema
 from hsichunk.errors import HsiError
-from hsichunk.synthetic_scene import Scene, draw, fill, footprint
-from hsichunk.synthetic_spectra import MATERIALS, NEON_RANGE, neon_wavelength, pure_spectra
-from hsichunk.synthetic_tree import Tile, write_tree
+from hsichunk.synthetic.hdf5_tree import Tile, write_tree
+from hsichunk.synthetic.scene import Scene, draw, fill, footprint
+from hsichunk.synthetic.spectra import MATERIALS, NEON_RANGE, neon_wavelength, pure_spectra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

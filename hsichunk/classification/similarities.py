@@ -9,8 +9,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from hsichunk import schema
-from hsichunk.class_labels import SIMILARITY_RULE
-from hsichunk.classification import (
+from hsichunk.classification.labels import SIMILARITY_RULE
+from hsichunk.classification.rules import (
     HIGH,
     LOW,
     LOW_OF_LARGEST,

@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema
+from hsichunk.analysis.weighted_bands import weighted
 from hsichunk.array_types import Floats
 from hsichunk.cube.blockwise import COMPONENT, labelled, on_pixels
 from hsichunk.cube.checks import check_cube
 from hsichunk.cube.statistics import SINGULAR, Statistics, statistics
 from hsichunk.errors import HsiError
 from hsichunk.kernels import float_sums
-from hsichunk.linear import weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def mnf(cube: xr.DataArray, n: int | None = None, *, noise_covariance: Floats | 
     """The first `n` minimum noise fraction components (all without `n`), by falling signal-to-noise.
 
     cube (y, x, wavelength); pixels with no-data in any band are left out. The noise covariance (L, L) is that of
-    `hsichunk.transforms.noise(cube)` unless given. Scores have noise of variance 1 that is not correlated, and
+    `hsichunk.analysis.transforms.noise(cube)` unless given. Scores have noise of variance 1 that is not correlated, and
     variances (`eigenvalues`) of signal over noise + 1. Computes: reads the cube twice. Raises HsiError where the
     noise covariance has no inverse, as where bands hold no noise.
     Sources: Green et al. 1988; Lee, Woodyatt & Berman 1990 (noise-adjusted principal components).

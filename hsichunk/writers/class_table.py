@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.palette import class_colors
+from hsichunk.classification.palette import class_colors
 
 # GDAL's columns of a table of classes (GDALRATFieldType, GDALRATFieldUsage); QGIS makes its legend of them
 _INTEGER, _REAL, _TEXT = 0, 1, 2

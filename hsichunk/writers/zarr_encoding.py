@@ -1,4 +1,5 @@
-"""Datasets as `to_zarr` is to write them: the chunk grid, the encodings, the types; see `hsichunk.zarr_layout`."""
+"""Datasets as `to_zarr` is to write them: the chunk grid, the encodings, the types; see
+`hsichunk.writers.zarr_layout`."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from hsichunk.schema import GRID_MAPPING, X, Y
-from hsichunk.zarr_layout import chunk_shape, compressor, fill_value
+from hsichunk.writers.zarr_layout import chunk_shape, compressor, fill_value
 
 _SIDE: Final = 1000  # pixels, the longest side of a stored chunk
 _SHORT_SIDE: Final = 256  # zarr-python takes about a millisecond a chunk: smaller blocks are merged up to this

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from hsichunk.atomic_files import staging, sync, sync_one
 from hsichunk.errors import HsiError
 from hsichunk.schema import GRID_MAPPING, X, Y
-from hsichunk.zarr_layout import chunk_shape, compressor, fill_value, float_attribute
+from hsichunk.writers.zarr_layout import chunk_shape, compressor, fill_value, float_attribute
 
 if TYPE_CHECKING:
     import zarr

@@ -11,12 +11,12 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
-from hsichunk.cog import write_image
 from hsichunk.errors import HsiError
-from hsichunk.georeference import north_up
-from hsichunk.geotiff_labels import image_of
-from hsichunk.one_band import one_band
 from hsichunk.schema import X, Y
+from hsichunk.writers.cog import write_image
+from hsichunk.writers.georeference import north_up
+from hsichunk.writers.geotiff_labels import image_of
+from hsichunk.writers.one_band import one_band
 
 _STRIP_ROWS: Final = 512
 # GDAL's types for those that TIFF lacks; all else that NumPy and TIFF share stays as it is

@@ -10,13 +10,13 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema
+from hsichunk.analysis.weighted_bands import weighted
 from hsichunk.array_types import Floats
 from hsichunk.cube.blockwise import endmember_coord, labelled, on_pixels
 from hsichunk.cube.checks import check_cube, check_endmembers
 from hsichunk.cube.statistics import Statistics, statistics, whitener
 from hsichunk.errors import HsiError
 from hsichunk.kernels import float_sums
-from hsichunk.linear import weighted
 
 LEAST_REST = 1e-12  # share of a target's squared length outside the background's plane, below which there is none
 

@@ -12,44 +12,19 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import schema, zarr_store
-from hsichunk.atomic_files import read_json, staging, sync_one
-from hsichunk.cog import gdal
-from hsichunk.endmembers.library import read_library, write_library
+from hsichunk import schema
+from hsichunk.atomic_files import staging, sync_one
+from hsichunk.classification.palette import class_colors
 from hsichunk.errors import HsiError
-from hsichunk.georeference import north_up
-from hsichunk.geotiff import bands_first, store_blocks
-from hsichunk.geotiff_labels import band_names, class_names, no_data
-from hsichunk.ledger import RUN_JSON, STORE
-from hsichunk.palette import class_colors
 from hsichunk.readers import envi
-from hsichunk.zarr_encoding import is_map
+from hsichunk.writers.cog import gdal
+from hsichunk.writers.georeference import north_up
+from hsichunk.writers.geotiff import bands_first, store_blocks
+from hsichunk.writers.geotiff_labels import band_names, class_names, no_data
 
-FORMATS: Final = ("envi",)
 _CODES: Final = {kind: code for code, kind in envi.DATA_TYPES.items()}
 
 Entries = dict[str, str | int | Sequence[str]]
-
-
-def export(results: Path, folder: Path, form: str = "envi") -> list[Path]:
-    """Writes the maps of a finished run as ENVI files, and its endmembers as a spectral library; their paths.
-
-    Files of the same names in `folder` are replaced once all are complete. Raises HsiError for another format, a
-    folder without results, and a place that cannot be written.
-    """
-    if form not in FORMATS:
-        raise HsiError(f"format is {form!r}; expected {', '.join(FORMATS)}")
-    if read_json(results / RUN_JSON) is None:
-        raise HsiError(f"{results}: holds no {RUN_JSON}; expected the folder of a finished `hsichunk run`")
-    if folder.exists() and not folder.is_dir():
-        raise HsiError(f"{folder} is no folder; give the name of one")
-    products = zarr_store.open_store(results / STORE, dask=False)
-    with staging(folder) as part:
-        for name, data in products.data_vars.items():
-            if is_map(data):
-                _write_pair(data, part / f"{name}.img")
-        write_library(read_library(results / "endmembers.csv"), part / "endmembers.sli")
-        return _publish([path for path in sorted(part.iterdir()) if path.suffix != ".hdr"], folder)
 
 
 def write_envi(data: xr.DataArray, path: str | Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -75,3 +75,7 @@ def _perceived(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     )
     lab = np.cbrt(linear @ to_lms.T) @ to_lab.T
     return np.asarray(lab * [1.0, 0.5, 1.0], dtype=np.float64)
+
+
+def css(color: Any) -> str:
+    return "#" + "".join(f"{int(v):02x}" for v in color)

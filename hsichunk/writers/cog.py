@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hsichunk.atomic_files import staging, sync_one
-from hsichunk.band_statistics import BandStatistics, ClassCounts
-from hsichunk.class_table import class_table
-from hsichunk.palette import class_colors
+from hsichunk.classification.palette import class_colors
+from hsichunk.writers.band_statistics import BandStatistics, ClassCounts
+from hsichunk.writers.class_table import class_table
 
 if TYPE_CHECKING:
     from affine import Affine

@@ -1,4 +1,4 @@
-"""Products to Zarr v3 and back, computed and stored at once; see `hsichunk.zarr_blocks` for block by block."""
+"""Products to Zarr v3 and back, computed and stored at once; see `hsichunk.writers.zarr_blocks` for block by block."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import xarray as xr
 from hsichunk.atomic_files import staging
 from hsichunk.errors import HsiError
 from hsichunk.schema import ALL_PRODUCTS, ENDMEMBER, GRID_MAPPING, SAM_CLASS, SID_CLASS
-from hsichunk.zarr_blocks import consolidate, publish, refuse_existing
-from hsichunk.zarr_encoding import aligned, chunk_grid, encoding, restored, storable
+from hsichunk.writers.zarr_blocks import consolidate, publish, refuse_existing
+from hsichunk.writers.zarr_encoding import aligned, chunk_grid, encoding, restored, storable
 
 _ORDER: Final = (*ALL_PRODUCTS, SAM_CLASS, SID_CLASS)
 

@@ -1,0 +1,37 @@
+"""Maps and endmembers of a finished run, for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from hsichunk.atomic_files import read_json, staging
+from hsichunk.endmembers.library import read_library, write_library
+from hsichunk.errors import HsiError
+from hsichunk.ledger import RUN_JSON, STORE
+from hsichunk.writers import zarr_store
+from hsichunk.writers.envi import _publish, _write_pair
+from hsichunk.writers.zarr_encoding import is_map
+
+FORMATS: Final = ("envi",)
+
+
+def export(results: Path, folder: Path, form: str = "envi") -> list[Path]:
+    """Writes the maps of a finished run as ENVI files, and its endmembers as a spectral library; their paths.
+
+    Files of the same names in `folder` are replaced once all are complete. Raises HsiError for another format, a
+    folder without results, and a place that cannot be written.
+    """
+    if form not in FORMATS:
+        raise HsiError(f"format is {form!r}; expected {', '.join(FORMATS)}")
+    if read_json(results / RUN_JSON) is None:
+        raise HsiError(f"{results}: holds no {RUN_JSON}; expected the folder of a finished `hsichunk run`")
+    if folder.exists() and not folder.is_dir():
+        raise HsiError(f"{folder} is no folder; give the name of one")
+    products = zarr_store.open_store(results / STORE, dask=False)
+    with staging(folder) as part:
+        for name, data in products.data_vars.items():
+            if is_map(data):
+                _write_pair(data, part / f"{name}.img")
+        write_library(read_library(results / "endmembers.csv"), part / "endmembers.sli")
+        return _publish([path for path in sorted(part.iterdir()) if path.suffix != ".hdr"], folder)
