@@ -16,7 +16,7 @@ from benchmarks.child import Spent, spend
 from benchmarks.floor import Floor, find, inflate
 from benchmarks.rows import Row, Seconds, clock, interleaved
 from benchmarks.tiles import Setting, named, say, tile
-from hsichunk.options import Options
+from hsichunk.run.options import Options
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = f"{Options.memory // 10**9}GB"

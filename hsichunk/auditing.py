@@ -12,13 +12,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import atomic_files, ledger, reference, schema
+from hsichunk import atomic_files, reference, schema
 from hsichunk.array_types import Floats
 from hsichunk.endmembers.library import SAME_BAND, read_library
 from hsichunk.errors import HsiError
 from hsichunk.readers.image_chunks import ImageArray
 from hsichunk.readers.image_metadata import opened
 from hsichunk.readers.model import NeonFile
+from hsichunk.run import folder
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,14 @@ def audit(
     if (pixels is not None and pixels < 1) or not 0 < tolerance < 1:
         raise HsiError(f"pixels={pixels}, tolerance={tolerance}; expected at least one pixel and a tolerance of 0 to 1")
     reference.check_installed()
-    said = atomic_files.read_json(out / ledger.RUN_JSON)
-    if not isinstance(said, dict) or "options" not in said or not (out / ledger.STORE).is_dir():
+    said = atomic_files.read_json(out / folder.RUN_JSON)
+    if not isinstance(said, dict) or "options" not in said or not (out / folder.STORE).is_dir():
         raise HsiError(
-            f"{out}: holds no finished run; expected run.json and {ledger.STORE}: hsichunk run TILE --out DIR"
+            f"{out}: holds no finished run; expected run.json and {folder.STORE}: hsichunk run TILE --out DIR"
         )
     from hsichunk.writers import zarr_store
 
-    stored = zarr_store.open_store(out / ledger.STORE)
+    stored = zarr_store.open_store(out / folder.STORE)
     em = read_library(out / "endmembers.csv")
     files = _files(tiles or said["options"]["tiles"], said)
     rows, cols = stored.sizes[schema.Y], stored.sizes[schema.X]

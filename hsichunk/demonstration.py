@@ -10,11 +10,12 @@ import numpy as np
 import xarray as xr
 
 import hsichunk as hsi
-from hsichunk import figures, options
+from hsichunk import figures
 from hsichunk.endmembers.library import read_library
-from hsichunk.job import Progress
-from hsichunk.ledger import STORE
-from hsichunk.run import run
+from hsichunk.run import options
+from hsichunk.run.folder import STORE
+from hsichunk.run.job import Progress
+from hsichunk.run.runner import run
 from hsichunk.threads import available
 from hsichunk.writers import zarr_store
 

@@ -13,11 +13,11 @@ from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.gather import gather
 from hsichunk.cube.sampling import choose, places
 from hsichunk.errors import HsiError
-from hsichunk.job import kept_bands, make_plan
 from hsichunk.mosaic.site import Site, open_site
-from hsichunk.options import Options
-from hsichunk.plan import MB
 from hsichunk.readers.image_chunks import ImageArray
+from hsichunk.run.options import Options
+from hsichunk.run.plan import MB
+from hsichunk.run.planning import kept_bands, make_plan
 
 LOOKED_AT = 2_000  # pixels, in the one band whose chunks are decoded for the share of no-data
 

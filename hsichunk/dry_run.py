@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from hsichunk.describe import decodes_text, mb
-from hsichunk.job import make_plan, to_decode
 from hsichunk.mosaic.site import Site
-from hsichunk.options import Options
-from hsichunk.run import prepared
+from hsichunk.run.options import Options
+from hsichunk.run.planning import make_plan, to_decode
+from hsichunk.run.preparation import prepared
 from hsichunk.threads import in_parallel
 
 TRIED = 8  # chunks a thread, of the first tile

@@ -11,7 +11,7 @@ import hsichunk as hsi
 from hsichunk import schema
 from hsichunk.endmembers.library import read_library
 from hsichunk.errors import HsiError
-from hsichunk.ledger import STORE
+from hsichunk.run.folder import STORE
 from hsichunk.writers import zarr_store
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import xarray as xr
 from hsichunk import schema
 from hsichunk.classification.class_maps import classify
 from hsichunk.errors import HsiError
-from hsichunk.ledger import STORE
-from hsichunk.options import numbers
+from hsichunk.run.folder import STORE
+from hsichunk.run.options import numbers
 from hsichunk.writers import zarr_store
 from hsichunk.writers.geotiff import write_geotiff
 

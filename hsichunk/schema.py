@@ -103,6 +103,4 @@ def abundance_attrs(constraint: str) -> dict[str, Any]:
 
 
 COMPONENT = "component"
-
-
 FAR = "far"

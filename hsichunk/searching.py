@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hsichunk import found, memory, schema
+from hsichunk import memory, schema
 from hsichunk.errors import HsiError
-from hsichunk.job import Job, Progress, kept_bands, make_plan
-from hsichunk.ledger import Ledger
 from hsichunk.mosaic.site import open_site
-from hsichunk.options import Options
-from hsichunk.plan import MB
-from hsichunk.run import masks_of, prepared
+from hsichunk.run import endmembers
+from hsichunk.run.job import Job, Progress
+from hsichunk.run.ledger import Ledger
+from hsichunk.run.options import Options
+from hsichunk.run.plan import MB
+from hsichunk.run.planning import kept_bands, make_plan
+from hsichunk.run.preparation import masks_of, prepared
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,7 +41,7 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
     site, bands, options, _ = prepared(options)
     job = Job(options, site, bands, make_plan(site, bands, options), Ledger(Path(), {}), progress)
     job.masks = masks_of(options, site)
-    [one] = found.find(job)
+    [one] = endmembers.find(job)
     names, x, y = zip(*one.places, strict=True)
     coords = {
         schema.ENDMEMBER: list(names),
@@ -87,18 +89,18 @@ def count(options: Options, sample: int | None, far: Sequence[float], figure: st
     counting.check_rates(far)
     if figure is not None and Path(figure).suffix.lower() not in FIGURES:
         raise HsiError(f"{figure}: suffix {Path(figure).suffix or '(none)'}; expected {', '.join(FIGURES)}")
-    found = _moments(options, sample)
+    second_moments = _moments(options, sample)
     results = {
-        "HFC": counting.hfc(found, list(far)),
-        "NWHFC": counting.nwhfc(found, list(far)),
-        "HySime": counting.hysime(found),
+        "HFC": counting.hfc(second_moments, list(far)),
+        "NWHFC": counting.nwhfc(second_moments, list(far)),
+        "HySime": counting.hysime(second_moments),
     }
     for name, result in results.items():
         numbers = np.atleast_1d(result["count"].values).tolist()
         rates = [f" (false alarms {rate:g})" for rate in far] if len(numbers) == len(far) else [""]
         for number, rate in zip(numbers, rates, strict=True):
             yield f"{name:<7} {number}{rate}"
-    yield _what_was_read(found.attrs, sample)
+    yield _what_was_read(second_moments.attrs, sample)
     if figure is not None:
         from matplotlib.figure import Figure
 
@@ -113,27 +115,27 @@ def _moments(options: Options, sample: int | None) -> xr.Dataset:
     """The moments of the tiles on their grid, within the memory."""
     import dask
 
-    from hsichunk import whole_image
     from hsichunk.cube.second_moments import moments
+    from hsichunk.run import search_memory
 
     memory.steady()
     site = open_site(options.tiles, options.on_error, (), options.bands, floats=True)
     bands = kept_bands(site, options)
-    reading, least = whole_image.to_read(site, len(bands), options.threads)
+    reading, least = search_memory.to_read(site, len(bands), options.threads)
     if sample is not None:
         # as stored, of a tile and of all
-        reading, least = reading + 2 * sample * len(bands) * whole_image.itemsize(site), 0
-    left = options.memory - whole_image.PROGRAM - reading
+        reading, least = reading + 2 * sample * len(bands) * search_memory.itemsize(site), 0
+    left = options.memory - search_memory.PROGRAM - reading
     if left < 2 * least:
         need = -(-(options.memory - left + 2 * least) // MB)
         what = f"a sample of {sample} pixels" if sample is not None else "what goes through all pixels"
         less = "a smaller --sample" if sample is not None else "--sample N for some of the pixels"
         raise HsiError(
-            f"--memory {options.memory / MB:.0f}MB cannot hold {what}, {need} MB ({whole_image.PROGRAM / MB:.0f} of "
+            f"--memory {options.memory / MB:.0f}MB cannot hold {what}, {need} MB ({search_memory.PROGRAM / MB:.0f} of "
             f"them the program); give at least --memory {need}MB, or {less}"
         )
     with dask.config.set(num_workers=options.threads):
-        return moments(whole_image.cube_of(site, bands), sample=sample, seed=options.seed, memory=left // 2)
+        return moments(search_memory.cube_of(site, bands), sample=sample, seed=options.seed, memory=left // 2)
 
 
 def _what_was_read(attrs: Mapping[Any, Any], sample: int | None) -> str:

@@ -346,11 +346,19 @@ def serve() -> None:
     os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     import importlib
 
-    from hsichunk import cli, run
+    from hsichunk import cli
     from hsichunk.mosaic import site
+    from hsichunk.run import warm_up
     from hsichunk.unmixing.stored_pass import load_kernels
 
-    for name in (*run._LATE, "hsichunk.site_pass", "hsichunk.progress", "hsichunk.summary", "h5py", "deflate"):
+    for name in (
+        *warm_up.LATE,
+        "hsichunk.run.site_pass",
+        "hsichunk.run.progress",
+        "hsichunk.run.summary",
+        "h5py",
+        "deflate",
+    ):
         importlib.import_module(name)
     load_kernels()
     site.SECONDS = PIECE

@@ -12,10 +12,10 @@ import numpy as np
 import xarray as xr
 
 import hsichunk as hsi
-from hsichunk import options
-from hsichunk.ledger import FILES, RUN_JSON
-from hsichunk.run import run
-from hsichunk.stac import ITEM_JSON
+from hsichunk.run import options
+from hsichunk.run.folder import FILES, RUN_JSON
+from hsichunk.run.runner import run
+from hsichunk.run.stac import ITEM_JSON
 
 SHAPE = (90, 70)
 BANDS = 40
@@ -33,8 +33,8 @@ def write(path: Path, **changed: Any) -> Path:
 
 def shrink(put: Callable[[Any, str, Any], Any], layout: str) -> None:
     """Makes a small tile come in many strips, which fill stored chunks unevenly, by `put` (owner, name, value)."""
-    from hsichunk import plan
     from hsichunk.chunks import columns
+    from hsichunk.run import plan
 
     put(plan, "zarr_chunk", lambda rows, cols, p, tile=None: (min(rows, BITS), min(cols, 1000)))
     put(plan, "STRIP_ROWS", 10)

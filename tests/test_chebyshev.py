@@ -21,7 +21,7 @@ from hsichunk.chunks import columns
 from hsichunk.chunks.array import DECODED
 from hsichunk.chunks.windows import Window
 from hsichunk.cube.cleaning import source_of
-from hsichunk.job import make_plan
+from hsichunk.run.planning import make_plan
 from hsichunk.unmixing import count_sums, scoring
 from hsichunk.unmixing.solver import prepare
 from hsichunk.unmixing.stored_pass import solve_window
@@ -177,13 +177,13 @@ def test_runs_give_the_same_bits(
     """From each layout, beside other metrics, on one thread, and where the sums do not fit the memory."""
     if way != "small":
         monkeypatch.setattr(columns, "SMALL_COLUMN", 0)
-        monkeypatch.setattr("hsichunk.plan.SMALL_COLUMN", 0)
+        monkeypatch.setattr("hsichunk.run.plan.SMALL_COLUMN", 0)
     tile = write(tmp_path / "NEON_tile_reflectance.h5", chunks=LAYOUTS[layout])
     given: dict[str, Any] = {"chebyshev_threshold": 0.15, "threads": 1 if way == "large" else 2}
     given["metric"] = {"small": "chebyshev", "large": "sam,chebyshev", "again": "sid,ncc,chebyshev"}[way]
     if way == "again":
         monkeypatch.setattr(
-            "hsichunk.run.make_plan",
+            "hsichunk.run.runner.make_plan",
             lambda *asked: replace(make_plan(*asked), pass_rows=13, decodes=7, strip_rows=7, together=8),
         )
         with pytest.warns(hsi.HsiWarning, match="sums of 13 rows at a time"):

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 import hsichunk
 from hsichunk.cli import app
 from hsichunk.errors import HsiError
-from hsichunk.options import Options
+from hsichunk.run.options import Options
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 COMMANDS = (
@@ -129,7 +129,7 @@ finally:
     assert "hsichunk.cli" in loaded
     heavy = {"numpy", "xarray", "numba", "h5py", "dask", "zarr", "rasterio", "matplotlib", "yaml"}
     assert heavy.isdisjoint(loaded)
-    assert "hsichunk.run" not in loaded
+    assert "hsichunk.run.runner" not in loaded
 
 
 # the job
@@ -177,7 +177,7 @@ def options_of(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> Options:
         asked.append(options)
         raise HsiError("enough")
 
-    monkeypatch.setattr("hsichunk.run.run", stop)
+    monkeypatch.setattr("hsichunk.run.runner.run", stop)
     said = call("run", *arguments)
     assert said.exit_code == 1, said.output
     return asked[0]
@@ -458,7 +458,7 @@ def test_any_other_error_is_one_line_too(error: Exception, tile: Path, monkeypat
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("hsichunk.run.run", fail)
+    monkeypatch.setattr("hsichunk.run.runner.run", fail)
     said = call("run", tile, "--out", "o")
     assert said.exit_code == 1
     one_line(said.stderr)

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from runs import LAYOUTS, SHAPE, assert_finished, checksums, go, write
 
-from hsichunk import cluster
 from hsichunk.errors import HsiError, OptionError
-from hsichunk.options import build
-from hsichunk.run import connected
+from hsichunk.run import cluster
+from hsichunk.run.options import build
+from hsichunk.run.preparation import connected
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 SECONDS = 60

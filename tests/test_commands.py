@@ -12,9 +12,9 @@ from numpy.testing import assert_array_equal
 from runs import go, products, shell, write
 
 import hsichunk as hsi
-from hsichunk import options
 from hsichunk.chunks.array import DECODED
 from hsichunk.endmembers.library import read_library
+from hsichunk.run import options
 from hsichunk.threads import available
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")

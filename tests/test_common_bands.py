@@ -12,7 +12,7 @@ import xarray as xr
 from runs import BANDS, LAYOUTS, SHAPE, asked, go, products, write
 
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.run import run
+from hsichunk.run.runner import run
 
 OWN = np.linspace(400.0, 2500.0, BANDS).astype(np.float32)
 NO_DATA = -9999

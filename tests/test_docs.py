@@ -20,7 +20,7 @@ from runs import go, write
 
 import hsichunk as hsi
 from hsichunk import cli
-from hsichunk.ledger import FILES, RUN_JSON
+from hsichunk.run.folder import FILES, RUN_JSON
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "scripts" / "documentation"

@@ -14,7 +14,8 @@ import pytest
 
 from hsichunk.atomic_files import read_json, write_json
 from hsichunk.errors import HsiError
-from hsichunk.ledger import FILES, LATER, Entry, Ledger, differences
+from hsichunk.run.folder import FILES, LATER
+from hsichunk.run.ledger import Entry, Ledger, differences
 from hsichunk.unmixing.scoring import Tally
 
 ASKED: dict[str, Any] = {"k": 4, "seed": 0, "inputs": [{"name": "a.h5", "size": 3, "metadata": "00"}]}
@@ -108,7 +109,7 @@ def test_other_files_of_the_folder_stay(tmp_path: Path) -> None:
 
 
 def test_clearing_takes_run_json_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hsichunk import ledger
+    from hsichunk.run import ledger
 
     finished(tmp_path)
     for name in LATER:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsichunk import plan
 from hsichunk.errors import HsiError
-from hsichunk.plan import MB, Layout, Plan
+from hsichunk.run import plan
+from hsichunk.run.plan import MB, Layout, Plan
 
 SPATIAL = Layout(1000, 1000, (32, 63, 27), 14, 362)
 BANDS = Layout(1000, 1000, (1000, 1000, 1), 362, 362)

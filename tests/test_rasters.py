@@ -19,7 +19,7 @@ from runs import go, products, write
 
 from hsichunk import schema
 from hsichunk.classification.palette import class_colors
-from hsichunk.ledger import FILES
+from hsichunk.run.folder import FILES
 from hsichunk.writers.geotiff import write_geotiff
 
 MAPS = ("abundance", "rmse", "sam_class", "sid_class")

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 import hsichunk as hsi
 from hsichunk import cli
 from hsichunk.demonstration import TILE
-from hsichunk.ledger import FILES, RUN_JSON
+from hsichunk.run.folder import FILES, RUN_JSON
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
 ROOT = Path(__file__).resolve().parents[1]

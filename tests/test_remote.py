@@ -30,9 +30,9 @@ import hsichunk as hsi
 from hsichunk.chunks import remote
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.describe import describe
-from hsichunk.job import kept_bands
 from hsichunk.mosaic.site import open_site
 from hsichunk.readers import neon
+from hsichunk.run.planning import kept_bands
 
 pytest.importorskip("obstore", reason="reading from addresses needs the extra 'remote'")
 

@@ -317,7 +317,7 @@ def test_the_command_repeats_the_run(site: Path, parsed: Page) -> None:
 
 
 def test_options_that_need_a_file(site: Path, tmp_path: Path) -> None:
-    from hsichunk import options
+    from hsichunk.run import options
 
     results = open_results(site)
     results.run["options"] |= {"drop": [[900.0, 1000.0]], "drop_last": 3, "memory": 512_000_000}

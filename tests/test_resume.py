@@ -19,11 +19,13 @@ import pytest
 import zarr
 from runs import BITS, asked, assert_finished, checksums, go, shrink, write
 
-from hsichunk import atomic_files, ledger, outputs, summary
+from hsichunk import atomic_files
 from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.endmembers import endmember_csv
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.ledger import Entry, Ledger
-from hsichunk.run import run
+from hsichunk.run import summary
+from hsichunk.run.ledger import Entry, Ledger
+from hsichunk.run.runner import run
 from hsichunk.writers import cog, zarr_blocks, zarr_store
 
 pytestmark = pytest.mark.usefixtures("no_sync")
@@ -78,14 +80,14 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, a
 
 
 STEPS = [
-    (ledger, "write_json", 1),  # endmembers.json
+    (atomic_files, "write_json", 1),  # endmembers.json
     (zarr_blocks, "create", 1),
     (Ledger, "start", 1),
     (zarr_blocks, "write_block", 6),
     (Ledger, "add", 1),
     (Ledger, "add", 4),
     (cog, "write_image", 2),
-    (outputs, "write_endmembers", 1),
+    (endmember_csv, "write_endmembers", 1),
     (summary, "summary", 1),
     (Ledger, "finish", 1),
     (Ledger, "tidy", 1),
@@ -307,7 +309,7 @@ def test_other_options_are_refused_while_unfinished(half: Path, small: tuple[Pat
 def test_another_version_does_not_go_on(
     half: Path, small: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hsichunk.options.__version__", "99.0")
+    monkeypatch.setattr("hsichunk.run.options.__version__", "99.0")
     with pytest.raises(HsiError, match=r'hsichunk was ".*", is "99\.0"'):
         run(asked(small[0], half))
 

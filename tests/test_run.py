@@ -31,13 +31,14 @@ from runs import (
 )
 
 import hsichunk as hsi
-from hsichunk import memory, plan, schema
+from hsichunk import memory, schema
 from hsichunk.chunks.decoded_cache import KeptChunks
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.job import kept_bands, make_plan
 from hsichunk.mosaic.site import open_site
-from hsichunk.run import run
+from hsichunk.run import plan
+from hsichunk.run.planning import kept_bands, make_plan
+from hsichunk.run.runner import run
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 
@@ -57,7 +58,7 @@ def done(tile: Path) -> tuple[Path, dict[str, Any]]:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[Any, ...]]:
     """Counts how often each chunk of the reflectance is decoded; the pass takes none over from the sample."""
-    monkeypatch.setattr("hsichunk.plan.KEPT", 0)
+    monkeypatch.setattr("hsichunk.run.plan.KEPT", 0)
     seen: Counter[tuple[Any, ...]] = Counter()
     chunk = StoredArray._decoded
 
@@ -79,7 +80,7 @@ def only_large_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def split(monkeypatch: pytest.MonkeyPatch, **changed: int) -> None:
     """Has the plan come out otherwise, as it does for tiles too large for a test."""
-    monkeypatch.setattr("hsichunk.run.make_plan", lambda *given: replace(make_plan(*given), **changed))
+    monkeypatch.setattr("hsichunk.run.runner.make_plan", lambda *given: replace(make_plan(*given), **changed))
 
 
 def kept_places(tile: Path, chunks: tuple[int, int, int]) -> set[tuple[int, int, int]]:
@@ -156,7 +157,7 @@ def test_each_chunk_is_decoded_once_and_gives_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tile = write(tmp_path / "tile.h5", chunks=LAYOUTS[layout])
-    monkeypatch.setattr("hsichunk.site_pass.ticking", _counting_from_here(decoded))
+    monkeypatch.setattr("hsichunk.run.site_pass.ticking", _counting_from_here(decoded))
     report = go(tile, tmp_path / "out", threads=1)
     assert_same(products(done[0]), products(tmp_path / "out"))
     places = kept_places(tile, LAYOUTS[layout])
@@ -173,15 +174,15 @@ def test_what_the_sample_has_decoded_is_not_decoded_again_where_memory_allows(
     tile = write(tmp_path / "tile.h5", chunks=LAYOUTS[layout])
     places = kept_places(tile, LAYOUTS[layout])
     chunk = int(np.prod(LAYOUTS[layout])) * 2
-    monkeypatch.setattr("hsichunk.plan.KEPT", 0)
+    monkeypatch.setattr("hsichunk.run.plan.KEPT", 0)
     plain = go(tile, tmp_path / "plain", share=share)
     assert [stage["chunks_kept"] for stage in plain["stages"].values()] == [0] * 5
     assert plain["plan"]["kept"] == 0
     seen: Counter[tuple[int, ...]] = Counter()
     decode = StoredArray._decoded
     monkeypatch.setattr(StoredArray, "_decoded", lambda *at: (seen.update([at[2]]), decode(*at))[1])
-    monkeypatch.setattr("hsichunk.plan.KEPT", 0.9)
-    monkeypatch.setattr("hsichunk.job._sampled", lambda *_: len(places) * chunk)  # what it says is an estimate
+    monkeypatch.setattr("hsichunk.run.plan.KEPT", 0.9)
+    monkeypatch.setattr("hsichunk.run.planning.sampled", lambda *_: len(places) * chunk)  # what it says is an estimate
     make = KeptChunks.__init__
     for most in (3, len(places)):
         monkeypatch.setattr(KeptChunks, "__init__", lambda self, room=0, most=most: make(self, min(room, most * chunk)))
@@ -200,7 +201,7 @@ def test_what_the_sample_has_decoded_is_not_decoded_again_where_memory_allows(
 
 def _counting_from_here(decoded: Counter[tuple[Any, ...]]) -> Any:
     """Stands in for what wraps the pass: forgets what was decoded for the sample."""
-    from hsichunk.progress import ticking
+    from hsichunk.run.progress import ticking
 
     def begin(tell: Any) -> Any:
         decoded.clear()
@@ -230,7 +231,7 @@ def test_sums_that_do_not_fit_are_decoded_again_for_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tile = write(tmp_path / "tile.h5", chunks=chunks)
-    monkeypatch.setattr("hsichunk.site_pass.ticking", _counting_from_here(decoded))
+    monkeypatch.setattr("hsichunk.run.site_pass.ticking", _counting_from_here(decoded))
     decodes = 1
     if rows is not None:
         decodes = -(-chunks[0] // rows)
@@ -452,7 +453,7 @@ def test_dependent_endmembers_leave_nothing(tile: Path, tmp_path: Path, monkeypa
 
 
 def test_progress_counts_up_to_all_there_is(tile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hsichunk.progress._TICK", 0.001)
+    monkeypatch.setattr("hsichunk.run.progress._TICK", 0.001)
     said: list[tuple[str, int, int]] = []
     run(asked(tile, tmp_path / "out", threads=1), lambda *step: said.append(step))
     stages = list(dict.fromkeys(stage for stage, _, _ in said))

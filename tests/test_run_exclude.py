@@ -15,12 +15,13 @@ from numpy.testing import assert_array_equal
 from runs import LAYOUTS, SHAPE, asked, checksums, endmembers, go, shell, write
 
 import hsichunk as hsi
-from hsichunk import dry_run, schema, whole_image
+from hsichunk import dry_run, schema
 from hsichunk.cube.sampling import Sample
 from hsichunk.endmembers.library import read_library
 from hsichunk.endmembers.outliers import outlying, without_outliers
 from hsichunk.errors import OptionError
-from hsichunk.run import prepared
+from hsichunk.run import search_memory
+from hsichunk.run.preparation import prepared
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
 PLANTED = [(5, 6), (40, 33), (77, 12)]
@@ -139,7 +140,7 @@ def test_the_plan_knows_of_it(tiles: tuple[Path, Path], tmp_path: Path) -> None:
     """More memory a pixel, and two passes more where chunks are decoded for each."""
     plain, guarded = (asked(tiles[0], tmp_path, refine=True, exclude=limit) for limit in (None, LIMIT))
     site, bands, _, _ = prepared(plain)
-    few, more = (whole_image.needs(site, bands, options) for options in (plain, guarded))
+    few, more = (search_memory.needs(site, bands, options) for options in (plain, guarded))
     assert more.peak > few.peak
     assert more.decodes == (few.decodes if few.decodes == 1 else 2 * few.decodes)
     assert dry_run.dry_run(guarded)["plan"]["refine_decodes"] == more.decodes
@@ -152,7 +153,7 @@ def test_a_guarded_run_loads_no_more(tiles: tuple[Path, Path], tmp_path: Path) -
     """Than one without the guard, until products are written."""
     code = (
         "import sys; from pathlib import Path; from hsichunk import found, options, run, sampling, schema; "
-        "from hsichunk.job import Job, Progress, make_plan; from hsichunk.ledger import Ledger; "
+        "from hsichunk.run.job import Job, Progress, make_plan; from hsichunk.run.ledger import Ledger; "
         f"asked = options.build({{'tiles': [{str(tiles[1])!r}], 'out': '', 'exclude': {LIMIT}}}); "
         "site, bands, asked, _ = run.prepared(asked); "
         "job = Job(asked, site, bands, make_plan(site, bands, asked), Ledger(Path(), {}), lambda *_: None); "

@@ -315,7 +315,7 @@ def test_a_run_goes_on_only_over_the_same_header(tmp_path: Path, counts: Any) ->
 
 
 def test_a_cluster_reads_images(tmp_path: Path, counts: Any, theirs: Path) -> None:
-    from hsichunk import cluster
+    from hsichunk.run import cluster
 
     path = write_tiff(tmp_path / "scene.tif", counts)
     file = neon.read(path)

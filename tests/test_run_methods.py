@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from runs import SHAPE, asked, assert_same, checksums, endmembers, go, products, shell, write
 
 import hsichunk as hsi
-from hsichunk import outputs, plan, reference, schema
+from hsichunk import reference, schema
 from hsichunk.auditing import audit
 from hsichunk.chunks import columns
 from hsichunk.chunks.counts import Counts
@@ -25,10 +25,11 @@ from hsichunk.chunks.windows import Window
 from hsichunk.cube.sampling import Sample
 from hsichunk.endmembers.extraction_in_memory import pick
 from hsichunk.errors import HsiError
-from hsichunk.ledger import files
 from hsichunk.report import write_report
 from hsichunk.report.results import open_results
-from hsichunk.run import run
+from hsichunk.run import geotiffs, plan, product_store
+from hsichunk.run.folder import files
+from hsichunk.run.runner import run
 from hsichunk.unmixing import solver, stored_pass
 from hsichunk.viewer.maps import Maps
 
@@ -165,7 +166,7 @@ def test_fippi_decides_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         run(asked(tile, tmp_path / "other", method="fippi", sid_threshold="0.1,0.2", **WHOLE))
     # and a run that stopped before its maps goes on with as many
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "write_maps", _stop)
+        patch.setattr(geotiffs, "write_maps", _stop)
         with pytest.raises(KeyboardInterrupt):
             go(tile, tmp_path / "stopped", method="fippi", metric=EVERY, **WHOLE)
     assert go(tile, tmp_path / "stopped", method="fippi", metric=EVERY, **WHOLE)["resumed"]
@@ -200,8 +201,8 @@ def test_a_run_resumes_after_the_loss_of_a_strip(tile: Path, tmp_path: Path, mon
     given: dict[str, Any] = {"method": "atgp", "solver": "nnls", "metric": "sid_sam,ncc,chebyshev"}
     go(tile, tmp_path / "whole", **given)
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "write_maps", _stop)
-        patch.setattr(outputs, "tidy", _stop)
+        patch.setattr(geotiffs, "write_maps", _stop)
+        patch.setattr(product_store, "tidy", _stop)
         with pytest.raises(KeyboardInterrupt):
             go(tile, tmp_path / "out", **given)
     ledger = tmp_path / "out" / ".hsichunk" / "ledger.jsonl"

@@ -23,13 +23,15 @@ from scenes import scene
 from tiles import Counter
 
 import hsichunk as hsi
-from hsichunk import describe, job, memory, plan, searching, whole_image
+from hsichunk import describe, memory, searching
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.cube.subspace import Scores
 from hsichunk.endmembers import nfindr_all_pixels
 from hsichunk.endmembers.library import read_library
 from hsichunk.errors import HsiError, OptionError
-from hsichunk.run import prepared, run
+from hsichunk.run import plan, planning, search_all_pixels, search_memory
+from hsichunk.run.preparation import prepared
+from hsichunk.run.runner import run
 
 K = 5
 FEW: dict[str, Any] = {"k": K, "sample": 60, "drop_last": 0, "memory": "1GB"}
@@ -151,14 +153,14 @@ def test_the_budget_decides_on_nothing_else(
 ) -> None:
     """Scores and spectra in files, a few chunks at a time."""
     files: list[int] = []
-    made = whole_image.Spectra._scratch_of
+    made = search_all_pixels.Spectra._scratch_of
 
     def spied(self: Any, *given: Any) -> Any:
         files.append(1)
         return made(self, *given)
 
-    monkeypatch.setattr(whole_image.Spectra, "_scratch_of", spied)
-    monkeypatch.setattr(whole_image, "_needs", lambda *_: whole_image.Needs(budget, 0, 2))
+    monkeypatch.setattr(search_all_pixels.Spectra, "_scratch_of", spied)
+    monkeypatch.setattr(search_memory, "_needs", lambda *_: search_memory.Needs(budget, 0, 2))
     for name, tile in stored.items():
         lines = list(
             searching.write(asked(tile, tmp_path, refine=True, **FEW), str(tmp_path / f"{name}.csv"), None, print)
@@ -252,13 +254,13 @@ def test_threads_seed_and_sweeps(
 ) -> None:
     monkeypatch.setattr(nfindr_all_pixels, "MOST_SEARCHED", 0)
     asks: list[Any] = []
-    whole = whole_image.refined
+    whole = search_all_pixels.refined
 
     def spied(spectra: Any, k: int, **given: Any) -> Any:
         asks.append({**given, "threads": nfindr_all_pixels.asked_for()})
         return whole(spectra, k, **given)
 
-    monkeypatch.setattr(whole_image, "refined", spied)
+    monkeypatch.setattr(search_all_pixels, "refined", spied)
     given = asked(stored["spatial"], tmp_path, refine=True, **(FEW | {"seed": 7, "maxit": 2, "threads": threads}))
     list(searching.write(given, str(tmp_path / "em.csv"), None, print))
     assert asks == [{"sample": 60, "seed": 7, "maxit": 2, "exclude": None, "threads": threads}]
@@ -361,10 +363,10 @@ def test_a_memory_too_small_is_refused_before_work(
     for budget in (int(found[1]), 2 * int(found[1])):
         given = asked(three, tmp_path / "out", **(FEW | {"refine": True, "memory": f"{budget}MB"}))
         site, bands, given, _ = prepared(given)
-        search = whole_image.needs(site, bands, given)
+        search = search_memory.needs(site, bands, given)
         assert search.peak <= budget * MB
-        assert search.spectra >= whole_image.LEAST
-        assert job.make_plan(site, bands, given).peak >= search.peak
+        assert search.spectra >= search_memory.LEAST
+        assert planning.make_plan(site, bands, given).peak >= search.peak
     assert go(three, tmp_path / "out", **(FEW | {"refine": True, "memory": f"{found[1]}MB"}))["plan"]["refine"] > 0
 
 
@@ -402,7 +404,7 @@ def test_stopped_while_it_searches_it_begins_again(
             run(asked(stored["spatial"], out, refine=True, **FEW))
     assert not out.exists()
     with monkeypatch.context() as patch:
-        patch.setattr("hsichunk.site_pass.run_pass", stop)
+        patch.setattr("hsichunk.run.site_pass.run_pass", stop)
         with pytest.raises(Stop):
             run(asked(stored["spatial"], out, refine=True, **FEW))
     monkeypatch.setattr(nfindr_all_pixels, "_scan", stop)
@@ -442,15 +444,15 @@ def test_progress_counts_what_is_decoded(stored: dict[str, Path], tmp_path: Path
 
 
 def test_other_runs_import_nothing_for_it() -> None:
-    code = "import sys, hsichunk.run, hsichunk.searching, hsichunk.dry_run; print(*sys.modules)"
+    code = "import sys, hsichunk.run.runner, hsichunk.searching, hsichunk.dry_run; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "hsichunk.found" in loaded
+    assert "hsichunk.run.endmembers" in loaded
     assert {
         "xarray",
         "dask",
         "pandas",
         "numba",
-        "hsichunk.whole_image",
+        "hsichunk.run.search_all_pixels",
         "hsichunk.endmembers.nfindr_all_pixels",
     }.isdisjoint(loaded)
 

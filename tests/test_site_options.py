@@ -15,7 +15,7 @@ from runs import LAYOUTS, SHAPE, asked, checksums, go, products, shell, write
 
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.run import run
+from hsichunk.run.runner import run
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 

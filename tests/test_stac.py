@@ -15,10 +15,10 @@ import rasterio
 from pyproj import Transformer
 from runs import SHAPE, go, write
 
-from hsichunk import stac
 from hsichunk.classification.palette import class_colors
 from hsichunk.grid import Grid
 from hsichunk.mosaic.site import Site, open_site
+from hsichunk.run import stac
 
 pystac = pytest.importorskip("pystac", reason="PySTAC reads what we write")
 MADE = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from runs import asked, assert_same, checksums, endmembers, go, products
 
 import hsichunk as hsi
-from hsichunk import plan
 from hsichunk.chunks import columns
 from hsichunk.chunks.columns import is_small
 from hsichunk.chunks.counts import Counts
 from hsichunk.errors import HsiWarning
 from hsichunk.mosaic.mosaic import open_mosaic
 from hsichunk.mosaic.site import open_site
-from hsichunk.run import run
+from hsichunk.run import plan
+from hsichunk.run.runner import run
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 SIDE, BANDS, DOWN, ACROSS = 48, 60, 3, 4

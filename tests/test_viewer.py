@@ -14,9 +14,10 @@ import pytest
 import xarray as xr
 
 import hsichunk as hsi
-from hsichunk import options, schema
+from hsichunk import schema
 from hsichunk.errors import HsiError
 from hsichunk.report.results import open_results
+from hsichunk.run import options
 from hsichunk.viewer import maps as maps_module
 from hsichunk.viewer import serve
 from hsichunk.viewer.maps import Maps, Window

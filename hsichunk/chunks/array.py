@@ -29,8 +29,6 @@ class DecodeCounter:
 
 
 DECODED = DecodeCounter()
-
-
 Selection = slice | NDArray[np.intp]
 
 

@@ -12,7 +12,7 @@ BANDS, INPUT = "Bands", "Tiles and pixels"
 
 
 def option(*names: str, metavar: str | None, text: str, panel: str | None = None) -> Any:
-    """An option whose help says its default in words: the defaults themselves stand in `hsichunk.options`."""
+    """An option whose help says its default in words: the defaults themselves stand in `hsichunk.run.options`."""
     return typer.Option(*names, metavar=metavar, help=text, show_default=False, rich_help_panel=panel)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from hsichunk.cli.app import app
-from hsichunk.options import Options
+from hsichunk.run.options import Options
 
 # what has no place on the command line
 _OTHERS = {

@@ -67,10 +67,11 @@ def endmembers(
     }  # fmt: skip
 
     def work() -> None:
-        from hsichunk import options
+        from hsichunk.run import options
 
         asked = options.build({name: value for name, value in given.items() if value not in (None, [])})
-        from hsichunk import progress, searching
+        from hsichunk import searching
+        from hsichunk.run import progress
 
         with progress.shown() as show:
             for line in searching.write(asked, output, library, show):
@@ -107,7 +108,7 @@ def count(
     }  # fmt: skip
 
     def work() -> None:
-        from hsichunk import options
+        from hsichunk.run import options
 
         asked = options.build({name: value for name, value in given.items() if value is not None})
         from hsichunk import searching

@@ -121,7 +121,7 @@ def run(
 
 
 def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool, written: Path | None) -> None:
-    from hsichunk import options
+    from hsichunk.run import options
 
     values = options.read_config(config, given) if config else given
     asked = options.build({"threads": processors(), **values})
@@ -136,8 +136,8 @@ def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool, writ
 
         typer.echo(dry_run.as_text(dry_run.dry_run(asked)))
         return
-    from hsichunk import progress
-    from hsichunk.run import run
+    from hsichunk.run import progress
+    from hsichunk.run.runner import run
 
     with progress.shown() as show:
         report = run(asked, show)
@@ -187,7 +187,7 @@ def info(
     """
 
     def work() -> None:
-        from hsichunk import options
+        from hsichunk.run import options
 
         given = {"tiles": [tile], "out": "", "k": k, "memory": memory, "threads": threads or processors()}
         asked = options.build({name: value for name, value in given.items() if value is not None})
@@ -213,7 +213,8 @@ def demo(
     """
 
     def work() -> None:
-        from hsichunk import demonstration, progress
+        from hsichunk import demonstration
+        from hsichunk.run import progress
 
         with progress.shown() as show:
             made = demonstration.demo(Path(out), size, show)

@@ -17,8 +17,6 @@ from hsichunk.kernels import float_sums
 from hsichunk.threads import asked_for
 
 SAMPLE = 20_000
-
-
 SHARE = 0.125
 
 

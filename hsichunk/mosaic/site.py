@@ -25,8 +25,6 @@ SECONDS = 60.0
 """in which the metadata of one tile are read, or its file is bad"""
 CHILDREN = 8
 """processes that read metadata, at most"""
-
-
 SAME_WAVELENGTH = 1e-3  # nm
 
 

@@ -16,11 +16,7 @@ from hsichunk.chunks.windows import Window
 from hsichunk.mosaic.site import Place, Site
 
 MOST_CELLS = 20_000  # blocks that tiles laid out of line may cut a mosaic into
-
-
 EVEN_SIDE = 1024  # pixels: how such a mosaic is cut instead
-
-
 BLOCK_SIDE = 256  # pixels: about how wide and high a block of small columns is made
 
 

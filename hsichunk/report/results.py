@@ -15,7 +15,7 @@ from hsichunk.atomic_files import read_json
 from hsichunk.endmembers.endmember_csv import Endmembers, read_endmembers
 from hsichunk.errors import HsiError
 from hsichunk.grid import Geotransform
-from hsichunk.ledger import RUN_JSON, STORE
+from hsichunk.run.folder import RUN_JSON, STORE
 from hsichunk.writers import zarr_store
 
 

@@ -11,10 +11,10 @@ import xarray as xr
 
 from hsichunk import schema
 from hsichunk.classification.palette import class_colors, css
-from hsichunk.options import Options
 from hsichunk.report.pictures import AGREEMENT
 from hsichunk.report.results import Raster, Results
 from hsichunk.report.sums import Sums
+from hsichunk.run.options import Options
 
 MATRIX = 8  # classes up to which all pairs of the two maps are in a table
 MOST_PAIRS = 20

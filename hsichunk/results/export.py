@@ -8,7 +8,7 @@ from typing import Final
 from hsichunk.atomic_files import read_json, staging
 from hsichunk.endmembers.library import read_library, write_library
 from hsichunk.errors import HsiError
-from hsichunk.ledger import RUN_JSON, STORE
+from hsichunk.run.folder import RUN_JSON, STORE
 from hsichunk.writers import zarr_store
 from hsichunk.writers.envi import _publish, _write_pair
 from hsichunk.writers.zarr_encoding import is_map

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hsichunk.chunks.array import DECODED
-from hsichunk.job import Job
-from hsichunk.ledger import Entry
-from hsichunk.outputs import class_limits
-from hsichunk.progress import ticking
-from hsichunk.stint import Stint, Work, windows, work_off
+from hsichunk.run.job import Job
+from hsichunk.run.ledger import Entry
+from hsichunk.run.product_store import class_limits
+from hsichunk.run.progress import ticking
+from hsichunk.run.window_task import Stint, Work, windows, work_off
 from hsichunk.unmixing.scoring import Tally
 from hsichunk.unmixing.solver import Solver
 
@@ -76,7 +76,7 @@ def _here(job: Job, work: Work, todo: list[Stint], tally: Tally, whole: int, don
 
 
 def _on_cluster(job: Job, work: Work, todo: list[Stint], tally: Tally, whole: int, done: int) -> None:
-    from hsichunk import cluster
+    from hsichunk.run import cluster
 
     assert job.cluster is not None
     job.progress("pass", done, whole)

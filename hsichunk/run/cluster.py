@@ -23,9 +23,9 @@ from hsichunk.chunks.windows import Window
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.mosaic.common_bands import CommonBands, on_bands_of
 from hsichunk.mosaic.site import Place
-from hsichunk.options import Options
 from hsichunk.readers import model, neon
-from hsichunk.stint import Stint, Work, work_off
+from hsichunk.run.options import Options
+from hsichunk.run.window_task import Stint, Work, work_off
 from hsichunk.unmixing.scoring import Tally
 from hsichunk.unmixing.stored_pass import load_kernels
 

@@ -16,7 +16,7 @@ from hsichunk.chunks.columns import is_small
 from hsichunk.chunks.counts import Counts, chunks_along
 from hsichunk.chunks.windows import Window
 from hsichunk.mosaic.site import Place
-from hsichunk.outputs import Guard, Note, StripWriter, unguarded
+from hsichunk.run.strip_writer import Guard, Note, StripWriter, unguarded
 from hsichunk.unmixing.left_out import LeaveOut
 from hsichunk.unmixing.scoring import Tally
 from hsichunk.unmixing.solver import Solver

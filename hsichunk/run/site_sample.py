@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from hsichunk.chunks import gather
 from hsichunk.chunks.windows import Window
 from hsichunk.cube import sampling
-from hsichunk.job import Job
 from hsichunk.mosaic.site import Place
+from hsichunk.run.job import Job
 
 
 def draw(job: Job, share: float, tile: int | None = None) -> sampling.Sample:
@@ -53,7 +53,7 @@ def _read(
     """Counts of the pixels drawn from each tile and whether they hold data, with the number of the draw."""
     corrupt = job.options.on_error == "mask"
     if job.cluster is not None:
-        from hsichunk import cluster
+        from hsichunk.run import cluster
 
         errands = [
             cluster.Draw(

@@ -12,7 +12,7 @@ from hsichunk.unmixing.scoring import ABUNDANCE_UNIT, Tally
 from hsichunk.version import __version__
 
 if TYPE_CHECKING:
-    from hsichunk.job import Job
+    from hsichunk.run.job import Job
 
 PACKAGES = ("numpy", "numba", "h5py", "deflate", "xarray", "dask", "zarr", "rioxarray", "rasterio")
 

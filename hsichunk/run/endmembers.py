@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import schema, site_sample
+from hsichunk import schema
 from hsichunk.cube.sampling import Sample
 from hsichunk.endmembers import nfindr_in_memory
 from hsichunk.errors import HsiError
-from hsichunk.job import Job
 from hsichunk.mosaic.site import Site
-from hsichunk.options import Options
+from hsichunk.run import site_sample
+from hsichunk.run.job import Job
+from hsichunk.run.options import Options
 from hsichunk.unmixing.solver import Solver, prepare
 
 
@@ -76,9 +77,9 @@ def find(job: Job) -> tuple[Found, ...]:
 
 
 def _from_all(job: Job, tile: int | None) -> Found:
-    from hsichunk import whole_image
+    from hsichunk.run import search_all_pixels
 
-    em = whole_image.find(job, tile)
+    em = search_all_pixels.find(job, tile)
     names = em[schema.ENDMEMBER].values.tolist()
     return Found(em.values, tuple(zip(names, em.x.values.tolist(), em.y.values.tolist(), strict=True)))
 

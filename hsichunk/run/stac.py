@@ -16,10 +16,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import atomic_files, ledger, schema
+from hsichunk import atomic_files, schema
 from hsichunk.classification.palette import class_colors
 from hsichunk.grid import Grid
 from hsichunk.mosaic.site import Site
+from hsichunk.run import folder
 
 ITEM_JSON: Final = "item.json"
 VERSION: Final = "1.1.0"
@@ -188,7 +189,7 @@ def _time(moment: datetime) -> str:
 
 def _is_there(out: Path, href: str) -> bool:
     """run.json is written last: it says that all is whole."""
-    return href == f"./{ledger.RUN_JSON}" or (out / href).exists()
+    return href == f"./{folder.RUN_JSON}" or (out / href).exists()
 
 
 def _assets(names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -197,7 +198,7 @@ def _assets(names: Sequence[str]) -> dict[str, dict[str, Any]]:
         schema.RMSE: _map(schema.RMSE, "residual", [(schema.RMSE, schema.PRODUCT_ATTRS[schema.RMSE]["long_name"])]),
         **{schema.CLASS_OF[metric]: _classes(schema.CLASS_OF[metric], text, names) for metric, text in TITLES.items()},
         "products": {
-            "href": f"./{ledger.STORE}",
+            "href": f"./{folder.STORE}",
             "title": "all products, Zarr 3",
             "type": ZARR,
             "roles": ["data"],
@@ -209,7 +210,7 @@ def _assets(names: Sequence[str]) -> dict[str, dict[str, Any]]:
             "roles": ["metadata"],
         },
         "run": {
-            "href": f"./{ledger.RUN_JSON}",
+            "href": f"./{folder.RUN_JSON}",
             "title": "options, inputs and figures of the run",
             "type": "application/json",
             "roles": ["metadata"],

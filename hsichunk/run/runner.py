@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
+import hashlib
 import os
-import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import atomic_files, found, ledger, memory, plan, schema
+from hsichunk import atomic_files, memory, schema
 from hsichunk.chunks.columns import is_small
-from hsichunk.endmembers import nfindr_in_memory
-from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.found import Found
-from hsichunk.job import Job, Progress, inputs_of, kept_bands, make_plan, silent
-from hsichunk.ledger import Ledger
-from hsichunk.mosaic.site import Site, open_site
-from hsichunk.options import Options
+from hsichunk.chunks.remote import name_of
+from hsichunk.errors import HsiWarning
+from hsichunk.mosaic.site import Site
+from hsichunk.run import endmembers, folder, plan
+from hsichunk.run.endmembers import Found
+from hsichunk.run.job import Job, Progress, silent
+from hsichunk.run.ledger import Ledger
+from hsichunk.run.options import Options
+from hsichunk.run.planning import make_plan
+from hsichunk.run.preparation import connected, masks_of, prepared
+from hsichunk.run.warm_up import importing
 from hsichunk.unmixing.solver import Solver
-from hsichunk.unmixing.stored_pass import load_kernels
-
-if TYPE_CHECKING:
-    from hsichunk.cluster import Cluster
-    from hsichunk.cube.masks.masks import Masks
-
-MASK_LAYERS = ("weather_quality", "cast_shadow", "haze_cloud_water", "dark_dense_vegetation")
-_LATE = ("zarr", "zarr.codecs", "hsichunk.outputs", "pyproj", "rasterio", "rasterio.shutil")
-SWITCH = 2e-4  # seconds
 
 
 def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
@@ -54,13 +46,13 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
     state = book.look(options.overwrite)
     if state == "done":
         book.tidy()
-        return {**atomic_files.read_json(book.out / ledger.RUN_JSON), "finished": True}
+        return {**atomic_files.read_json(book.out / folder.RUN_JSON), "finished": True}
     with connected(options) as cluster:
         made = make_plan(site, bands, options, cluster.threads if cluster else options.threads)
         job = Job(options, site, bands, made, book, progress, masks=masks, cluster=cluster)
         job.keep_chunks()
         _warn_of_decodes(job)
-        with _importing() as imported:
+        with importing() as imported:
             if state == "resumed":
                 with book.locked():
                     imported()
@@ -69,51 +61,13 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
                 warnings.warn(
                     f"{book.out}: what an earlier run left is damaged; starting anew", HsiWarning, stacklevel=2
                 )
-            sets = (ours,) if ours else found.find(job)
+            sets = (ours,) if ours else endmembers.find(job)
             _as_many(job, sets)
-            solvers = found.solvers(job, sets)
+            solvers = endmembers.solvers(job, sets)
             imported()
             with book.locked():
                 _start(job, sets, solvers)
                 return _work(job, sets, solvers, began)
-
-
-def prepared(options: Options) -> tuple[Site, NDArray[np.intp], Options, Found | None]:
-    """The tiles on their grid, the kept bands, the options with the number of endmembers, and those of a file."""
-    site = open_site(options.tiles, options.on_error, MASK_LAYERS if options.mask else (), options.bands, floats=True)
-    bands = kept_bands(site, options)
-    ours = found.given(options, site, bands)
-    if ours:
-        options = options.with_k(len(ours.places))
-    else:
-        nfindr_in_memory.check_k(options.k, len(bands))
-    return site, bands, options, ours
-
-
-def masks_of(options: Options, site: Site) -> Masks | None:
-    """The masks that the options ask for, fit for every tile."""
-    if not options.mask:
-        return None
-    from hsichunk.cube.masks import masks
-
-    parsed = masks.parse(options.mask)
-    for place in site.places:
-        parsed.check(place.file)
-    return parsed
-
-
-@contextlib.contextmanager
-def connected(options: Options) -> Iterator[Cluster | None]:
-    """The cluster that the options ask for; None for this process alone."""
-    if options.scheduler is None and options.cluster is None:
-        if options.profile:
-            raise HsiError("--profile reports on a cluster; expected --scheduler or --cluster beside it")
-        yield None
-        return
-    from hsichunk import cluster
-
-    with cluster.connected(options) as found:
-        yield found
 
 
 def _warn_of_decodes(job: Job) -> None:
@@ -136,36 +90,6 @@ def _warn_of_decodes(job: Job) -> None:
         )
 
 
-@contextlib.contextmanager
-def _importing() -> Iterator[Callable[[], None]]:
-    """Imports what writing needs while the first tiles are read; gives a function that waits for it."""
-
-    def work() -> None:
-        with contextlib.suppress(Exception):  # said where it is needed
-            for name in _LATE:
-                importlib.import_module(name)
-            load_kernels()
-
-    thread = threading.Thread(target=work, name="hsichunk-imports", daemon=True)
-    # a thread that inflates needs the interpreter for a moment per chunk, and would wait 5 ms for it each time
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH)
-    # numba looks for the BLAS of SciPy, which no kernel here calls: 0.2 s and 20 MB. None: it is not found
-    sys.modules.setdefault("scipy.linalg", None)  # type: ignore[arg-type]
-    thread.start()
-
-    def done() -> None:
-        thread.join()
-        sys.setswitchinterval(interval)
-        if sys.modules.get("scipy.linalg", sys) is None:
-            del sys.modules["scipy.linalg"]
-
-    try:
-        yield done
-    finally:
-        done()  # an interpreter that ends in the middle of an import says so at length
-
-
 def _as_many(job: Job, sets: tuple[Found, ...]) -> None:
     """Options and plan for as many endmembers as a search has found that does not find k of them."""
     if (k := len(sets[0].places)) != job.options.k:
@@ -176,21 +100,21 @@ def _as_many(job: Job, sets: tuple[Found, ...]) -> None:
 
 def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> None:
     """The folder as a run begins it: endmembers and the empty store, and only then the state that says so."""
-    from hsichunk import outputs
+    from hsichunk.run import product_store
     from hsichunk.writers import zarr_blocks
 
     job.ledger.clear()
     content = {"sets": [each.as_json() for each in sets], "stages": job.stages}
     atomic_files.write_json(job.ledger.folder / "endmembers.json", content)
-    whole = outputs.template(job, solvers[0])
+    whole = product_store.template(job, solvers[0])
     zarr_blocks.create(whole, job.ledger.store, job.zarr_chunk)
     job.ledger.start()
 
 
 def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
     """What an earlier attempt began with; None where some of it is missing or belongs to another run."""
-    from hsichunk import outputs
-    from hsichunk.site_pass import stints
+    from hsichunk.run import product_store
+    from hsichunk.run.site_pass import stints
 
     content = atomic_files.read_json(job.ledger.folder / "endmembers.json")
     try:
@@ -206,13 +130,15 @@ def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
         _as_many(job, sets)
     if any(len(each.places) != job.options.k for each in sets):
         return None
-    solvers = found.solvers(job, sets)
+    solvers = endmembers.solvers(job, sets)
     chunks = job.zarr_chunk
-    whole = outputs.template(job, solvers[0])
+    whole = product_store.template(job, solvers[0])
     if job.ledger.store.exists():
-        good = outputs.fits(job.ledger.store, whole, chunks)
+        good = product_store.fits(job.ledger.store, whole, chunks)
     else:  # it has got its name already
-        good = outputs.fits(job.ledger.out / ledger.STORE, whole, chunks) and not any(s.left for s in stints(job)[0])
+        good = product_store.fits(job.ledger.out / folder.STORE, whole, chunks) and not any(
+            s.left for s in stints(job)[0]
+        )
     if not good:
         return None
     job.stages |= stages
@@ -222,10 +148,10 @@ def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
 
 def _work(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...], began: float) -> dict[str, Any]:
     """From endmembers and a store with some strips, or none, to the finished folder."""
-    from hsichunk import stac
     from hsichunk.endmembers import endmember_csv
-    from hsichunk.site_pass import run_pass
-    from hsichunk.summary import summary
+    from hsichunk.run import stac
+    from hsichunk.run.site_pass import run_pass
+    from hsichunk.run.summary import summary
 
     with job.stage("pass"):
         tally = run_pass(job, solvers)
@@ -248,18 +174,34 @@ def _columns(job: Job, sets: tuple[Found, ...]) -> tuple[NDArray[np.float64], li
 
 def _write_maps(job: Job) -> None:
     """Class maps that need the range of all scores, the store to its name, and a GeoTIFF of each map."""
-    from hsichunk import outputs
     from hsichunk.atomic_files import sync, sync_one
+    from hsichunk.run import geotiffs, product_store
 
     out, store = job.ledger.out, job.ledger.store
     with job.stage("classes"):
         if store.exists():
-            outputs.tidy(store)
+            product_store.tidy(store)
             if job.options.relative:
-                outputs.add_classes(store, job.options)
+                product_store.add_classes(store, job.options)
                 sync(store)
-            os.replace(store, out / ledger.STORE)
+            os.replace(store, out / folder.STORE)
             sync_one(out)
     names = (schema.ABUNDANCE, schema.RMSE, *(schema.CLASS_OF[metric] for metric in job.options.metric))
     with job.stage("geotiff"):
-        outputs.write_maps(out / ledger.STORE, names, job)
+        geotiffs.write_maps(out / folder.STORE, names, job)
+
+
+def inputs_of(site: Site) -> list[dict[str, Any]]:
+    """Name, size and checksum of the metadata of each tile; the places of its chunks stand for what they hold."""
+    out = []
+    for place in site.places:
+        file, stored = place.file, place.file.reflectance
+        said = repr((file.site, stored.shape, stored.chunks, str(stored.dtype), file.scale, file.no_data, file.windows))
+        said += repr(asdict(file.grid)) + file.wavelength.tobytes().hex()
+        digest = hashlib.sha256(said.encode())
+        if stored.direct and stored.filters:
+            digest.update(stored.index.offset.tobytes() + stored.index.size.tobytes())
+        else:
+            digest.update(str(stored.stamp).encode())  # only the time of its last change tells other counts
+        out.append({"name": name_of(file.path), "size": stored.stamp[0], "metadata": digest.hexdigest()})
+    return out

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,8 @@ from typing import Any
 from hsichunk import schema
 from hsichunk.atomic_files import read_json, sync_one, write_json
 from hsichunk.errors import HsiError
+from hsichunk.run.folder import EVERY_FILE, LATER, RUN_JSON, STATE, STORE, files
 from hsichunk.unmixing.scoring import Tally
-
-STATE = ".hsichunk"
-RUN_JSON = "run.json"
-STORE = "products.zarr"
-
-
-def files(metrics: Iterable[str] = (schema.SAM, schema.SID)) -> tuple[str, ...]:
-    """What a finished run with some metrics has left, run.json aside."""
-    classes = [f"{schema.CLASS_OF[metric]}.tif{also}" for metric in metrics for also in ("", ".aux.xml")]
-    return (STORE, "abundance.tif", "rmse.tif", *classes, "endmembers.csv", "item.json")
-
-
-FILES = files()
-EVERY_FILE = files(schema.METRICS)
-LATER = ("report.html", "thresholds.json", "envi", "figures")
-"""what other commands add to it"""
 
 
 @dataclass(frozen=True)
