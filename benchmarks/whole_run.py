@@ -66,7 +66,7 @@ def run_once(setting: Setting, tiles: Sequence[Path]) -> tuple[Spent, dict[str, 
     out = Path(tempfile.mkdtemp(prefix="run-", dir=setting.data))
     options = {"--out": out / "out", "-k": setting.k, "--memory": setting.memory, "--threads": setting.threads}
     flat = [str(word) for option in options.items() for word in option]
-    command = [sys.executable, "-m", "hsichunk.cli", "run", *map(str, tiles), *flat]
+    command = [sys.executable, "-m", "hsichunk", "run", *map(str, tiles), *flat]
     try:
         spent = spend(command, {"PYTHONPATH": str(ROOT)})
         report: dict[str, Any] = json.loads((out / "out" / "run.json").read_text(encoding="utf-8"))

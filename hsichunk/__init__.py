@@ -56,7 +56,7 @@ _PUBLIC = {
     "resample": "endmembers.resampling",
     "identify": "endmembers.matching",
     "open_image": "readers.images",
-    "audit": "auditing",
+    "audit": "results.audit",
     "moments": "cube.second_moments",
     "hfc": "endmembers.counting",
     "nwhfc": "endmembers.counting",
@@ -70,6 +70,7 @@ __all__ = [*_PUBLIC, *_MODULES]
 
 if TYPE_CHECKING:
     from hsichunk import plot as plot
+    from hsichunk import synthetic as synthetic
     from hsichunk.analysis.detection import ace as ace
     from hsichunk.analysis.detection import cem as cem
     from hsichunk.analysis.detection import glrt as glrt
@@ -82,7 +83,6 @@ if TYPE_CHECKING:
     from hsichunk.analysis.transforms import mnf as mnf
     from hsichunk.analysis.transforms import pca as pca
     from hsichunk.analysis.transforms import whiten as whiten
-    from hsichunk.auditing import audit as audit
     from hsichunk.classification.class_maps import classify as classify
     from hsichunk.classification.similarities import classify_abundance as classify_abundance
     from hsichunk.classification.similarities import classify_similarity as classify_similarity
@@ -110,7 +110,7 @@ if TYPE_CHECKING:
     from hsichunk.mosaic.mosaic import open_mosaic as open_mosaic
     from hsichunk.readers.images import open_image as open_image
     from hsichunk.readers.tiles import open_tile as open_tile
-    from hsichunk.synthetic import tile as tile
+    from hsichunk.results.audit import audit as audit
     from hsichunk.unmixing.abundance import abundance_std as abundance_std
     from hsichunk.unmixing.abundance import nnls as nnls
     from hsichunk.unmixing.abundance import ucls as ucls

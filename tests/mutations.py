@@ -346,7 +346,7 @@ def serve() -> None:
     os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     import importlib
 
-    from hsichunk import cli
+    from hsichunk.cli import main as cli
     from hsichunk.mosaic import site
     from hsichunk.run import warm_up
     from hsichunk.unmixing.stored_pass import load_kernels

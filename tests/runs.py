@@ -59,7 +59,7 @@ def shell(*words: Any) -> tuple[int, str]:
     """The exit code of a command of hsichunk and what it says; in this process: ask for the fixture `quiet`."""
     from typer.testing import CliRunner
 
-    from hsichunk import cli
+    from hsichunk.cli import main as cli
 
     said = CliRunner().invoke(cli.app, [str(word) for word in words])
     return said.exit_code, said.output

@@ -16,9 +16,9 @@ import runs
 import zarr
 from scenes import scene
 
-from hsichunk import reference
-from hsichunk.auditing import as_text, audit
 from hsichunk.errors import HsiError
+from hsichunk.results import reference
+from hsichunk.results.audit import as_text, audit
 
 pytest.importorskip("cvxopt", reason="an audit needs the `reference` extra")
 pytest.importorskip("pysptools", reason="an audit needs the `reference` extra")

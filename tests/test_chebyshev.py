@@ -16,11 +16,11 @@ from scenes import SHAPE as SIZE
 from scenes import endmembers_of, scene, tile_path
 
 import hsichunk as hsi
-from hsichunk.auditing import audit
 from hsichunk.chunks import columns
 from hsichunk.chunks.array import DECODED
 from hsichunk.chunks.windows import Window
 from hsichunk.cube.cleaning import source_of
+from hsichunk.results.audit import audit
 from hsichunk.run.planning import make_plan
 from hsichunk.unmixing import count_sums, scoring
 from hsichunk.unmixing.solver import prepare

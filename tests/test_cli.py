@@ -22,7 +22,7 @@ from runs import assert_finished, checksums, products, write
 from typer.testing import CliRunner
 
 import hsichunk
-from hsichunk.cli import app
+from hsichunk.cli.main import app
 from hsichunk.errors import HsiError
 from hsichunk.run.options import Options
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_sync")
 COMMANDS = (
     "run", "info", "demo", "endmembers", "count", "classify", "plot", "export", "audit", "report", "view"
 )  # fmt: skip
-HSICHUNK = [sys.executable, "-m", "hsichunk.cli"]
+HSICHUNK = [sys.executable, "-m", "hsichunk"]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_version() -> None:
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = f"""
 import sys
-from hsichunk.cli import app
+from hsichunk.cli.main import app
 try:
     app({arguments!r}, prog_name="hsichunk")
 finally:
@@ -478,8 +478,8 @@ def test_notes_go_to_stderr_one_line_each(shared: Path, tmp_path: Path) -> None:
 
 SLOWLY = """
 import sys, time
-from hsichunk import zarr_blocks
-from hsichunk.cli import main
+from hsichunk.writers import zarr_blocks
+from hsichunk.cli.main import main
 write = zarr_blocks.write_block
 def slow(*given, **named):
     write(*given, **named)
@@ -622,7 +622,7 @@ class Watch:
     def find_spec(self, name, path, target=None):
         print("import", name, file=sys.stderr)
 sys.meta_path.insert(0, Watch())
-from hsichunk.cli import main
+from hsichunk.cli.main import main
 main()
 """
     arguments = ["run", str(tile), "--out", str(tmp_path / "out"), "-k", "3"]

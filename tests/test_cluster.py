@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_sync")
 SECONDS = 60
 SLOWLY = """
 import time
-from hsichunk import cluster
+from hsichunk.run import cluster
 
 def slowly(*given, then=cluster.work_off):
     time.sleep(0.3)
@@ -135,7 +135,7 @@ def test_a_killed_worker_changes_nothing(tiles: list[Path], alone: dict[str, str
     slow.write_text(SLOWLY)
     out = tmp_path / "out"
     with scheduler(tmp_path, 2, "--preload", slow) as (address, workers):
-        command = [sys.executable, "-c", "from hsichunk.cli import main; main()", "run", *map(str, tiles)]
+        command = [sys.executable, "-c", "from hsichunk.cli.main import main; main()", "run", *map(str, tiles)]
         with subprocess.Popen(
             [*command, "--out", str(out), "--scheduler", address], stderr=subprocess.PIPE, text=True
         ) as client:

@@ -166,7 +166,7 @@ def test_a_child_leaves_the_parents_exit_and_output_alone(tmp_path: Path) -> Non
     """Text that waits in a buffer is written once, and what runs at exit runs once, also after an interrupt."""
     script = f"""
 import atexit, os, signal, sys, threading, time
-from hsichunk.contained import contained, contained_each
+from hsichunk.mosaic.child_process import contained, contained_each
 def ends():
     with open({str(tmp_path / "exits")!r}, "a") as file:
         file.write("x")

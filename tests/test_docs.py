@@ -19,7 +19,7 @@ import xarray as xr
 from runs import go, write
 
 import hsichunk as hsi
-from hsichunk import cli
+from hsichunk.cli import main as cli
 from hsichunk.run.folder import FILES, RUN_JSON
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -188,17 +188,18 @@ def test_kernels_are_a_matrix_product_whatever_the_blocks(
 
 DIGEST = """
 import hashlib, numpy as np
-from hsichunk import accumulate, schema, scoring
-from hsichunk.solver import prepare
+from hsichunk import schema
+from hsichunk.unmixing import count_sums, scoring
+from hsichunk.unmixing.solver import prepare
 rng, made = np.random.default_rng(3), hashlib.sha256()
 solver = prepare(rng.uniform(0.01, 0.9, (4, 90)), list("abcd"), schema.PRODUCTS, 10_000.0, exact=True)
 counts = rng.integers(-30, 12000, (77, 90)).astype(np.int16)
 for band_major in (False, True):
     total, valid, at = np.zeros((solver.sums, 77)), np.ones(77, np.bool_), slice(0, 77)
     if band_major:
-        accumulate.add_bands(solver, counts.T, slice(0, 90), None, at, total, valid)
+        count_sums.add_bands(solver, counts.T, slice(0, 90), None, at, total, valid)
     else:
-        accumulate.add_spectra(solver, counts, [(0, 90, 0)], None, at, total, valid)
+        count_sums.add_spectra(solver, counts, [(0, 90, 0)], None, at, total, valid)
     for values in scoring.score_sums(solver, total, valid)[0].values():
         made.update(values.tobytes())
 print(made.hexdigest())

@@ -206,7 +206,7 @@ def test_two_runs_do_not_work_in_one_folder(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from hsichunk.errors import HsiError
-from hsichunk.ledger import Ledger
+from hsichunk.run.ledger import Ledger
 try:
     with Ledger(Path({str(tmp_path)!r}), {{}}).locked():
         print("in")

@@ -31,7 +31,7 @@ class Watch:
         if name == "numpy":
             print("numpy", os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS"), file=sys.stderr)
 sys.meta_path.insert(0, Watch())
-from hsichunk.cli import main
+from hsichunk.cli.main import main
 main()
 """
     tile = write(tmp_path / "tile.h5")

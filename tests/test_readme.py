@@ -26,8 +26,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 import hsichunk as hsi
-from hsichunk import cli
-from hsichunk.demonstration import TILE
+from hsichunk.cli import main as cli
+from hsichunk.cli.demo import TILE
 from hsichunk.run.folder import FILES, RUN_JSON
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")

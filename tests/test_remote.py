@@ -29,7 +29,7 @@ from runs import LAYOUTS, asked, checksums, go, write
 import hsichunk as hsi
 from hsichunk.chunks import remote
 from hsichunk.chunks.hdf5 import StoredArray
-from hsichunk.describe import describe
+from hsichunk.cli.info import describe
 from hsichunk.mosaic.site import open_site
 from hsichunk.readers import neon
 from hsichunk.run.planning import kept_bands

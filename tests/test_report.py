@@ -19,8 +19,10 @@ from rasterio.io import MemoryFile
 
 from hsichunk import schema
 from hsichunk.errors import HsiError
-from hsichunk.report import figures, page, pictures, quicklook, sums, tables, write_report
-from hsichunk.report.results import open_results
+from hsichunk.results import quicklook
+from hsichunk.results.finished_run import open_results
+from hsichunk.results.report import charts, map_statistics, page, pictures, tables
+from hsichunk.results.report.writer import write_report
 from tests import runs
 from tests.browser import Browser
 
@@ -200,14 +202,14 @@ def test_sums_of_blocks_are_those_of_the_whole(site: Path) -> None:
     for name in (schema.RMSE, schema.ABUNDANCE):
         stored[name].encoding.pop("preferred_chunks", None)
     stored.rmse.encoding["preferred_chunks"] = {"y": 17, "x": 23}  # blocks that no cell of a picture fits
-    found = sums.read_sums(stored, 40, 24, 4 * 30 * 30)
+    found = map_statistics.read_sums(stored, 40, 24, 4 * 30 * 30)
     known = np.isfinite(whole.rmse.values)
     assert found.valid == known.sum()
     np.testing.assert_allclose(found.mean, whole.abundance.mean(("y", "x")).values, rtol=1e-6)
     for index, histogram in enumerate(found.abundance):
         values = whole.abundance.values[index][known].astype(float)
         assert (histogram.low, histogram.high) == (values.min(), values.max())  # the range of the data
-        expected, _ = np.histogram(values, sums.BINS, (values.min(), values.max()))
+        expected, _ = np.histogram(values, map_statistics.BINS, (values.min(), values.max()))
         np.testing.assert_array_equal(histogram.counts, expected)
     step = found.steps[schema.RMSE]
     assert step > 1
@@ -217,13 +219,13 @@ def test_sums_of_blocks_are_those_of_the_whole(site: Path) -> None:
     coarse = whole.abundance.coarsen(y=small, x=small, boundary="pad").mean()
     np.testing.assert_allclose(found.pictures[schema.ABUNDANCE], coarse.values, rtol=1e-4, atol=1e-6)
     for name in (schema.SAM_CLASS, schema.SID_CLASS):
-        rows, cols = (sums.samples(whole.sizes[dim], step) for dim in ("y", "x"))
+        rows, cols = (map_statistics.samples(whole.sizes[dim], step) for dim in ("y", "x"))
         np.testing.assert_array_equal(found.pictures[name], whole[name].values[np.ix_(rows, cols)])
         np.testing.assert_array_equal(found.classes[name], np.bincount(whole[name].values.ravel(), minlength=256))
 
 
 def test_only_the_most_abundant_are_drawn(site: Path) -> None:
-    found = sums.read_sums(open_results(site).products, 800, 2, 1_500_000)
+    found = map_statistics.read_sums(open_results(site).products, 800, 2, 1_500_000)
     assert sorted(found.mean[list(found.drawn)]) == sorted(found.mean)[-2:]
     assert len(found.pictures[schema.ABUNDANCE]) == 2
 
@@ -305,7 +307,7 @@ def test_a_tile_elsewhere_is_not_of_this_run(site: Path, tmp_path: Path) -> None
 def test_the_command_repeats_the_run(site: Path, parsed: Page) -> None:
     from typer.testing import CliRunner
 
-    from hsichunk.cli import app
+    from hsichunk.cli.main import app
 
     command, file = tables.command(open_results(site))
     assert command in parsed.text and file is None
@@ -346,9 +348,9 @@ def test_endmembers_are_marked_where_they_lie(site: Path) -> None:
 def test_dropped_windows() -> None:
     every = np.arange(400.0, 1000.0, 5.0)
     kept = every[((every < 600) | (every > 650)) & (every < 980)]
-    assert figures.gaps(kept, every) == [(595.0, 655.0), (975.0, 995.0)]
-    assert figures.gaps(kept) == [(595.0, 655.0)]
-    assert figures.gaps(every[::3], None) == []
+    assert charts.gaps(kept, every) == [(595.0, 655.0), (975.0, 995.0)]
+    assert charts.gaps(kept) == [(595.0, 655.0)]
+    assert charts.gaps(every[::3], None) == []
 
 
 def test_agreement_of_every_pair() -> None:
@@ -409,11 +411,11 @@ def test_one_value_and_no_value() -> None:
                 "sid_class": (("y", "x"), label),
             }
         )
-        found = sums.read_sums(products, 800, 24, 1_500_000)
+        found = map_statistics.read_sums(products, 800, 24, 1_500_000)
         assert found.valid == (0 if np.isnan(fill) else 600)
         assert found.rmse.low < found.rmse.high and found.rmse.counts.sum() == found.valid
         for log in (False, True):
-            assert figures.histogram(found.rmse, "rmse", "#000000", log).startswith("data:image/svg+xml")
+            assert charts.histogram(found.rmse, "rmse", "#000000", log).startswith("data:image/svg+xml")
 
 
 @pytest.mark.parametrize("width", [390, 1300])

@@ -160,7 +160,7 @@ SLOWLY = """
 import sys, time
 sys.path[:0] = {path!r}
 import runs
-from hsichunk import zarr_blocks
+from hsichunk.writers import zarr_blocks
 runs.shrink(setattr, {layout!r})
 write = zarr_blocks.write_block
 def slow(*given, **named):

@@ -485,7 +485,7 @@ def test_peak_memory_stays_within_the_budget(tmp_path: Path) -> None:
     tile = write(tmp_path / "tile.h5", shape=(400, 400), wavelength=np.linspace(400, 2500, 120), chunks=(400, 400, 1))
     for out in ("compiled", "out"):  # the first run of all compiles kernels, which takes memory of its own
         said = subprocess.run(
-            [sys.executable, "-m", "hsichunk.cli", "run", str(tile), "--out", str(tmp_path / out), "--memory", "450MB"],
+            [sys.executable, "-m", "hsichunk", "run", str(tile), "--out", str(tmp_path / out), "--memory", "450MB"],
             capture_output=True,
             text=True,
             check=True,

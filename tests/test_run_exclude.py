@@ -15,7 +15,8 @@ from numpy.testing import assert_array_equal
 from runs import LAYOUTS, SHAPE, asked, checksums, endmembers, go, shell, write
 
 import hsichunk as hsi
-from hsichunk import dry_run, schema
+from hsichunk import schema
+from hsichunk.cli import dry_run
 from hsichunk.cube.sampling import Sample
 from hsichunk.endmembers.library import read_library
 from hsichunk.endmembers.outliers import outlying, without_outliers
@@ -152,12 +153,13 @@ def test_the_plan_knows_of_it(tiles: tuple[Path, Path], tmp_path: Path) -> None:
 def test_a_guarded_run_loads_no_more(tiles: tuple[Path, Path], tmp_path: Path) -> None:
     """Than one without the guard, until products are written."""
     code = (
-        "import sys; from pathlib import Path; from hsichunk import found, options, run, sampling, schema; "
-        "from hsichunk.run.job import Job, Progress, make_plan; from hsichunk.run.ledger import Ledger; "
+        "import sys; from pathlib import Path; from hsichunk.run import endmembers, options; "
+        "from hsichunk.run.job import Job; from hsichunk.run.ledger import Ledger; "
+        "from hsichunk.run.planning import make_plan; from hsichunk.run.preparation import prepared; "
         f"asked = options.build({{'tiles': [{str(tiles[1])!r}], 'out': '', 'exclude': {LIMIT}}}); "
-        "site, bands, asked, _ = run.prepared(asked); "
+        "site, bands, asked, _ = prepared(asked); "
         "job = Job(asked, site, bands, make_plan(site, bands, asked), Ledger(Path(), {}), lambda *_: None); "
-        "found.find(job); print(job.stages['endmembers']['excluded'] >= 0); "
+        "endmembers.find(job); print(job.stages['endmembers']['excluded'] >= 0); "
         "print(*sorted({'xarray', 'dask', 'pandas', 'numba'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,8 +16,8 @@ from runs import asked, assert_finished, assert_same, endmembers, go, products
 from typer.testing import CliRunner
 
 import hsichunk as hsi
-from hsichunk import describe
 from hsichunk.chunks.windows import Window
+from hsichunk.cli import info
 from hsichunk.cli.app import app
 from hsichunk.cube.cleaning import clean
 from hsichunk.endmembers.library import read_library
@@ -235,9 +235,9 @@ def test_an_image_that_lies_nowhere(tmp_path: Path, counts: Any, theirs: Path) -
     lazy = unmix(clean(image), em)
     for name in PRODUCTS:
         assert lazy[name].values.tobytes() == ours[name].values.tobytes()
-    said = describe.describe(asked(path, tmp_path, k=3, drop_last=0))
+    said = info.describe(asked(path, tmp_path, k=3, drop_last=0))
     assert said["bounds"] == [-0.5, -0.5, 49.5, 59.5] and said["crs"] is None
-    assert "crs       none" in describe.as_text(said)
+    assert "crs       none" in info.as_text(said)
 
 
 def east(file: Any) -> None:
@@ -292,7 +292,7 @@ def test_common_bands(tmp_path: Path, counts: Any) -> None:
 def test_audit(tmp_path: Path, counts: Any, kind: str) -> None:
     pytest.importorskip("cvxopt")
     pytest.importorskip("pysptools")
-    from hsichunk.auditing import audit
+    from hsichunk.results.audit import audit
 
     if kind == "tif":
         path = write_tiff(tmp_path / "scene.tif", counts, **LAYOUTS["tiles"])
@@ -521,7 +521,7 @@ def test_endmembers_and_count(tmp_path: Path, counts: Any) -> None:
 
 
 def test_the_report_of_an_image_of_floats_that_lies_nowhere(tmp_path: Path, counts: Any) -> None:
-    from hsichunk.report import write_report
+    from hsichunk.results.report.writer import write_report
 
     values = np.where(counts == -9999, -9999, counts / 10000).astype(np.float32)
     path = write_envi(tmp_path / "scene.img", values, "bil", "data ignore value = -9999\n")

@@ -16,8 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from runs import SHAPE, asked, assert_same, checksums, endmembers, go, products, shell, write
 
 import hsichunk as hsi
-from hsichunk import reference, schema
-from hsichunk.auditing import audit
+from hsichunk import schema
 from hsichunk.chunks import columns
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.hdf5 import StoredArray
@@ -25,13 +24,15 @@ from hsichunk.chunks.windows import Window
 from hsichunk.cube.sampling import Sample
 from hsichunk.endmembers.extraction_in_memory import pick
 from hsichunk.errors import HsiError
-from hsichunk.report import write_report
-from hsichunk.report.results import open_results
+from hsichunk.results import reference
+from hsichunk.results.audit import audit
+from hsichunk.results.finished_run import open_results
+from hsichunk.results.report.writer import write_report
+from hsichunk.results.viewer.maps import Maps
 from hsichunk.run import geotiffs, plan, product_store
 from hsichunk.run.folder import files
 from hsichunk.run.runner import run
 from hsichunk.unmixing import solver, stored_pass
-from hsichunk.viewer.maps import Maps
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}
@@ -302,7 +303,7 @@ def test_pages_of_the_viewer(lean: Path) -> None:
     pytest.importorskip("bokeh")
     from bokeh.document import Document
 
-    from hsichunk.viewer.page import Page
+    from hsichunk.results.viewer.page import Page
 
     shown = Page(Document(), Maps(open_results(lean)))
     assert {*shown.thresholds()} == {"sid_sam", "ncc", "chebyshev"}

@@ -23,8 +23,9 @@ from scenes import scene
 from tiles import Counter
 
 import hsichunk as hsi
-from hsichunk import describe, memory, searching
+from hsichunk import memory
 from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.cli import info, search
 from hsichunk.cube.subspace import Scores
 from hsichunk.endmembers import nfindr_all_pixels
 from hsichunk.endmembers.library import read_library
@@ -163,7 +164,7 @@ def test_the_budget_decides_on_nothing_else(
     monkeypatch.setattr(search_memory, "_needs", lambda *_: search_memory.Needs(budget, 0, 2))
     for name, tile in stored.items():
         lines = list(
-            searching.write(asked(tile, tmp_path, refine=True, **FEW), str(tmp_path / f"{name}.csv"), None, print)
+            search.write(asked(tile, tmp_path, refine=True, **FEW), str(tmp_path / f"{name}.csv"), None, print)
         )
         assert lines[0].startswith("largest simplex of all pixels, ")
         assert_array_equal(read_library(tmp_path / f"{name}.csv").values, endmembers(done[0]).values)
@@ -240,7 +241,7 @@ def test_floats_and_images(tmp_path: Path, counts: Any) -> None:
 )
 def test_bands(stored: dict[str, Path], tmp_path: Path, bands: dict[str, Any]) -> None:
     given = asked(stored["spatial"], tmp_path, refine=True, **(FEW | bands))
-    list(searching.write(given, str(tmp_path / "em.csv"), None, print))
+    list(search.write(given, str(tmp_path / "em.csv"), None, print))
     em = read_library(tmp_path / "em.csv")
     cube = hsi.clean(hsi.open_tile(stored["spatial"]), **({"drop_last": 0} | bands))
     assert_array_equal(em.wavelength.values, cube.wavelength.values)
@@ -262,7 +263,7 @@ def test_threads_seed_and_sweeps(
 
     monkeypatch.setattr(search_all_pixels, "refined", spied)
     given = asked(stored["spatial"], tmp_path, refine=True, **(FEW | {"seed": 7, "maxit": 2, "threads": threads}))
-    list(searching.write(given, str(tmp_path / "em.csv"), None, print))
+    list(search.write(given, str(tmp_path / "em.csv"), None, print))
     assert asks == [{"sample": 60, "seed": 7, "maxit": 2, "exclude": None, "threads": threads}]
     assert dask.config.get("num_workers", None) is None
     cube = hsi.clean(hsi.open_tile(stored["spatial"]), drop_last=0)
@@ -429,7 +430,7 @@ def test_a_dry_run_tells_the_further_decodes(stored: dict[str, Path], tmp_path: 
         assert status == 0 and f"decoded once; before that {times} to search all pixels" in said
         assert "before that" not in shell(*words)[1]
     assert not (tmp_path / "out").exists()
-    assert "refine" in describe.describe(asked(stored["band"], tmp_path))["plan"]
+    assert "refine" in info.describe(asked(stored["band"], tmp_path))["plan"]
 
 
 def test_progress_counts_what_is_decoded(stored: dict[str, Path], tmp_path: Path) -> None:
@@ -444,7 +445,7 @@ def test_progress_counts_what_is_decoded(stored: dict[str, Path], tmp_path: Path
 
 
 def test_other_runs_import_nothing_for_it() -> None:
-    code = "import sys, hsichunk.run.runner, hsichunk.searching, hsichunk.dry_run; print(*sys.modules)"
+    code = "import sys, hsichunk.run.runner, hsichunk.cli.search, hsichunk.cli.dry_run; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "hsichunk.run.endmembers" in loaded
     assert {

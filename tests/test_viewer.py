@@ -16,11 +16,11 @@ import xarray as xr
 import hsichunk as hsi
 from hsichunk import schema
 from hsichunk.errors import HsiError
-from hsichunk.report.results import open_results
+from hsichunk.results.finished_run import open_results
+from hsichunk.results.viewer import maps as maps_module
+from hsichunk.results.viewer.maps import Maps, Window
+from hsichunk.results.viewer.server import serve
 from hsichunk.run import options
-from hsichunk.viewer import maps as maps_module
-from hsichunk.viewer import serve
-from hsichunk.viewer.maps import Maps, Window
 from tests import runs
 from tests.browser import Browser
 
@@ -236,7 +236,7 @@ def test_page_follows_its_controls(maps: Maps, whole: xr.Dataset) -> None:
     pytest.importorskip("bokeh", reason="the viewer needs bokeh (extra view)")
     from bokeh.document import Document
 
-    from hsichunk.viewer.page import Page, packed
+    from hsichunk.results.viewer.page import Page, packed
 
     shown = Page(Document(), maps)
     window = everything(maps)
@@ -281,7 +281,7 @@ def test_without_bokeh(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_in_a_browser(out: Path, tmp_path: Path) -> None:
     """On loopback alone, no complaint; a click shows a spectrum, a slider moves the class map."""
     pytest.importorskip("bokeh", reason="the viewer needs bokeh (extra view)")
-    script = "import sys; from hsichunk.viewer import view; view(sys.argv[1], browser=False)"
+    script = "import sys; from hsichunk.results.viewer.server import view; view(sys.argv[1], browser=False)"
     server = subprocess.Popen([sys.executable, "-c", script, str(out)], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None

@@ -70,11 +70,10 @@ def endmembers(
         from hsichunk.run import options
 
         asked = options.build({name: value for name, value in given.items() if value not in (None, [])})
-        from hsichunk import searching
-        from hsichunk.run import progress
+        from hsichunk.cli import progress, search
 
         with progress.shown() as show:
-            for line in searching.write(asked, output, library, show):
+            for line in search.write(asked, output, library, show):
                 typer.echo(line)
 
     do(work, debug)
@@ -111,9 +110,9 @@ def count(
         from hsichunk.run import options
 
         asked = options.build({name: value for name, value in given.items() if value is not None})
-        from hsichunk import searching
+        from hsichunk.cli import search
 
-        for line in searching.count(asked, sample, far or [1e-3, 1e-4, 1e-5], figure):
+        for line in search.count(asked, sample, far or [1e-3, 1e-4, 1e-5], figure):
             typer.echo(line)
 
     do(work, debug)

@@ -44,7 +44,7 @@ def classify(
     """
 
     def work() -> None:
-        from hsichunk import reclassify
+        from hsichunk.results import reclassify
 
         chosen = endmember.split(",") if endmember else None
         for line in reclassify.write(results, metric, threshold, chosen, relative, output):
@@ -66,7 +66,7 @@ def plot(
     """
 
     def work() -> None:
-        from hsichunk import figures
+        from hsichunk.results import figures
 
         for path in figures.write(results, output or results / "figures", suffix):
             typer.echo(str(path))
@@ -94,10 +94,10 @@ def audit(
     """
 
     def work() -> None:
-        from hsichunk import auditing
+        from hsichunk.results import audit
 
-        report = auditing.audit(results, tiles, pixels=pixels, seed=seed, tolerance=tolerance)
-        typer.echo(auditing.as_text(report))
+        report = audit.audit(results, tiles, pixels=pixels, seed=seed, tolerance=tolerance)
+        typer.echo(audit.as_text(report))
         if not report.passed:
             raise typer.Exit(1)
 
@@ -118,7 +118,7 @@ def report(
     """
 
     def work() -> None:
-        from hsichunk.report import write_report
+        from hsichunk.results.report.writer import write_report
 
         typer.echo(str(write_report(results, library=library)))
 
@@ -137,8 +137,29 @@ def view(
     """
 
     def work() -> None:
-        from hsichunk.viewer import view as look
+        from hsichunk.results.viewer.server import view as look
 
         look(results, port)
+
+    do(work, debug)
+
+
+@app.command()
+def export(
+    results: Results,
+    form: Annotated[str, option("--format", metavar="NAME", text="envi.")] = "envi",
+    output: Annotated[Path | None, option("--output", "-o", metavar="DIR", text="Folder (DIR/envi).")] = None,
+    debug: Debug = False,
+) -> None:
+    """Maps and endmembers for ENVI: rasters with headers, classes with names and colours, a spectral library.
+
+    Example: **hsichunk export results --format envi -o for_envi**
+    """
+
+    def work() -> None:
+        from hsichunk.results import export
+
+        for path in export.export(results, output or results / form, form):
+            typer.echo(str(path))
 
     do(work, debug)

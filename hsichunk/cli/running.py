@@ -132,17 +132,17 @@ def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool, writ
         typer.echo(str(written))
         return
     if dry:
-        from hsichunk import dry_run
+        from hsichunk.cli import dry_run
 
         typer.echo(dry_run.as_text(dry_run.dry_run(asked)))
         return
-    from hsichunk.run import progress
+    from hsichunk.cli import progress
     from hsichunk.run.runner import run
 
     with progress.shown() as show:
         report = run(asked, show)
     _summary(asked.out, report)
-    if page and subprocess.run([sys.executable, "-m", "hsichunk.cli", "report", asked.out]).returncode:
+    if page and subprocess.run([sys.executable, "-m", "hsichunk", "report", asked.out]).returncode:
         raise typer.Exit(1)  # in a process of its own: this one's memory is for the run
 
 
@@ -191,10 +191,10 @@ def info(
 
         given = {"tiles": [tile], "out": "", "k": k, "memory": memory, "threads": threads or processors()}
         asked = options.build({name: value for name, value in given.items() if value is not None})
-        from hsichunk import describe
+        from hsichunk.cli import info
 
-        said = describe.describe(asked)
-        typer.echo(describe.as_json(said) if json else describe.as_text(said))
+        said = info.describe(asked)
+        typer.echo(info.as_json(said) if json else info.as_text(said))
 
     do(work, debug)
 
@@ -213,11 +213,10 @@ def demo(
     """
 
     def work() -> None:
-        from hsichunk import demonstration
-        from hsichunk.run import progress
+        from hsichunk.cli import demo, progress
 
         with progress.shown() as show:
-            made = demonstration.demo(Path(out), size, show)
+            made = demo.demo(Path(out), size, show)
         _summary(str(made.results), made.report)
         for line in made.lines:
             typer.echo(line)

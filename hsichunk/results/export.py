@@ -10,7 +10,7 @@ from hsichunk.endmembers.library import read_library, write_library
 from hsichunk.errors import HsiError
 from hsichunk.run.folder import RUN_JSON, STORE
 from hsichunk.writers import zarr_store
-from hsichunk.writers.envi import _publish, _write_pair
+from hsichunk.writers.envi import publish, write_pair
 from hsichunk.writers.zarr_encoding import is_map
 
 FORMATS: Final = ("envi",)
@@ -32,6 +32,6 @@ def export(results: Path, folder: Path, form: str = "envi") -> list[Path]:
     with staging(folder) as part:
         for name, data in products.data_vars.items():
             if is_map(data):
-                _write_pair(data, part / f"{name}.img")
+                write_pair(data, part / f"{name}.img")
         write_library(read_library(results / "endmembers.csv"), part / "endmembers.sli")
-        return _publish([path for path in sorted(part.iterdir()) if path.suffix != ".hdr"], folder)
+        return publish([path for path in sorted(part.iterdir()) if path.suffix != ".hdr"], folder)

@@ -39,10 +39,10 @@ def write_envi(data: xr.DataArray, path: str | Path) -> Path:
     if path.suffix.lower() == ".hdr" or path.is_dir():
         raise HsiError(f"{path} names no data file; give one, such as {path.with_suffix('.img')}")
     with staging(path) as part:
-        return _publish([_write_pair(data, part / path.name)], path.parent)[0]
+        return publish([write_pair(data, part / path.name)], path.parent)[0]
 
 
-def _write_pair(data: xr.DataArray, path: Path) -> Path:
+def write_pair(data: xr.DataArray, path: Path) -> Path:
     stored = data.encoding.get("preferred_chunks", {})
     data = bands_first(data, "an ENVI file")
     code = _CODES.get(data.dtype.str[1:])
@@ -132,7 +132,7 @@ class _Bands:
                     self._file.write(part.data)
 
 
-def _publish(made: Sequence[Path], folder: Path) -> list[Path]:
+def publish(made: Sequence[Path], folder: Path) -> list[Path]:
     """Moves finished pairs to their folder; a header is never beside data that are not its own."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in made:

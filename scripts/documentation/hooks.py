@@ -40,7 +40,7 @@ def commands() -> str:
     import typer
     from typer.cli import get_docs_for_click
 
-    from hsichunk import cli
+    from hsichunk.cli import main as cli
 
     group: Any = typer.main.get_command(cli.app)
     for command in group.commands.values():

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-import hsichunk as hsi
 from hsichunk import schema
 from hsichunk.endmembers.library import read_library
 from hsichunk.errors import HsiError
+from hsichunk.plot import abundance as plot_abundance
+from hsichunk.plot import classmap, maps
+from hsichunk.plot import spectra as plot_spectra
+from hsichunk.readers.tiles import open_tile
 from hsichunk.run.folder import STORE
 from hsichunk.writers import zarr_store
 
@@ -37,13 +40,13 @@ def write(results: Path, folder: Path, suffix: str = "png", tile: Path | None = 
 
     spectra = read_library(results / "endmembers.csv")
     figures = {
-        "endmembers": panel(hsi.plot.endmembers, spectra, 9.0),
-        "abundances": hsi.plot.abundances(products.abundance, fig=Figure(figsize=(10, 8), layout="constrained")),
-        **{name: panel(hsi.plot.classes, products[name]) for name in schema.CLASS_OF.values() if name in products},
+        "endmembers": panel(plot_spectra.endmembers, spectra, 9.0),
+        "abundances": plot_abundance.abundances(products.abundance, fig=Figure(figsize=(10, 8), layout="constrained")),
+        **{name: panel(classmap.classes, products[name]) for name in schema.CLASS_OF.values() if name in products},
     }
     figures["overview"] = _overview(spectra, products)
     if tile is not None:
-        figures = {"rgb": panel(hsi.plot.rgb, hsi.open_tile(tile)), **figures}
+        figures = {"rgb": panel(maps.rgb, open_tile(tile)), **figures}
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures.items():
@@ -60,9 +63,9 @@ def _overview(spectra: xr.DataArray, products: xr.Dataset) -> Figure:
     figure = Figure(figsize=(16, 5), layout="constrained")
     parts: Any = figure.subfigures(1, 3, width_ratios=(1.1, 1.2, 1.3))
     left, middle, right = parts
-    hsi.plot.endmembers(spectra, ax=left.add_subplot())
-    hsi.plot.abundances(products.abundance, fig=middle)
+    plot_spectra.endmembers(spectra, ax=left.add_subplot())
+    plot_abundance.abundances(products.abundance, fig=middle)
     for ax in middle.axes[: len(spectra)]:
         ax.set(xticks=[], yticks=[], xlabel="", ylabel="")  # those of the classes are the same
-    hsi.plot.classes(products[metric], ax=right.add_subplot())
+    classmap.classes(products[metric], ax=right.add_subplot())
     return figure

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-import hsichunk as hsi
-from hsichunk import figures
 from hsichunk.endmembers.library import read_library
+from hsichunk.results import figures
 from hsichunk.run import options
 from hsichunk.run.folder import STORE
 from hsichunk.run.job import Progress
 from hsichunk.run.runner import run
+from hsichunk.synthetic.tile import write_tile
 from hsichunk.threads import available
 from hsichunk.writers import zarr_store
 
@@ -37,7 +37,7 @@ def demo(out: Path, size: int, progress: Progress) -> Demo:
     out.mkdir(parents=True, exist_ok=True)
     tile, results = out / TILE, out / "results"
     progress("tile", 0, 1)
-    truth = hsi.synthetic.write_tile(tile, shape=(size, size), seed=0)
+    truth = write_tile(tile, shape=(size, size), seed=0)
     progress("tile", 1, 1)
     # noise turns dark water far from its endmember: thresholds that keep it
     asked = options.build(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from hsichunk.classification.palette import class_colors
 from hsichunk.endmembers.endmember_csv import Endmembers
-from hsichunk.report.pictures import svg
-from hsichunk.report.sums import Histogram
+from hsichunk.results.report.map_statistics import Histogram
+from hsichunk.results.report.pictures import svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

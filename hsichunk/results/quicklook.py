@@ -15,7 +15,7 @@ from hsichunk.chunks.counts import chunks_along
 from hsichunk.chunks.remote import is_url
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.readers import model, neon
-from hsichunk.report.results import Raster
+from hsichunk.results.finished_run import Raster
 
 COLORS = (660.0, 550.0, 480.0)  # nm: red, green, blue
 PERCENTILES = (2.0, 98.0)

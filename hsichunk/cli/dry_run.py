@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hsichunk.describe import decodes_text, mb
+from hsichunk.cli.info import decodes_text, mb
 from hsichunk.mosaic.site import Site
 from hsichunk.run.options import Options
 from hsichunk.run.planning import make_plan, to_decode

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.classification import palette
 from hsichunk.classification.palette import class_colors
-from hsichunk.report import figures, pictures, quicklook, sums, tables
-from hsichunk.report.quicklook import Placed
-from hsichunk.report.results import Results
+from hsichunk.results import quicklook
+from hsichunk.results.finished_run import Results
+from hsichunk.results.quicklook import Placed
+from hsichunk.results.report import charts, map_statistics, pictures, tables
 
 SIDE = 800  # pixels of a picture, at most
 MOST_DRAWN = 24  # endmembers with a picture
@@ -41,7 +42,7 @@ def render(results: Results, tiles: list[str] | None, library: xr.DataArray | No
     """The report as HTML."""
     from jinja2 import Environment, StrictUndefined
 
-    source = files("hsichunk.report").joinpath("template.html").read_text(encoding="utf-8")
+    source = files("hsichunk.results.report").joinpath("template.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(source).render(**content(results, tiles, library))
 
@@ -49,10 +50,10 @@ def render(results: Results, tiles: list[str] | None, library: xr.DataArray | No
 def content(results: Results, tiles: list[str] | None, library: xr.DataArray | None = None) -> dict[str, Any]:
     """Everything that the template names."""
     raster, names = results.raster, results.names
-    found = sums.read_sums(results.products, SIDE, MOST_DRAWN, ABUNDANCE_PIXELS)
+    found = map_statistics.read_sums(results.products, SIDE, MOST_DRAWN, ABUNDANCE_PIXELS)
     placed, missing = quicklook.place_tiles(results.tiles if tiles is None else tiles, raster)
     every = placed[0].file.wavelength if placed else None
-    dropped = figures.gaps(results.endmembers.wavelength, every)
+    dropped = charts.gaps(results.endmembers.wavelength, every)
     command, options_file = tables.command(results)
     solver = results.run.get("options", {}).get("solver", schema.FCLS)
     return {
@@ -68,7 +69,7 @@ def content(results: Results, tiles: list[str] | None, library: xr.DataArray | N
         "placed": placed,
         "missing": missing,
         "rgb": _rgb(results, placed, found),
-        "spectra": figures.spectra(results.endmembers, len(names), dropped),
+        "spectra": charts.spectra(results.endmembers, len(names), dropped),
         "dropped": dropped,
         "endmember_rows": _endmember_rows(results, found),
         "matches": None if library is None else _matches(results, library),
@@ -100,14 +101,14 @@ def _picture(uri: str, image: NDArray[Any], alt: str) -> Picture:
     return Picture(uri, image.shape[-1], image.shape[-2], alt)
 
 
-def _rgb(results: Results, placed: tuple[Placed, ...], found: sums.Sums) -> dict[str, Any] | None:
+def _rgb(results: Results, placed: tuple[Placed, ...], found: map_statistics.Sums) -> dict[str, Any] | None:
     """The picture in colours, every n-th pixel, n as small as the page and the bytes to decode allow."""
     if not placed:
         return None
     raster = results.raster
     step = found.steps[schema.RMSE]
     while True:
-        rows, cols = sums.samples(raster.rows, step), sums.samples(raster.cols, step)
+        rows, cols = map_statistics.samples(raster.rows, step), map_statistics.samples(raster.cols, step)
         if quicklook.decoded(placed, rows, cols) <= DECODED or min(len(rows), len(cols)) <= 1:
             break
         step *= 2
@@ -178,7 +179,7 @@ def _scale_bar(width: float, unit: str) -> dict[str, Any]:
     return {"share": length / width, "text": text}
 
 
-def _endmember_rows(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
+def _endmember_rows(results: Results, found: map_statistics.Sums) -> list[dict[str, Any]]:
     em, k = results.endmembers, len(results.names)
     colors = class_colors(k)
     rows = []
@@ -212,7 +213,7 @@ def _matches(results: Results, library: xr.DataArray) -> list[str]:
     return said
 
 
-def _abundances(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
+def _abundances(results: Results, found: map_statistics.Sums) -> list[dict[str, Any]]:
     colors = class_colors(len(results.names))
     out = []
     for image, index in zip(found.pictures[schema.ABUNDANCE], found.drawn, strict=True):
@@ -230,14 +231,14 @@ def _abundances(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
                     image,
                     f"Map of the abundance of {name}, from 0 (dark) to 1 (bright); mean {found.mean[index]:.3f}",
                 ),
-                "histogram": figures.histogram(of, f"abundance of {name}", color, False),
-                "log": figures.histogram(of, f"abundance of {name}", color, True),
+                "histogram": charts.histogram(of, f"abundance of {name}", color, False),
+                "log": charts.histogram(of, f"abundance of {name}", color, True),
             }
         )
     return out
 
 
-def _class_maps(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
+def _class_maps(results: Results, found: map_statistics.Sums) -> list[dict[str, Any]]:
     out = []
     for name in found.classes:
         title, of = tables.title(name), name.removesuffix("_class")
@@ -259,7 +260,7 @@ def _class_maps(results: Results, found: sums.Sums) -> list[dict[str, Any]]:
     return out
 
 
-def _agreement(results: Results, found: sums.Sums) -> dict[str, Any]:
+def _agreement(results: Results, found: map_statistics.Sums) -> dict[str, Any]:
     one, two = (found.pictures[name] for name in found.compared)
     titles = [tables.title(name) for name in found.compared]
     alt = f"Map of where the classes of {' and '.join(titles)} are the same and where they differ"
@@ -272,7 +273,7 @@ def _agreement(results: Results, found: sums.Sums) -> dict[str, Any]:
     }
 
 
-def _rmse(found: sums.Sums) -> dict[str, Any]:
+def _rmse(found: map_statistics.Sums) -> dict[str, Any]:
     image, of = found.pictures[schema.RMSE], found.rmse
     low, high = of.percentile(0.02), of.percentile(0.98)
     alt = f"Map of the root mean square residual in reflectance, from {low:.2g} (dark) to {high:.2g} (bright)"
@@ -282,8 +283,8 @@ def _rmse(found: sums.Sums) -> dict[str, Any]:
         "high": high,
         "mean": found.mean_rmse,
         "most": of.high,
-        "histogram": figures.histogram(of, "rmse (reflectance)", "#0072b2", False),
-        "log": figures.histogram(of, "rmse (reflectance)", "#0072b2", True),
+        "histogram": charts.histogram(of, "rmse (reflectance)", "#0072b2", False),
+        "log": charts.histogram(of, "rmse (reflectance)", "#0072b2", True),
     }
 
 

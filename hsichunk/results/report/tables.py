@@ -11,9 +11,9 @@ import xarray as xr
 
 from hsichunk import schema
 from hsichunk.classification.palette import class_colors, css
-from hsichunk.report.pictures import AGREEMENT
-from hsichunk.report.results import Raster, Results
-from hsichunk.report.sums import Sums
+from hsichunk.results.finished_run import Raster, Results
+from hsichunk.results.report.map_statistics import Sums
+from hsichunk.results.report.pictures import AGREEMENT
 from hsichunk.run.options import Options
 
 MATRIX = 8  # classes up to which all pairs of the two maps are in a table

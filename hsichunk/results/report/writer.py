@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hsichunk.atomic_files import staging, sync_one
 from hsichunk.endmembers.library import read_library
-from hsichunk.report.page import render
-from hsichunk.report.results import open_results
+from hsichunk.results.finished_run import open_results
+from hsichunk.results.report.page import render
 
 REPORT = "report.html"
 

@@ -45,9 +45,9 @@ def serve(
         from bokeh.server.server import Server
     except ImportError as error:
         raise HsiError("the viewer needs bokeh, which is not installed; pip install 'hsichunk[view]'") from error
-    from hsichunk.report.results import open_results
-    from hsichunk.viewer.maps import Maps
-    from hsichunk.viewer.page import page
+    from hsichunk.results.finished_run import open_results
+    from hsichunk.results.viewer.maps import Maps
+    from hsichunk.results.viewer.page import page
 
     maps = Maps(open_results(out), None if tiles is None else [os.fspath(tile) for tile in tiles])
     port = port or _free()

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.classification.palette import class_colors, css
 from hsichunk.errors import HsiError
-from hsichunk.viewer.maps import Maps, Pixel
+from hsichunk.results.viewer.maps import Maps, Pixel
 
 WAIT = 80  # milliseconds after the last move before a picture is drawn
 STEPS = 400  # of a slider

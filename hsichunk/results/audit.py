@@ -12,13 +12,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hsichunk import atomic_files, reference, schema
+from hsichunk import atomic_files, schema
 from hsichunk.array_types import Floats
 from hsichunk.endmembers.library import SAME_BAND, read_library
 from hsichunk.errors import HsiError
 from hsichunk.readers.image_chunks import ImageArray
 from hsichunk.readers.image_metadata import opened
 from hsichunk.readers.model import NeonFile
+from hsichunk.results import reference
 from hsichunk.run import folder
 
 

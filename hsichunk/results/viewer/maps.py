@@ -20,8 +20,8 @@ from hsichunk.classification.class_maps import classify
 from hsichunk.classification.palette import class_colors
 from hsichunk.classification.rules import score_range
 from hsichunk.errors import HsiError
-from hsichunk.report import quicklook
-from hsichunk.report.results import Results
+from hsichunk.results import quicklook
+from hsichunk.results.finished_run import Results
 from hsichunk.run.folder import STORE
 from hsichunk.writers.zarr_store import open_store
 

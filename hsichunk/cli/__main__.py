@@ -1,5 +1,0 @@
-"""`python -m hsichunk.cli`."""
-
-from hsichunk.cli import main
-
-main()
