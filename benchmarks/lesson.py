@@ -36,7 +36,7 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
     if missing:
         say(f"pysptools: left out, {', '.join(missing)} is not installed")
         return []
-    from tests import pysptools_oracle as oracle
+    from tests.helpers import pysptools_oracle as oracle
 
     layout = setting.layouts[0]
     cube = crop(setting, layout)

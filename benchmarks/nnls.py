@@ -25,7 +25,7 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
     if missing or not SHARED.is_dir():
         say(f"nnls: left out, {', '.join(missing) or '../shared/data'} is not here")
         return []
-    from tests.scenes import NAMES, scene
+    from tests.helpers.scenes import NAMES, scene
 
     rows = []
     for name in NAMES:
@@ -52,7 +52,7 @@ def _row(name: str, cube: Any, em: Any) -> Row:
     expected = np.array([nnls(em.values.T, spectrum)[0] for spectrum in x])
     numbers = {"difference": float(np.abs(a - expected).max())}
     if all(importlib.util.find_spec(needed) for needed in THEIRS):
-        from tests import pysptools_oracle as oracle
+        from tests.helpers import pysptools_oracle as oracle
 
         with oracle.names_put_back():
             theirs = oracle._module("abundance_maps.amaps").NNLS(x[::EVERY], em.values)

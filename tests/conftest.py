@@ -66,7 +66,7 @@ def no_compute() -> Callable[[], AbstractContextManager[None]]:
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same counts in each stored layout."""
-    from runs import LAYOUTS, write
+    from tests.helpers.runs import LAYOUTS, write
 
     folder = tmp_path_factory.mktemp("tiles")
     return {name: write(folder / f"{name}.h5", chunks=chunks) for name, chunks in LAYOUTS.items()}
