@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from hsichunk import metrics
+
 # dimensions and coordinates
 Y: Final = "y"
 X: Final = "x"
@@ -37,7 +39,7 @@ DROP_LAST: Final = "drop_last_bands"  # bad bands at the end, where it is not NE
 # products of the one pass, in the order they are stored
 PRODUCTS: Final = (ABUNDANCE, RMSE, SAM, SID)
 ALL_PRODUCTS: Final = (*PRODUCTS, KKT)
-PER_ENDMEMBER: Final = frozenset({ABUNDANCE, SAM, SID, SID_SAM, NCC, NCC_DISTANCE, CHEBYSHEV, WEIGHTED})
+PER_ENDMEMBER: Final = frozenset({ABUNDANCE, *metrics.BY_NAME, NCC_DISTANCE, WEIGHTED})
 
 # what a run may be asked for: how endmembers are found, how abundances are bound, which scores get a class map
 METHODS: Final = ("nfindr", "atgp", "ppi", "fippi", "vca")
@@ -45,10 +47,10 @@ FCLS: Final = "fcls"
 NNLS: Final = "nnls"
 UCLS: Final = "ucls"
 CONSTRAINTS: Final = {FCLS: "fully constrained", NNLS: "nonnegative", UCLS: "unconstrained"}
-METRICS: Final = (SAM, SID, SID_SAM, NCC, CHEBYSHEV)
-SIMILARITIES: Final = frozenset({NCC})  # larger is nearer
+METRICS: Final = tuple(metrics.BY_NAME)
+SIMILARITIES: Final = frozenset(m.name for m in metrics.METRICS if m.larger_is_nearer)
 CLASS_OF: Final = {metric: f"{metric}_class" for metric in METRICS}
-THRESHOLDS: Final = {SAM: 0.1, SID: 0.05, SID_SAM: 0.005, NCC: 0.9, CHEBYSHEV: 0.1}
+THRESHOLDS: Final = {m.name: m.threshold for m in metrics.METRICS}
 HALF: Final = 0.5  # abundance from which there is most of an endmember, whatever else there is
 
 # class maps
@@ -87,12 +89,8 @@ PRODUCT_ATTRS: Final[dict[str, dict[str, Any]]] = {
     REFLECTANCE: {"units": "1", "standard_name": "surface_bidirectional_reflectance", "long_name": "reflectance"},
     ABUNDANCE: {"units": "1", "long_name": "abundance (fully constrained least squares)"},
     RMSE: {"units": "1", "long_name": "root mean square residual of the abundances, in reflectance"},
-    SAM: {"units": "rad", "long_name": "spectral angle"},
-    SID: {"units": "nat", "long_name": "spectral information divergence"},
-    SID_SAM: {"units": "nat", "long_name": "spectral information divergence times tangent of spectral angle"},
-    NCC: {"units": "1", "long_name": "normalised cross correlation"},
+    **{m.name: {"units": m.units, "long_name": m.long_name} for m in metrics.METRICS},
     NCC_DISTANCE: {"units": "1", "long_name": "1 - normalised cross correlation"},
-    CHEBYSHEV: {"units": "1", "long_name": "Chebyshev distance"},
     KKT: {"units": "1", "long_name": "Karush-Kuhn-Tucker violation of the abundances, relative"},
 }
 

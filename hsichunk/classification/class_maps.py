@@ -11,12 +11,12 @@ import xarray as xr
 from hsichunk import schema
 from hsichunk.classification.labels import DISTANCE_RULE
 from hsichunk.classification.rules import (
-    _common_range,
     check_limits,
     check_relative,
     check_scores,
     check_threshold,
     class_names,
+    common_range,
     described,
     label_scores,
     of_largest,
@@ -68,7 +68,7 @@ def classify(
     if check_relative(relative, limits):
         ranges = score_range(scores) if limits is None else check_limits(limits, scores, classes)
         if thresholds.ndim == 0:
-            ranges = _common_range(ranges)
+            ranges = common_range(ranges)
     label = label_scores(scores, thresholds, ranges)
     words = "distance < low + (high - low) * threshold" if relative else DISTANCE_RULE
     return described(label, scores, classes, thresholds, words, relative=relative)

@@ -69,7 +69,7 @@ def _label_relative(
     return label_nearest(distances, limit, closed=False)
 
 
-def _common_range(ranges: xr.Dataset) -> xr.Dataset:
+def common_range(ranges: xr.Dataset) -> xr.Dataset:
     """One range for all classes, the form of one per class kept."""
     one = xr.Dataset({LOW: ranges[LOW].min(schema.ENDMEMBER), HIGH: ranges[HIGH].max(schema.ENDMEMBER)})
     return one.broadcast_like(ranges)

@@ -57,12 +57,6 @@ class Variable:
         return (self.path, self.name, self.shape, str(self.dtype), self.stamp)
 
 
-def is_emit(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is an EMIT reflectance granule, told by its name."""
-    name = Path(path).name.upper()
-    return name.startswith("EMIT_L2A_RFL") and name.endswith(".NC")
-
-
 def open_emit(path: str | os.PathLike[str]) -> xr.Dataset:
     """Opens an EMIT L2A reflectance granule as `open_image` opens images; reads its metadata alone.
 

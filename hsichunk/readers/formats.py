@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from hsichunk.readers import envi
-from hsichunk.readers.emit import is_emit
 
 HDF5_NAMES = (".h5", ".hdf5", ".he5")
 
@@ -22,3 +21,9 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     if suffix in (".h5", ".hdf5", ".he5", ".nc"):
         return False
     return suffix in (".hdr", ".vrt", *envi.IMAGES) or envi.header_of(path) is not None
+
+
+def is_emit(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an EMIT reflectance granule, told by its name."""
+    name = Path(path).name.upper()
+    return name.startswith("EMIT_L2A_RFL") and name.endswith(".NC")

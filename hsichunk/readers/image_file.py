@@ -8,7 +8,7 @@ from typing import Final
 
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid
-from hsichunk.readers.emit import is_emit
+from hsichunk.readers.formats import is_emit
 from hsichunk.readers.image_chunks import check_counts, image_array
 from hsichunk.readers.image_metadata import read_image
 from hsichunk.readers.model import NeonFile

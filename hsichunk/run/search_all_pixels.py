@@ -23,7 +23,7 @@ from hsichunk.mosaic.site import Site
 from hsichunk.run.job import Job
 from hsichunk.run.planning import to_decode
 from hsichunk.run.progress import ticking
-from hsichunk.run.search_memory import _alone, _needs, cube_of
+from hsichunk.run.search_memory import alone, cube_of, needs_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,8 +40,8 @@ def find(job: Job, tile: int | None = None) -> xr.DataArray:
     from hsichunk.endmembers.nfindr import of_pixels
 
     options = job.options
-    site = job.site if tile is None else _alone(job.site.places[tile])
-    need = _needs(site, job.bands, options)
+    site = job.site if tile is None else alone(job.site.places[tile])
+    need = needs_of(site, job.bands, options)
     whole, before = need.decodes * to_decode(site, job.bands)[1], DECODED.now()[1]
 
     def tell() -> None:

@@ -43,11 +43,11 @@ def needs(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
 
     Of tiles that are searched one by one, the largest of each.
     """
-    parts = [_needs(part, bands, options) for part in _parts(site, options)]
+    parts = [needs_of(part, bands, options) for part in _parts(site, options)]
     return Needs(min(n.spectra for n in parts), max(n.peak for n in parts), max(n.decodes for n in parts))
 
 
-def _needs(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
+def needs_of(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
     k, count = options.k, len(bands)
     pixels, masked = site.rows * site.cols, len(options.mask) > 0
     owned = sum(window.shape[0] * window.shape[1] for place in site.places for window in place.owned)
@@ -111,10 +111,10 @@ def cube_of(site: Site, bands: NDArray[np.intp]) -> xr.DataArray:
 
 
 def _parts(site: Site, options: Options) -> list[Site]:
-    return [_alone(place) for place in site.places] if options.per_tile else [site]
+    return [alone(place) for place in site.places] if options.per_tile else [site]
 
 
-def _alone(place: Place) -> Site:
+def alone(place: Place) -> Site:
     """A tile as a site of its own, less the pixels that are another's."""
     rows, cols, _ = place.file.reflectance.shape
     return Site((replace(place, top=0, left=0),), place.file.grid, rows, cols)

@@ -14,8 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import hsichunk as hsi
 from hsichunk.chunks.array import DECODED
+from hsichunk.cube import scratch, spectra_reader, subspace
 from hsichunk.cube import second_moments as subject
-from hsichunk.cube import spectra_reader, subspace
 from hsichunk.cube.spectra_reader import Spectra
 from tests.helpers.scenes import LAYOUTS, scene, tile_path
 
@@ -216,6 +216,6 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     ):
         with pytest.raises(hsi.HsiError, match=said):
             ask()
-    monkeypatch.setattr(spectra_reader.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(scratch.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(hsi.HsiError, match="TMPDIR"):
         hsi_moments(cube_of(folder, LAYOUTS[1]), memory=LITTLE)

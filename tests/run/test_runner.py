@@ -74,7 +74,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[Any, ...]]:
 @pytest.fixture
 def only_large_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small test tiles worked as whole band-chunked tiles are: all threads on one column, its sums held."""
-    for name in ("stored_columns", "plan"):
+    for name in ("chunks.columns", "run.plan"):
         monkeypatch.setattr(f"hsichunk.{name}.SMALL_COLUMN", 0)
 
 

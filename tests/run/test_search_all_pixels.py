@@ -161,7 +161,7 @@ def test_the_budget_decides_on_nothing_else(
         return made(self, *given)
 
     monkeypatch.setattr(search_all_pixels.Spectra, "_scratch_of", spied)
-    monkeypatch.setattr(search_memory, "_needs", lambda *_: search_memory.Needs(budget, 0, 2))
+    monkeypatch.setattr(search_all_pixels, "needs_of", lambda *_: search_memory.Needs(budget, 0, 2))
     for name, tile in stored.items():
         lines = list(
             search.write(asked(tile, tmp_path, refine=True, **FEW), str(tmp_path / f"{name}.csv"), None, print)

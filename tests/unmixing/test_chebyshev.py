@@ -21,6 +21,7 @@ from hsichunk.run.planning import make_plan
 from hsichunk.unmixing import count_sums, scoring
 from hsichunk.unmixing.solver import prepare
 from hsichunk.unmixing.stored_pass import solve_window
+from tests.helpers import image_files
 from tests.helpers.runs import LAYOUTS, assert_same, endmembers, go, products, write
 from tests.helpers.scenes import LAYOUTS as CHUNKS
 from tests.helpers.scenes import SHAPE as SIZE
@@ -214,15 +215,14 @@ def test_audit_is_pysptools(done: Path) -> None:
 
 @pytest.mark.parametrize("interleave", ["bsq", "bil", "bip"])
 def test_floats_are_the_same_bits_from_any_order(tmp_path: Path, interleave: str) -> None:
-    from test_run_images import write_envi  # which needs rasterio and h5py
-
     rng = np.random.default_rng(0)
-    values = rng.uniform(0, 0.7, (30, 25, 24)).astype(np.float32)
+    values, nm = rng.uniform(0, 0.7, (30, 25, 24)).astype(np.float32), np.linspace(450.0, 1300.0, 24)
     values[5, 7] = -9999
     made = []
     for order, threads, metric in ((interleave, 1, "chebyshev"), ("bip", 2, "sid,chebyshev")):
         (tmp_path / order / str(threads)).mkdir(parents=True)
-        path = write_envi(tmp_path / order / str(threads) / "scene.img", values, order, "data ignore value = -9999\n")
+        path = tmp_path / order / str(threads) / "scene.img"
+        image_files.write_envi(path, values, order, "data ignore value = -9999\n", nm=nm)
         go(path, path.parent / "out", k=3, threads=threads, metric=metric)
         made.append(products(path.parent / "out"))
     assert_same(made[0], made[1], ["chebyshev", "chebyshev_class"])

@@ -16,16 +16,17 @@ import rasterio
 import spectral.io.envi
 import xarray as xr
 from affine import Affine
-from tests.test_geotiff import NAMES, abundance, bits, blocks_written, class_map, located
-from tests.test_zarr_store import listing
 
 from hsichunk import schema
 from hsichunk.classification.palette import class_colors
 from hsichunk.errors import HsiError
+from hsichunk.results import export
 from hsichunk.writers import envi
 from hsichunk.writers.envi import write_envi
 from hsichunk.writers.zarr_store import open_store, write_zarr
+from tests.helpers.maps import NAMES, abundance, bits, blocks_written, class_map, located
 from tests.helpers.runs import endmembers, go, products, shell, write
+from tests.helpers.written import listing
 
 pytestmark = pytest.mark.usefixtures("quiet")
 FLOATS = ("abundance", "rmse", "sam", "sid")
@@ -153,7 +154,7 @@ def test_a_failed_export_leaves_what_was_there(out: Path, tmp_path: Path, monkey
     def failing(*_: Any) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(envi, "write_library", failing)
+    monkeypatch.setattr(export, "write_library", failing)
     status, said = shell("export", out, "-o", tmp_path / "envi")
     assert (status, said.count("\n")) == (1, 1)
     assert "No space left" in said

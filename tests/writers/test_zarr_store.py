@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +27,7 @@ from hsichunk.writers import zarr_layout
 from hsichunk.writers.zarr_blocks import EmptyMap, Template, create, write_block
 from hsichunk.writers.zarr_encoding import chunk_grid, encoding
 from hsichunk.writers.zarr_store import open_store, write_zarr
+from tests.helpers.written import kill_while_writing, listing
 
 EPSG = 32618
 
@@ -80,10 +77,6 @@ def template(height: int = 30, width: int = 40) -> Template:
 def variable_json(store: Path, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((store / name / "zarr.json").read_text())
     return found
-
-
-def listing(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 @contextmanager
@@ -304,43 +297,6 @@ def test_a_cluster_writes_the_same(tmp_path: Path) -> None:
 
 
 # -- whole or not at all ------------------------------------------------------------------------------------------
-
-SLOW_WRITE = """
-import pathlib, sys, time
-import dask.array as da, numpy as np, xarray as xr
-import hsichunk
-
-def slow(block, block_info=None):
-    if block_info[0]["chunk-location"] == (3, 0):
-        pathlib.Path(sys.argv[2]).touch()
-        time.sleep(120)
-    return block
-
-blocks = da.ones((400, 100), chunks=100).map_blocks(slow, meta=np.empty((0, 0)))
-lazy = xr.DataArray(blocks, dims=("y", "x"), coords={"y": -np.arange(400.0), "x": np.arange(100.0)}, name="rmse")
-path = pathlib.Path(sys.argv[1])
-if path.suffix == ".zarr":
-    hsichunk.write_zarr(lazy, path, overwrite=True)
-else:
-    hsichunk.write_geotiff(lazy, path)
-"""
-
-
-def kill_while_writing(target: Path) -> None:
-    """Start a write of four blocks in another process, and kill it when it computes the last one."""
-    reached = target.with_name("reached")
-    process = subprocess.Popen([sys.executable, "-c", SLOW_WRITE, str(target), str(reached)])
-    try:
-        for _ in range(1200):
-            if reached.exists() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        time.sleep(0.3)  # for the blocks before it
-    finally:
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert reached.exists()
-    reached.unlink()
 
 
 def test_a_killed_write_never_looks_whole(tmp_path: Path) -> None:

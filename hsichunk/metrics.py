@@ -1,0 +1,92 @@
+"""The metrics that say how near a spectrum is to an endmember: one row each.
+
+A new metric is a row here, its formula in `hsichunk.kernels.scores`, the call of it in `hsichunk.unmixing.scoring` and
+an independent implementation in `hsichunk.results.reference`, which `hsichunk audit` holds it against.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+# sums over bands that not every metric needs, beside those of x^2 and of x e
+LOGARITHMS: Final = "logarithms"
+"""x, x ln q, q ln x and x ln x, of counts raised to SID's floor"""
+PLAIN_SUM: Final = "plain_sum"
+"""x, as it is"""
+FURTHEST: Final = "furthest"
+"""the largest |x - e|: a maximum in place of a sum"""
+
+
+class Metric(NamedTuple):
+    """A score of each endmember in each pixel, and the rule that makes a class map of it."""
+
+    name: str
+    """of the variable, of the option and, with "_class", of the class map"""
+    long_name: str
+    units: str
+    threshold: float
+    """of a class, where the user gives none"""
+    limit: str
+    """what the threshold is, for the help of the option"""
+    classes: str
+    """what the class map shows, for catalogues"""
+    sums: frozenset[str] = frozenset()
+    larger_is_nearer: bool = False
+    """a similarity: the largest score wins, and the threshold is the smallest that does"""
+    lowest: float = 0.0
+    """absolute threshold that makes sense, and the largest"""
+    highest: float = math.inf
+
+
+METRICS: Final = (
+    Metric(
+        name="sam",
+        long_name="spectral angle",
+        units="rad",
+        threshold=0.1,
+        limit="Largest spectral angle (rad) of a class",
+        classes="classes of the smallest spectral angle",
+    ),
+    Metric(
+        name="sid",
+        long_name="spectral information divergence",
+        units="nat",
+        threshold=0.05,
+        limit="Largest divergence (nats) of a class",
+        classes="classes of the smallest spectral information divergence",
+        sums=frozenset({LOGARITHMS}),
+    ),
+    Metric(
+        name="sid_sam",
+        long_name="spectral information divergence times tangent of spectral angle",
+        units="nat",
+        threshold=0.005,
+        limit="Largest divergence times tangent of the angle (nats) of a class",
+        classes="classes of the smallest information divergence times tangent of the spectral angle",
+        sums=frozenset({LOGARITHMS}),
+    ),
+    Metric(
+        name="ncc",
+        long_name="normalised cross correlation",
+        units="1",
+        threshold=0.9,
+        limit="Smallest correlation of a class",
+        classes="classes of the largest normalised cross correlation",
+        sums=frozenset({PLAIN_SUM}),
+        larger_is_nearer=True,
+        lowest=-1.0,
+        highest=1.0,
+    ),
+    Metric(
+        name="chebyshev",
+        long_name="Chebyshev distance",
+        units="1",
+        threshold=0.1,
+        limit="Largest difference (reflectance) of a class in any band",
+        classes="classes of the smallest Chebyshev distance",
+        sums=frozenset({FURTHEST}),
+    ),
+)
+"""in the order in which their scores are stored"""
+BY_NAME: Final = {metric.name: metric for metric in METRICS}
