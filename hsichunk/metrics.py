@@ -54,7 +54,7 @@ METRICS: Final = (
         units="nat",
         threshold=0.05,
         limit="Largest divergence (nats) of a class",
-        classes="classes of the smallest spectral information divergence",
+        classes="classes of the smallest information divergence",
         sums=frozenset({LOGARITHMS}),
     ),
     Metric(
