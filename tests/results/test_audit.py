@@ -16,7 +16,8 @@ import zarr
 
 from hsichunk.errors import HsiError
 from hsichunk.results import reference
-from hsichunk.results.audit import as_text, audit
+from hsichunk.results.audit import audit
+from hsichunk.results.audit_report import as_text
 from tests.helpers import runs
 from tests.helpers.scenes import scene
 
