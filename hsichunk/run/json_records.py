@@ -35,8 +35,15 @@ def name_in_json(one: Field[Any]) -> str:
 
 @cache
 def kinds(record: type) -> dict[str, Any]:
-    """The type of each field of a record."""
-    return get_type_hints(record)
+    """The type of each field of a record where it is in JSON."""
+    types = get_type_hints(record)
+    return {one.name: _there(types[one.name]) if may_be_absent(one) else types[one.name] for one in fields(record)}
+
+
+def _there(kind: Any) -> Any:
+    """X of X | None."""
+    [other] = (part for part in get_args(kind) if part is not NoneType)
+    return other
 
 
 def as_json(value: Any) -> Any:
@@ -86,8 +93,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return _record(kind, value, where)
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        [other] = (part for part in parts if part is not NoneType)
-        return None if value is None else _read(other, value, where)
+        return None if value is None else _read(_there(kind), value, where)
     if origin in (list, tuple):
         return origin(_items(parts, value, where))
     if origin is dict:

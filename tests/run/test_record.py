@@ -154,7 +154,7 @@ def test_records_of_any_kind() -> None:
 
 # what the first two tell programs is their own; the last makes the record of the dictionary
 OWN_DICTIONARIES = {"cli/info.py", "cli/dry_run.py", "run/record.py"}
-ACCESS = re.compile(r"""(?:[\w\])]\[|\.(?:get|pop)\()["'](\w+)["'](?=[\],)])""")
+ACCESS = re.compile(r"""(?:(?<!attrs)(?<=[\w\])])\[|\.(?:get|pop)\()["'](\w+)["'](?=[\],)])""")
 
 
 def test_nobody_reads_the_record_as_a_dictionary() -> None:

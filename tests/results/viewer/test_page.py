@@ -18,7 +18,7 @@ from hsichunk import schema
 from hsichunk.errors import HsiError
 from hsichunk.results.finished_run import open_results
 from hsichunk.results.viewer import maps as maps_module
-from hsichunk.results.viewer.maps import Maps, Window
+from hsichunk.results.viewer.maps import Maps, MapView
 from hsichunk.results.viewer.server import serve
 from hsichunk.run import options
 from tests.helpers import runs
@@ -47,7 +47,7 @@ def whole(out: Path) -> xr.Dataset:
     return runs.products(out)
 
 
-def everything(maps: Maps, pixels: int = maps_module.PIXELS) -> Window:
+def everything(maps: Maps, pixels: int = maps_module.PIXELS) -> MapView:
     grid = maps.grid
     return maps.view(grid.left, grid.right, grid.bottom, grid.top, pixels)
 
