@@ -295,5 +295,7 @@ def read_record(out: Path) -> RunRecord:
     """The record of the finished run in a folder. Raises HsiError where it holds none that can be read."""
     path = out / RUN_JSON
     if not path.exists():
-        raise HsiError(f"{out}: holds no {RUN_JSON}; expected the folder of a finished `hsichunk run`")
+        raise HsiError(
+            f"{out}: holds no {RUN_JSON}; expected the folder of a finished run: hsichunk run TILE --out DIR"
+        )
     return RunRecord.from_json(read_json(path), path)

@@ -218,7 +218,7 @@ def test_tiles_that_have_moved(made: tuple[Path, Path], out: Path, tmp_path: Pat
 
 
 def test_refused(made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(HsiError, match="holds no finished run"):
+    with pytest.raises(HsiError, match=r"holds no run\.json; expected the folder of a finished run"):
         audit(tmp_path)
     with pytest.raises(HsiError, match="pixels=0"):
         audit(made[1], pixels=0)
