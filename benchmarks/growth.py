@@ -23,7 +23,7 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
             say(f"growth: {layout}, {count} tiles")
             found = runs(setting, tiles, floors, setting.few, warm=setting.warm and first is None)
             where = named(layout, setting.sizes.growth_side, setting.sizes.bands, count)
-            numbers = {"tiles": float(count), **stages(found), **decoded(found.report)}
+            numbers = {"tiles": float(count), **stages(found), **decoded(found.record)}
             row = Row(
                 "growth", where, "hsichunk run", pixels, found.seconds, {"floor": found.floor}, found.peak, numbers
             )

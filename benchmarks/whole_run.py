@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
@@ -10,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from benchmarks.child import Spent, spend
 from benchmarks.floor import Floor, find, inflate
 from benchmarks.rows import Row, Seconds, clock, interleaved
 from benchmarks.tiles import Setting, named, say, tile
 from hsichunk.run.options import Options
+from hsichunk.run.record import RunRecord, read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = f"{Options.memory // 10**9}GB"
@@ -29,7 +28,7 @@ class Runs:
     floor: Seconds = ()
     seconds: Seconds = ()
     spent: list[Spent] = field(default_factory=list)
-    reports: list[dict[str, Any]] = field(default_factory=list)
+    records: list[RunRecord] = field(default_factory=list)
 
     @property
     def peak(self) -> int:
@@ -41,9 +40,9 @@ class Runs:
         return sorted(range(len(self.seconds)), key=lambda i: self.seconds[i])[len(self.seconds) // 2]
 
     @property
-    def report(self) -> dict[str, Any]:
+    def record(self) -> RunRecord:
         """run.json of that run."""
-        return self.reports[self.middle]
+        return self.records[self.middle]
 
 
 def runs(setting: Setting, tiles: Sequence[Path], floors: Sequence[Floor], repeat: int, *, warm: bool) -> Runs:
@@ -51,17 +50,17 @@ def runs(setting: Setting, tiles: Sequence[Path], floors: Sequence[Floor], repea
     found = Runs()
 
     def run() -> float:
-        spent, report = run_once(setting, tiles)
+        spent, record = run_once(setting, tiles)
         found.spent.append(spent)
-        found.reports.append(report)
+        found.records.append(record)
         return spent.seconds
 
     found.floor, found.seconds = interleaved(repeat, clock(lambda: inflate(floors, setting.threads)), run, warm=warm)
-    del found.spent[:-repeat], found.reports[:-repeat]  # the round that was not counted
+    del found.spent[:-repeat], found.records[:-repeat]  # the round that was not counted
     return found
 
 
-def run_once(setting: Setting, tiles: Sequence[Path]) -> tuple[Spent, dict[str, Any]]:
+def run_once(setting: Setting, tiles: Sequence[Path]) -> tuple[Spent, RunRecord]:
     """One run into a folder that is taken away again: what it took, and its run.json."""
     out = Path(tempfile.mkdtemp(prefix="run-", dir=setting.data))
     options = {"--out": out / "out", "-k": setting.k, "--memory": setting.memory, "--threads": setting.threads}
@@ -69,10 +68,10 @@ def run_once(setting: Setting, tiles: Sequence[Path]) -> tuple[Spent, dict[str, 
     command = [sys.executable, "-m", "hsichunk", "run", *map(str, tiles), *flat]
     try:
         spent = spend(command, {"PYTHONPATH": str(ROOT)})
-        report: dict[str, Any] = json.loads((out / "out" / "run.json").read_text(encoding="utf-8"))
+        record = read_record(out / "out")
     finally:
         shutil.rmtree(out)
-    return spent, report
+    return spent, record
 
 
 def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
@@ -94,7 +93,7 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
                 found.seconds,
                 {"floor": found.floor},
                 found.peak,
-                {**stages(found), **decoded(found.report), "cpu_seconds": found.spent[found.middle].cpu},
+                {**stages(found), **decoded(found.record), "cpu_seconds": found.spent[found.middle].cpu},
                 _note(found, floor),
             ),
         ]
@@ -103,22 +102,22 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
 
 def stages(found: Runs) -> dict[str, float]:
     """Seconds of each stage of the median run; `rest` is what no stage counts: start-up, imports, exit."""
-    seconds = {f"stage_{name}": float(stage["seconds"]) for name, stage in found.report["stages"].items()}
+    seconds = {f"stage_{name}": stage.seconds for name, stage in found.record.stages.items()}
     return {**seconds, "stage_rest": found.seconds[found.middle] - sum(seconds.values())}
 
 
-def decoded(report: dict[str, Any]) -> dict[str, float]:
+def decoded(record: RunRecord) -> dict[str, float]:
     """Stored chunks decoded by the sampling and by the pass, and those that the pass has from the sampling."""
-    stages = report["stages"]
+    costs = dict(record.stages.items())
     return {
-        "chunks_sample": float(stages["sample"]["chunks_decoded"]),
-        "chunks_pass": float(stages["pass"]["chunks_decoded"]),
-        "chunks_kept": float(stages["pass"]["chunks_kept"]),
+        "chunks_sample": float(costs["sample"].chunks_decoded),
+        "chunks_pass": float(costs["pass"].chunks_decoded),
+        "chunks_kept": float(costs["pass"].chunks_kept),
     }
 
 
 def _note(found: Runs, floor: Floor) -> str:
     spent = " + ".join(f"{name.removeprefix('stage_')} {value:.2g}" for name, value in stages(found).items())
-    chunks = decoded(found.report)
+    chunks = decoded(found.record)
     taken = " + ".join(f"{count:.0f} ({name.removeprefix('chunks_')})" for name, count in chunks.items())
     return f"s: {spent}; chunks: {taken} of {floor.chunks}"

@@ -14,7 +14,7 @@ from hsichunk.results import figures
 from hsichunk.run import options
 from hsichunk.run.folder import STORE
 from hsichunk.run.job import Progress
-from hsichunk.run.runner import run
+from hsichunk.run.runner import RunResult, run
 from hsichunk.synthetic.tile import write_tile
 from hsichunk.threads import available
 from hsichunk.writers import zarr_store
@@ -27,7 +27,7 @@ class Demo:
     """What the demo left behind."""
 
     results: Path
-    report: dict[str, Any]
+    run: RunResult
     lines: tuple[str, ...]
     """what to tell the user"""
 
@@ -50,11 +50,11 @@ def demo(out: Path, size: int, progress: Progress) -> Demo:
             "overwrite": True,
         }
     )
-    report = run(asked, progress)
+    result = run(asked, progress)
     em = read_library(results / "endmembers.csv")
     pictures = figures.write(results, out, tile=tile)
     lines = (_against_truth(truth, em, results), f"tile     {tile}", *(f"picture  {path}" for path in pictures))
-    return Demo(results, report, lines)
+    return Demo(results, result, lines)
 
 
 def _against_truth(truth: Any, em: xr.DataArray, results: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def dry_run(options: Options) -> dict[str, Any]:
         "results": site.rows * site.cols * (4 * ((1 + scores) * options.k + 1) + scores),
         "rate": rate,
         "seconds": round((plan.decodes * PASS * 1.3 + plan.refine_decodes) * size / rate + REST, 1),
-        "plan": plan.as_dict(),
+        "plan": asdict(plan),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def describe(options: Options) -> dict[str, Any]:
     rows, cols, count = stored.shape
     edges = grid.top, grid.top - rows * grid.dy
     try:
-        plan: dict[str, Any] = make_plan(site, bands, options).as_dict()
+        plan: dict[str, Any] = asdict(make_plan(site, bands, options))
     except HsiError as error:
         plan = {"refused": str(error)}
     return {

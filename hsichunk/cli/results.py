@@ -94,10 +94,10 @@ def audit(
     """
 
     def work() -> None:
-        from hsichunk.results import audit
+        from hsichunk.results import audit, audit_report
 
         report = audit.audit(results, tiles, pixels=pixels, seed=seed, tolerance=tolerance)
-        typer.echo(audit.as_text(report))
+        typer.echo(audit_report.as_text(report))
         if not report.passed:
             raise typer.Exit(1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,6 +49,9 @@ from hsichunk.cli.arguments import (
     option,
 )
 from hsichunk.cli.outcome import do
+
+if TYPE_CHECKING:
+    from hsichunk.run.runner import RunResult
 
 
 @app.command()
@@ -140,8 +143,8 @@ def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool, writ
     from hsichunk.run.runner import run
 
     with progress.shown() as show:
-        report = run(asked, show)
-    _summary(asked.out, report)
+        result = run(asked, show)
+    _summary(asked.out, result)
     if page and subprocess.run([sys.executable, "-m", "hsichunk", "report", asked.out]).returncode:
         raise typer.Exit(1)  # in a process of its own: this one's memory is for the run
 
@@ -153,16 +156,15 @@ def processors() -> int:
     return available()
 
 
-def _summary(out: str, report: dict[str, Any]) -> None:
-    pixels = report["pixels"]
-    typer.echo(
-        f"{out}: {pixels['valid']} pixels unmixed, {pixels['masked']} without data, {report['bands']['kept']} bands"
-    )
-    if (excluded := report["stages"].get("endmembers", {}).get("excluded")) is not None:
-        typer.echo(f"{excluded} outliers left out of the search for endmembers")
-    typer.echo("mean abundance  " + "  ".join(f"{n} {v:.4f}" for n, v in report["mean_abundance"].items()))
-    took = f"{report['seconds']:.1f} s, peak memory {report['peak_memory'] / 1e6:.0f} MB"
-    typer.echo(f"nothing left to do: finished before, in {took}" if report["finished"] else took)
+def _summary(out: str, result: RunResult) -> None:
+    record = result.record
+    pixels, search = record.pixels, record.stages.endmembers
+    typer.echo(f"{out}: {pixels.valid} pixels unmixed, {pixels.masked} without data, {record.bands.kept} bands")
+    if search and search.excluded is not None:
+        typer.echo(f"{search.excluded} outliers left out of the search for endmembers")
+    typer.echo("mean abundance  " + "  ".join(f"{n} {v:.4f}" for n, v in record.mean_abundance.items()))
+    took = f"{record.seconds:.1f} s, peak memory {record.peak_memory / 1e6:.0f} MB"
+    typer.echo(f"nothing left to do: finished before, in {took}" if result.done_before else took)
 
 
 @app.command()
@@ -217,7 +219,7 @@ def demo(
 
         with progress.shown() as show:
             made = demo.demo(Path(out), size, show)
-        _summary(str(made.results), made.report)
+        _summary(str(made.results), made.run)
         for line in made.lines:
             typer.echo(line)
 

@@ -51,10 +51,11 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
     }
     dims = (schema.ENDMEMBER, schema.WAVELENGTH)
     em = xr.DataArray(one.spectra, coords, dims, schema.REFLECTANCE, schema.PRODUCT_ATTRS[schema.REFLECTANCE])
-    if options.refine:
-        yield f"largest simplex of all pixels, {job.stages['endmembers']['refine_swaps']} swaps after the sample's"
-    if options.exclude is not None:
-        yield f"{job.stages['endmembers']['excluded']} outliers left out"
+    search = job.stages.endmembers
+    if options.refine and search:
+        yield f"largest simplex of all pixels, {search.refine_swaps} swaps after the sample's"
+    if options.exclude is not None and search:
+        yield f"{search.excluded} outliers left out"
     yield from _named(em, library, path)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from hsichunk.atomic_files import read_json, staging
+from hsichunk.atomic_files import staging
 from hsichunk.endmembers.library import read_library, write_library
 from hsichunk.errors import HsiError
-from hsichunk.run.folder import RUN_JSON, STORE
+from hsichunk.run.folder import STORE
+from hsichunk.run.record import read_record
 from hsichunk.writers import zarr_store
 from hsichunk.writers.envi import publish, write_pair
 from hsichunk.writers.zarr_encoding import is_map
@@ -24,8 +25,7 @@ def export(results: Path, folder: Path, form: str = "envi") -> list[Path]:
     """
     if form not in FORMATS:
         raise HsiError(f"format is {form!r}; expected {', '.join(FORMATS)}")
-    if read_json(results / RUN_JSON) is None:
-        raise HsiError(f"{results}: holds no {RUN_JSON}; expected the folder of a finished `hsichunk run`")
+    read_record(results)  # no run.json: not finished
     if folder.exists() and not folder.is_dir():
         raise HsiError(f"{folder} is no folder; give the name of one")
     products = zarr_store.open_store(results / STORE, dask=False)

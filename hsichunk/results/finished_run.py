@@ -5,26 +5,25 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from hsichunk import schema
-from hsichunk.atomic_files import read_json
 from hsichunk.endmembers.endmember_csv import Endmembers, read_endmembers
 from hsichunk.errors import HsiError
 from hsichunk.grid import Geotransform
-from hsichunk.run.folder import RUN_JSON, STORE
+from hsichunk.run.folder import STORE
+from hsichunk.run.record import RunRecord, read_record
 from hsichunk.writers import zarr_store
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class FinishedRun:
     """The folder of a finished run."""
 
     out: Path
-    run: dict[str, Any]
+    record: RunRecord
     """run.json"""
     products: xr.Dataset
     """stored maps, read when indexed"""
@@ -42,15 +41,17 @@ class Results:
 
     @property
     def tiles(self) -> list[str]:
-        return [str(path) for path in self.run.get("options", {}).get("tiles", ())]
+        """The tiles as they were given."""
+        return list(self.record.options.tiles)
 
     @property
-    def raster(self) -> Raster:
-        return Raster.of(self.products)
+    def grid(self) -> MapGrid:
+        """The grid of the maps."""
+        return MapGrid.of(self.products)
 
 
 @dataclass(frozen=True)
-class Raster(Geotransform):
+class MapGrid(Geotransform):
     """The grid of the maps: north up, y falling with the rows; or rows and columns alone, y growing with the rows."""
 
     rows: int
@@ -58,7 +59,7 @@ class Raster(Geotransform):
     unit: str
 
     @classmethod
-    def of(cls, products: xr.Dataset) -> Raster:
+    def of(cls, products: xr.Dataset) -> MapGrid:
         x, y = products[schema.X].values, products[schema.Y].values
         dx = float(x[-1] - x[0]) / (len(x) - 1) if len(x) > 1 else 0.0
         dy = float(y[0] - y[-1]) / (len(y) - 1) if len(y) > 1 else 0.0
@@ -82,15 +83,12 @@ class Raster(Geotransform):
         return (row, col) if 0 <= row < self.rows and 0 <= col < self.cols else None
 
 
-def open_results(out: str | os.PathLike[str]) -> Results:
+def open_results(out: str | os.PathLike[str]) -> FinishedRun:
     """Raises HsiError where `out` is not the folder of a finished run."""
     out = Path(out)
-    run = read_json(out / RUN_JSON)
-    if not isinstance(run, dict):
-        raise HsiError(f"{out}: holds no {RUN_JSON}; expected the folder of a finished `hsichunk run`")
+    record = read_record(out)
     products = zarr_store.open_store(out / STORE, dask=False)
-    asked = run.get("options", {}).get("metric", (schema.SAM, schema.SID))
-    needed = (schema.ABUNDANCE, schema.RMSE, *(schema.CLASS_OF[metric] for metric in asked))
+    needed = (schema.ABUNDANCE, schema.RMSE, *(schema.CLASS_OF[metric] for metric in record.options.metric))
     if missing := [name for name in needed if name not in products]:
         raise HsiError(f"{out / STORE}: has no {', '.join(missing)}; expected the store of a finished `hsichunk run`")
-    return Results(out, run, products, read_endmembers(out / "endmembers.csv"))
+    return FinishedRun(out, record, products, read_endmembers(out / "endmembers.csv"))

@@ -15,7 +15,7 @@ from hsichunk.chunks.counts import chunks_along
 from hsichunk.chunks.remote import is_url
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.readers import model, neon
-from hsichunk.results.finished_run import Raster
+from hsichunk.results.finished_run import MapGrid
 
 COLORS = (660.0, 550.0, 480.0)  # nm: red, green, blue
 PERCENTILES = (2.0, 98.0)
@@ -49,7 +49,7 @@ class Placed:
         return np.flatnonzero((r >= 0) & (r < self.rows)), np.flatnonzero((c >= 0) & (c < self.cols))
 
 
-def place_tiles(paths: Sequence[str], raster: Raster) -> tuple[tuple[Placed, ...], tuple[tuple[str, str], ...]]:
+def place_tiles(paths: Sequence[str], grid: MapGrid) -> tuple[tuple[Placed, ...], tuple[tuple[str, str], ...]]:
     """The tiles that can be read, by file name; and those that cannot, and why. Tiles at an address are left alone."""
     placed, missing = [], []
     for path in sorted(paths, key=lambda p: (os.path.basename(p), p)):
@@ -60,19 +60,19 @@ def place_tiles(paths: Sequence[str], raster: Raster) -> tuple[tuple[Placed, ...
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", HsiWarning)  # said when it was run
                 file = neon.read(path, floats=True)
-            placed.append(_place(file, raster))
+            placed.append(_place(file, grid))
         except HsiError as error:
             missing.append((path, str(error).removeprefix(f"{path}: ")))
     return tuple(placed), tuple(missing)
 
 
-def _place(file: model.NeonFile, raster: Raster) -> Placed:
-    grid = file.grid
-    top, left = (raster.top - grid.top) / raster.dy, (grid.left - raster.left) / raster.dx
+def _place(file: model.NeonFile, grid: MapGrid) -> Placed:
+    own = file.grid
+    top, left = (grid.top - own.top) / grid.dy, (own.left - grid.left) / grid.dx
     if max(abs(top - round(top)), abs(left - round(left))) > 1e-2:
         raise HsiError(f"{file.path}: lies between the pixels of the maps; expected a tile of this run")
     found = Placed(file, round(top), round(left))
-    apart = found.top >= raster.rows or found.left >= raster.cols or found.top + found.rows <= 0
+    apart = found.top >= grid.rows or found.left >= grid.cols or found.top + found.rows <= 0
     if apart or found.left + found.cols <= 0:
         raise HsiError(f"{file.path}: lies beside the maps; expected a tile of this run")
     return found

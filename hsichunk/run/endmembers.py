@@ -99,10 +99,9 @@ def _from_sample(job: Job, tile: int | None) -> Found:
         sample, excluded = _without_outliers(sample, job.options)
         picked = _pick(sample, job.options)
     swapped = ("sweeps", "swaps") if job.options.method == schema.METHODS[0] else ()
-    for name in ("sample_pixels", *swapped):
-        job.stages["endmembers"][name] = job.stages["endmembers"].get(name, 0) + getattr(picked, name)
+    job.note_search(**{name: getattr(picked, name) for name in ("sample_pixels", *swapped)})
     if job.options.exclude is not None:
-        job.stages["endmembers"]["excluded"] = job.stages["endmembers"].get("excluded", 0) + excluded
+        job.note_search(excluded=excluded)
     places = zip(picked.names, picked.x.tolist(), picked.y.tolist(), strict=True)
     return Found(picked.spectra, tuple(places))
 

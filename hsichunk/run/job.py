@@ -20,6 +20,7 @@ from hsichunk.mosaic.site import Site
 from hsichunk.run import plan
 from hsichunk.run.ledger import Ledger
 from hsichunk.run.options import Options
+from hsichunk.run.record import InputFile, Stage, Stages
 
 if TYPE_CHECKING:
     from hsichunk.cube.masks.masks import Masks
@@ -45,7 +46,8 @@ class Job:
     plan: plan.Plan
     ledger: Ledger
     progress: Progress
-    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    inputs: tuple[InputFile, ...] = ()
+    stages: Stages = field(default_factory=Stages)
     resumed: bool = False
     """whether it goes on with an earlier attempt"""
     masks: Masks | None = None
@@ -75,13 +77,15 @@ class Job:
         yield
         memory.release()
         after = DECODED.now()
-        came = {
-            "seconds": round(time.perf_counter() - began, 3),
-            "chunks_decoded": after[0] - chunks,
-            "bytes_decoded": after[1] - size,
-            "chunks_kept": self.kept.chunks - kept,
-            "bytes_fetched": FETCHED.now()[1] - fetched,
-        }
-        so_far = self.stages.setdefault(name, dict.fromkeys(came, 0))
-        for what, value in came.items():
-            so_far[what] = round(so_far[what] + value, 3)
+        cost = Stage(
+            seconds=round(time.perf_counter() - began, 3),
+            chunks_decoded=after[0] - chunks,
+            bytes_decoded=after[1] - size,
+            chunks_kept=self.kept.chunks - kept,
+            bytes_fetched=FETCHED.now()[1] - fetched,
+        )
+        self.stages = self.stages.plus(name, cost)
+
+    def note_search(self, **numbers: int) -> None:
+        """Adds to the stage of the endmembers what a search came to, by the names of SearchStage."""
+        self.stages = self.stages.with_search(**numbers)

@@ -16,6 +16,8 @@ from hsichunk import schema
 from hsichunk.atomic_files import read_json, sync_one, write_json
 from hsichunk.errors import HsiError
 from hsichunk.run.folder import EVERY_FILE, LATER, RUN_JSON, STATE, STORE, files
+from hsichunk.run.json_records import as_json, from_json
+from hsichunk.run.record import RunRecord, fingerprint_in
 from hsichunk.unmixing.scoring import Tally
 
 
@@ -64,7 +66,7 @@ class Ledger:
 
     def _compare(self, overwrite: bool) -> str:
         finished, state = read_json(self.out / RUN_JSON), read_json(self.folder / "state.json")
-        found = finished.get("fingerprint") if isinstance(finished, dict) else state
+        found = state if finished is None else fingerprint_in(finished)
         if found is None:
             held = [name for name in (*EVERY_FILE, RUN_JSON) if (self.out / name).exists()]
             if held and not overwrite:
@@ -83,6 +85,12 @@ class Ledger:
             return "resumed"
         wanted = files(self.fingerprint.get("metric", (schema.SAM, schema.SID)))
         missing = [name for name in wanted if not (self.out / name).exists()]
+        try:
+            RunRecord.from_json(finished, self.out / RUN_JSON)
+        except HsiError:
+            if not overwrite:
+                raise
+            return "new"
         if missing and not overwrite:
             raise HsiError(f"{self.out}: finished, but {missing[0]} is gone; give --overwrite to make it again")
         return "new" if missing else "done"
@@ -116,9 +124,9 @@ class Ledger:
         """Says what the folder is for, once all that a run begins with is there: from here on it can go on."""
         write_json(self.folder / "state.json", self.fingerprint)
 
-    def finish(self, report: dict[str, Any]) -> None:
+    def finish(self, record: RunRecord) -> None:
         """Says that all is whole, and takes the state away."""
-        write_json(self.out / RUN_JSON, report)
+        write_json(self.out / RUN_JSON, record.as_json())
         self.tidy()
 
     def tidy(self) -> None:
@@ -151,9 +159,7 @@ class Ledger:
 
     def add(self, entry: Entry) -> None:
         """Notes that data are stored. The caller has synced them."""
-        line = json.dumps(
-            {"tile": entry.tile, "window": entry.window, "bottom": entry.bottom, "tally": vars(entry.tally)}
-        )
+        line = json.dumps(as_json(entry))
         with open(self._entries, "ab") as file:
             file.write(line.encode() + b"\n")
             file.flush()
@@ -164,12 +170,8 @@ class Ledger:
 def _parsed(line: bytes) -> Entry | None:
     """An entry from its line; None for a line that a killed write or a damaged disk has left."""
     try:
-        said = json.loads(line)
-        tally = said["tally"]
-        good = [type(said[name]) is int for name in ("tile", "window", "bottom")]
-        good += [type(v) is type(tally[n]) for n, v in vars(Tally()).items()]
-        return Entry(said["tile"], said["window"], said["bottom"], Tally(**tally)) if all(good) else None
-    except (ValueError, TypeError, KeyError):
+        return from_json(Entry, json.loads(line))
+    except ValueError:  # no JSON, or no entry: a RecordError is one
         return None
 
 

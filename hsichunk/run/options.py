@@ -26,12 +26,15 @@ class Options:
     """Everything that a run is asked for."""
 
     tiles: tuple[str, ...]
+    """files or addresses of the tiles"""
     out: str
+    """folder of the results"""
     k: int = 4
     """number of endmembers to find"""
     method: str = schema.METHODS[0]
     """how they are found in the sample: nfindr, atgp, ppi, fippi (which finds as many as there are) or vca"""
     seed: int = 0
+    """seed of the sample and of the search"""
     sample: int = 20_000
     """pixels drawn for the search"""
     share: float = 0.125
@@ -45,11 +48,13 @@ class Options:
     drop_last: int | None = None
     """bands at the end to drop; when not given NEON's ten of NEON's tiles, none of images"""
     every: int = 1
+    """1 for all bands, 2 for every other, ..."""
     keep: tuple[tuple[float, float], ...] | None = None
     """wavelength ranges in nm outside which bands are dropped"""
     drop: tuple[tuple[float, float], ...] = ()
     """wavelength ranges in nm to drop beside the windows named in the file"""
     lesson_bands: bool = False
+    """the 360 bands of the NEON lesson instead of all good ones"""
     solver: str = schema.FCLS
     """what binds abundances: fcls (at least 0, sum one), nnls (at least 0) or ucls (nothing)"""
     metric: tuple[str, ...] = (schema.SAM, schema.SID)
@@ -69,7 +74,9 @@ class Options:
     memory: int = 2_000_000_000
     """bytes that the whole process may hold"""
     threads: int = 2
+    """threads that work at a time"""
     overwrite: bool = False
+    """whether other results in the folder may be replaced"""
     endmembers: str | None = None
     """file of endmembers to use instead of finding k"""
     per_tile: bool = False

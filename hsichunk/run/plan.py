@@ -7,9 +7,8 @@ the sums of a large column, the strips of products on their way out), and the ma
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
 from hsichunk import schema
 from hsichunk.chunks.columns import GROUP_BANDS, SMALL_COLUMN, TOGETHER
@@ -70,7 +69,9 @@ class Plan:
     """What a run will hold and do. Sizes in bytes."""
 
     budget: int
+    """memory that was allowed"""
     threads: int
+    """threads that work at a time"""
     strip_rows: int
     """rows of products computed at a time"""
     together: int
@@ -82,10 +83,13 @@ class Plan:
     columns: int
     """stored columns of the largest tile"""
     program: int
+    """interpreter, libraries and compiled kernels in the pass"""
     workspace: int
     """what the threads work with in the pass"""
     sums: int
+    """sums of the rows of a large column that are held at once"""
     strips: int
+    """strips of products on their way to the store"""
     sample: int
     """the sample and the search for endmembers, the program included"""
     passing: int
@@ -102,9 +106,6 @@ class Plan:
     """the search over all pixels where it is asked for, the program included"""
     refine_decodes: int = 0
     """times each chunk is decoded for that, at most"""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def make(

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,38 @@ from hsichunk.mosaic.site import Site
 from hsichunk.run import endmembers, folder, plan
 from hsichunk.run.endmembers import Found
 from hsichunk.run.job import Job, Progress, silent
+from hsichunk.run.json_records import as_json, from_json
 from hsichunk.run.ledger import Ledger
 from hsichunk.run.options import Options
 from hsichunk.run.planning import make_plan
 from hsichunk.run.preparation import connected, masks_of, prepared
+from hsichunk.run.record import InputFile, RunRecord, Stages, read_record
 from hsichunk.run.warm_up import importing
 from hsichunk.unmixing.solver import Solver
 
 
-def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
-    """Does the job and gives back what run.json says, and under "finished" whether it was there already.
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gives back."""
+
+    record: RunRecord
+    """what run.json says"""
+    done_before: bool
+    """whether the folder held it already"""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """endmembers.json: what a run begins with, kept until it is finished."""
+
+    sets: tuple[Any, ...]
+    """the endmembers, as `Found.as_json` gives them: one set, or one a tile"""
+    stages: Stages
+    """what it took to find them"""
+
+
+def run(options: Options, progress: Progress = silent) -> RunResult:
+    """Does the job and gives back its record, and whether it was done already.
 
     Killed, it leaves a folder from which the same call goes on; finished, the folder is not touched again. Nothing is
     written before tiles, options and plan are checked and the endmembers found. Raises HsiError where that fails.
@@ -39,17 +61,18 @@ def run(options: Options, progress: Progress = silent) -> dict[str, Any]:
     memory.steady()
     site, bands, options, ours = prepared(options)
     masks = masks_of(options, site)
-    fingerprint = options.fingerprint(inputs_of(site))
+    inputs = inputs_of(site)
+    fingerprint = options.fingerprint(as_json(inputs))
     fingerprint["endmembers"] = ours.digest if ours else None
     fingerprint["mask"] = masks.fingerprint() if masks else []
     book = Ledger(Path(options.out), fingerprint)
     state = book.look(options.overwrite)
     if state == "done":
         book.tidy()
-        return {**atomic_files.read_json(book.out / folder.RUN_JSON), "finished": True}
+        return RunResult(read_record(book.out), done_before=True)
     with connected(options) as cluster:
         made = make_plan(site, bands, options, cluster.threads if cluster else options.threads)
-        job = Job(options, site, bands, made, book, progress, masks=masks, cluster=cluster)
+        job = Job(options, site, bands, made, book, progress, inputs, masks=masks, cluster=cluster)
         job.keep_chunks()
         _warn_of_decodes(job)
         with importing() as imported:
@@ -104,8 +127,8 @@ def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> No
     from hsichunk.writers import zarr_blocks
 
     job.ledger.clear()
-    content = {"sets": [each.as_json() for each in sets], "stages": job.stages}
-    atomic_files.write_json(job.ledger.folder / "endmembers.json", content)
+    begun = Beginning(tuple(each.as_json() for each in sets), job.stages)
+    atomic_files.write_json(job.ledger.folder / "endmembers.json", as_json(begun))
     whole = product_store.template(job, solvers[0])
     zarr_blocks.create(whole, job.ledger.store, job.zarr_chunk)
     job.ledger.start()
@@ -118,8 +141,8 @@ def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
 
     content = atomic_files.read_json(job.ledger.folder / "endmembers.json")
     try:
-        sets = tuple(Found.of_json(each) for each in content["sets"])
-        stages = dict(content["stages"])
+        begun = from_json(Beginning, content)
+        sets = tuple(Found.of_json(each) for each in begun.sets)
     except (TypeError, ValueError, KeyError):
         return None
     if len(sets) != (len(job.site.places) if job.options.per_tile else 1):
@@ -141,12 +164,12 @@ def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
         )
     if not good:
         return None
-    job.stages |= stages
+    job.stages = begun.stages
     job.resumed = True
     return sets, solvers
 
 
-def _work(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...], began: float) -> dict[str, Any]:
+def _work(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...], began: float) -> RunResult:
     """From endmembers and a store with some strips, or none, to the finished folder."""
     from hsichunk.endmembers import endmember_csv
     from hsichunk.run import stac
@@ -157,10 +180,10 @@ def _work(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...], began:
         tally = run_pass(job, solvers)
     _write_maps(job)
     endmember_csv.write_endmembers(job.ledger.out / "endmembers.csv", job.wavelength, *_columns(job, sets))
-    report = summary(job, solvers[0].names, tally, round(time.perf_counter() - began, 3))
-    stac.write_item(job.ledger.out, report, job.site)
-    job.ledger.finish(report)
-    return {**report, "finished": False}
+    record = summary(job, solvers[0].names, tally, round(time.perf_counter() - began, 3))
+    stac.write_item(job.ledger.out, record, job.site)
+    job.ledger.finish(record)
+    return RunResult(record, done_before=False)
 
 
 def _columns(job: Job, sets: tuple[Found, ...]) -> tuple[NDArray[np.float64], list[tuple[str, float, float]]]:
@@ -191,7 +214,7 @@ def _write_maps(job: Job) -> None:
         geotiffs.write_maps(out / folder.STORE, names, job)
 
 
-def inputs_of(site: Site) -> list[dict[str, Any]]:
+def inputs_of(site: Site) -> tuple[InputFile, ...]:
     """Name, size and checksum of the metadata of each tile; the places of its chunks stand for what they hold."""
     out = []
     for place in site.places:
@@ -203,5 +226,5 @@ def inputs_of(site: Site) -> list[dict[str, Any]]:
             digest.update(stored.index.offset.tobytes() + stored.index.size.tobytes())
         else:
             digest.update(str(stored.stamp).encode())  # only the time of its last change tells other counts
-        out.append({"name": name_of(file.path), "size": stored.stamp[0], "metadata": digest.hexdigest()})
-    return out
+        out.append(InputFile(name=name_of(file.path), size=stored.stamp[0], metadata=digest.hexdigest()))
+    return tuple(out)

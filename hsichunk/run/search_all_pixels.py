@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hsichunk.chunks.array import DECODED
 from hsichunk.cube.spectra_reader import Spectra
-from hsichunk.endmembers.nfindr_all_pixels import Refined, refined
+from hsichunk.endmembers.nfindr_all_pixels import refined
 from hsichunk.errors import HsiError
 from hsichunk.mosaic.bad_chunks import without_bad_chunks
 from hsichunk.mosaic.site import Site
@@ -61,7 +61,9 @@ def find(job: Job, tile: int | None = None) -> xr.DataArray:
             with job.stage("endmembers"):
                 em = of_pixels(spectra, found.pixels, found.attrs(options.seed))
     job.progress("refine", whole, whole)
-    _note(job.stages["endmembers"], found, guarded=options.exclude is not None)
+    job.note_search(**found.numbers)
+    if options.exclude is not None:
+        job.note_search(excluded=found.excluded)
     return em
 
 
@@ -75,13 +77,6 @@ def _naming(site: Site, tile: int | None) -> Iterator[None]:
         if tile is None or path in str(error):
             raise
         raise HsiError(f"{path}: {error}") from error
-
-
-def _note(stage: dict[str, float], found: Refined, *, guarded: bool) -> None:
-    """What the search came to: of tiles searched one by one the sum, and certified where all are."""
-    for name, value in {**found.numbers, **({"excluded": found.excluded} if guarded else {})}.items():
-        both = min(stage.get(name, 1), value) if name in ("certified", "converged") else stage.get(name, 0) + value
-        stage[name] = both
 
 
 def _left_out(job: Job, site: Site) -> NDArray[np.bool_] | None:

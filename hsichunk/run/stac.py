@@ -8,7 +8,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from hsichunk.classification.palette import class_colors
 from hsichunk.grid import Grid
 from hsichunk.mosaic.site import Site
 from hsichunk.run import folder
+from hsichunk.run.record import RunRecord
 
 ITEM_JSON: Final = "item.json"
 VERSION: Final = "1.1.0"
@@ -42,22 +43,22 @@ TITLES: Final = {
 DIGITS: Final = 7  # of a degree: a centimetre
 
 
-def write_item(out: Path, report: Mapping[str, Any], site: Site, *, created: datetime | None = None) -> Path:
+def write_item(out: Path, record: RunRecord, site: Site, *, created: datetime | None = None) -> Path:
     """Writes OUT/item.json, whole or not at all, and gives back its path; see `item`."""
     path = out / ITEM_JSON
-    atomic_files.write_json(path, item(out, report, site, created=created))
+    atomic_files.write_json(path, item(out, record, site, created=created))
     return path
 
 
-def item(out: Path, report: Mapping[str, Any], site: Site, *, created: datetime | None = None) -> dict[str, Any]:
+def item(out: Path, record: RunRecord, site: Site, *, created: datetime | None = None) -> dict[str, Any]:
     """A STAC 1.1.0 item, plain values ready for JSON, of the results in the folder `out`.
 
-    `report` is what run.json says, `site` the tiles on their grid. Footprint and bbox (degrees, WGS 84) are those of
+    `record` is what run.json says, `site` the tiles on their grid. Footprint and bbox (degrees, WGS 84) are those of
     the image, None without a CRS; assets are the results that are there. The dates are those in the names of files and
     flight lines, from the first day to the end of the last; where there are none, all that NEON may have flown until
     the last change of a file. `created`, when given, is said too; without it the same run gives the same item.
     """
-    names = list(report["mean_abundance"])
+    names = list(record.mean_abundance)
     assets = {key: asset for key, asset in _assets(names).items() if _is_there(out, asset["href"])}
     geometry, bbox = footprint(site.grid, site.rows, site.cols)
     extensions = [PROJECTION, PROCESSING]
@@ -67,19 +68,19 @@ def item(out: Path, report: Mapping[str, Any], site: Site, *, created: datetime 
         "type": "Feature",
         "stac_version": VERSION,
         "stac_extensions": extensions,
-        "id": _id(report, site),
+        "id": _id(record, site),
         "geometry": geometry,
         "bbox": bbox,
         "properties": {
-            "title": f"Endmember abundances and class maps, {report['site']['name']}",
+            "title": f"Endmember abundances and class maps, {record.site.name}",
             "description": f"{len(names)} endmembers unmixed from {len(site.places)} reflectance "
-            f"{'file' if len(site.places) == 1 else 'files'}, {report['bands']['kept']} bands",
+            f"{'file' if len(site.places) == 1 else 'files'}, {record.bands.kept} bands",
             "datetime": None,
             **_interval(site),
             **({} if created is None else {"created": _time(created)}),
             "gsd": site.grid.dx,
             **_projection(site),
-            "processing:software": {"hsichunk": str(report["hsichunk"])},
+            "processing:software": {"hsichunk": record.hsichunk},
         },
         "links": [],
         "assets": assets,
@@ -141,11 +142,11 @@ def _projection(site: Site) -> dict[str, Any]:
     }
 
 
-def _id(report: Mapping[str, Any], site: Site) -> str:
+def _id(record: RunRecord, site: Site) -> str:
     """The same for the same tiles and options, of letters that every catalog takes."""
-    digest = hashlib.sha256(json.dumps(report["fingerprint"], sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(record.fingerprint, sort_keys=True).encode()).hexdigest()
     place = f"{math.floor(site.grid.left)}-{math.floor(site.grid.top - site.rows * site.grid.dy)}"
-    return _plain(f"{report['site']['name']}-{place}-{digest[:12]}")
+    return _plain(f"{record.site.name}-{place}-{digest[:12]}")
 
 
 def _plain(name: str) -> str:

@@ -1,13 +1,24 @@
-"""run.json: what was done, with what, and what came of it."""
+"""The record of a run that is done: what was done, with what, and what came of it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from hsichunk import memory, schema
+from hsichunk.run.record import (
+    BandCount,
+    Certificate,
+    ClusterSize,
+    DecodedChunks,
+    MapExtent,
+    PixelCounts,
+    RunRecord,
+    SkippedTile,
+)
 from hsichunk.unmixing.scoring import ABUNDANCE_UNIT, Tally
 from hsichunk.version import __version__
 
@@ -17,42 +28,45 @@ if TYPE_CHECKING:
 PACKAGES = ("numpy", "numba", "h5py", "deflate", "xarray", "dask", "zarr", "rioxarray", "rasterio")
 
 
-def summary(job: Job, names: Sequence[str], tally: Tally, seconds: float) -> dict[str, Any]:
-    """Plain values, ready for JSON. Of a resumed run seconds, stages and memory are those of the last attempt."""
-    grid = job.site.grid
+def summary(job: Job, names: Sequence[str], tally: Tally, seconds: float) -> RunRecord:
+    """The record of a job. Of a resumed run seconds, stages and memory are those of the last attempt."""
+    grid, cluster = job.site.grid, job.cluster
     unit = max(tally.valid, 1) * ABUNDANCE_UNIT
-    return {
-        "hsichunk": __version__,
-        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
-        "options": {**job.options.as_dict(), "k": job.ledger.fingerprint["k"]},  # as asked for
-        "fingerprint": job.ledger.fingerprint,
-        "inputs": job.ledger.fingerprint["inputs"],
-        "site": {
-            "name": job.site.places[0].file.site,
-            "crs": f"EPSG:{grid.epsg}" if grid.epsg else grid.wkt,
-            "shape": [job.site.rows, job.site.cols],
-        },
-        "bands": {"kept": len(job.bands), "of": len(job.site.wavelength)},
-        "plan": job.plan.as_dict(),
-        "resumed": job.resumed,
-        "cluster": {"workers": job.cluster.workers, "threads": job.cluster.threads} if job.cluster else None,
-        "stages": job.stages,
-        "seconds": seconds,
-        "peak_memory": memory.peak(),
-        "pixels": {"valid": tally.valid, "masked": tally.masked, "solved": tally.solved},
-        "masks": _masks(job, tally),
-        "bad_chunks": tally.bad,
-        "skipped": [{"path": path, "reason": reason} for path, reason in job.site.skipped],
-        "pass": {"chunks": tally.chunks, "bytes": tally.bytes},
-        job.options.solver: _solved(job, tally),
-        "mean_abundance": dict(zip(names, (a / unit for a in tally.abundance), strict=True)),
-    }
+    certificate: dict[str, Any] = {job.options.solver: _certificate(job, tally)}
+    return RunRecord(
+        hsichunk=__version__,
+        versions={"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
+        options=replace(job.options, k=job.ledger.fingerprint["k"]),  # as asked for
+        fingerprint=job.ledger.fingerprint,
+        inputs=job.inputs,
+        site=MapExtent(
+            name=job.site.places[0].file.site,
+            crs=f"EPSG:{grid.epsg}" if grid.epsg else grid.wkt,
+            shape=(job.site.rows, job.site.cols),
+        ),
+        bands=BandCount(kept=len(job.bands), of=len(job.site.wavelength)),
+        plan=job.plan,
+        resumed=job.resumed,
+        cluster=ClusterSize(workers=cluster.workers, threads=cluster.threads) if cluster else None,
+        stages=job.stages,
+        seconds=seconds,
+        peak_memory=memory.peak(),
+        pixels=PixelCounts(valid=tally.valid, masked=tally.masked, solved=tally.solved),
+        masks=_masks(job, tally),
+        bad_chunks=tuple(tuple(place) for place in tally.bad),
+        skipped=tuple(SkippedTile(path=path, reason=reason) for path, reason in job.site.skipped),
+        pass_=DecodedChunks(chunks=tally.chunks, bytes=tally.bytes),
+        **certificate,
+        mean_abundance=dict(zip(names, (a / unit for a in tally.abundance), strict=True)),
+    )
 
 
-def _solved(job: Job, tally: Tally) -> dict[str, Any]:
-    """How the solver went, under its own name."""
-    counts = {"pivots": tally.pivots, "most_pivots": tally.most_pivots, "fallbacks": tally.fallbacks}
-    return {**(counts if job.options.solver == schema.FCLS else {}), "worst_kkt": tally.worst_kkt}
+def _certificate(job: Job, tally: Tally) -> Certificate:
+    if job.options.solver != schema.FCLS:
+        return Certificate(worst_kkt=tally.worst_kkt)
+    return Certificate(
+        pivots=tally.pivots, most_pivots=tally.most_pivots, fallbacks=tally.fallbacks, worst_kkt=tally.worst_kkt
+    )
 
 
 def _masks(job: Job, tally: Tally) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Pages that are made of something else: README.md, the command's own help, the list of public names."""
+"""Pages that are made of something else: README.md, the command's help, the public names, the record of a run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)")  # what a link or picture of a Markdown file leads to, but for addresses
 
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages, the files of the project that README.md links to, and the colours of code."""
     readme = README.read_text(encoding="utf-8")
-    made = {"index.md": readme, "commands.md": commands(), "names.md": names(), "style.css": style()}
+    made = {
+        "index.md": readme,
+        "commands.md": commands(),
+        "names.md": names(),
+        "run_json.md": run_json(),
+        "style.css": style(),
+    }
     for uri, content in made.items():
         files.append(File.generated(config, uri, content=content))
     for target in dict.fromkeys(LINK.findall(prose(readme))):
@@ -58,6 +64,13 @@ def names() -> str:
         rows.append(f"| [`{name}`][hsichunk.{name}] | {first.replace('|', chr(92) + '|')} |")
     table = "\n".join(["| name | what it is |", "|---|---|", *rows])
     return f"# All names\n\nEvery name of `import hsichunk as hsi`.\n\n{table}\n"
+
+
+def run_json() -> str:
+    """Each field of run.json, with its type and what it says."""
+    import run_json
+
+    return str(run_json.page())
 
 
 def style() -> str:

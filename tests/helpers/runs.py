@@ -14,6 +14,7 @@ import xarray as xr
 import hsichunk as hsi
 from hsichunk.run import options
 from hsichunk.run.folder import FILES, RUN_JSON
+from hsichunk.run.record import RunRecord
 from hsichunk.run.runner import run
 from hsichunk.run.stac import ITEM_JSON
 
@@ -49,10 +50,11 @@ def asked(tiles: Path | list[Path], out: Path, **changed: Any) -> options.Option
 
 
 def go(tiles: Path | list[Path], out: Path, **changed: Any) -> dict[str, Any]:
-    """Runs, and gives back run.json."""
-    report = run(asked(tiles, out, **changed))
-    assert json.loads((out / RUN_JSON).read_text()) == {k: v for k, v in report.items() if k != "finished"}
-    return report
+    """Runs, and gives back run.json, and under "finished" whether it was there before."""
+    result = run(asked(tiles, out, **changed))
+    content = json.loads((out / RUN_JSON).read_text())
+    assert RunRecord.from_json(content) == result.record
+    return {**content, "finished": result.done_before}
 
 
 def shell(*words: Any) -> tuple[int, str]:

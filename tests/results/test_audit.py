@@ -16,7 +16,8 @@ import zarr
 
 from hsichunk.errors import HsiError
 from hsichunk.results import reference
-from hsichunk.results.audit import as_text, audit
+from hsichunk.results.audit import audit
+from hsichunk.results.audit_report import as_text
 from tests.helpers import runs
 from tests.helpers.scenes import scene
 
@@ -217,7 +218,7 @@ def test_tiles_that_have_moved(made: tuple[Path, Path], out: Path, tmp_path: Pat
 
 
 def test_refused(made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(HsiError, match="holds no finished run"):
+    with pytest.raises(HsiError, match=r"holds no run\.json; expected the folder of a finished run"):
         audit(tmp_path)
     with pytest.raises(HsiError, match="pixels=0"):
         audit(made[1], pixels=0)

@@ -159,7 +159,7 @@ def test_a_guarded_run_loads_no_more(tiles: tuple[Path, Path], tmp_path: Path) -
         f"asked = options.build({{'tiles': [{str(tiles[1])!r}], 'out': '', 'exclude': {LIMIT}}}); "
         "site, bands, asked, _ = prepared(asked); "
         "job = Job(asked, site, bands, make_plan(site, bands, asked), Ledger(Path(), {}), lambda *_: None); "
-        "endmembers.find(job); print(job.stages['endmembers']['excluded'] >= 0); "
+        "endmembers.find(job); print(job.stages.endmembers.excluded >= 0); "
         "print(*sorted({'xarray', 'dask', 'pandas', 'numba'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

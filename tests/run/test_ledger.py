@@ -17,6 +17,7 @@ from hsichunk.errors import HsiError
 from hsichunk.run.folder import FILES, LATER
 from hsichunk.run.ledger import Entry, Ledger, differences
 from hsichunk.unmixing.scoring import Tally
+from tests.helpers.records import example
 
 ASKED: dict[str, Any] = {"k": 4, "seed": 0, "inputs": [{"name": "a.h5", "size": 3, "metadata": "00"}]}
 TALLY = Tally(valid=3, masked=1, solved=3, worst_kkt=1e-16, abundance=[1 << 40, 7], chunks=5, bytes=1000)
@@ -38,7 +39,7 @@ def finished(out: Path) -> Ledger:
     made = begun(out)
     for name in FILES:
         (out / name).write_text("x")
-    made.finish({"fingerprint": ASKED})
+    made.finish(example(fingerprint=ASKED))
     return made
 
 
@@ -228,7 +229,7 @@ def test_leftovers_of_killed_writers_go_in_the_end(tmp_path: Path) -> None:
     (tmp_path / ".abundance.tif.ab12.part" / "x").write_text("")
     (tmp_path / ".run.json.part").write_text("")
     (tmp_path / ".other.part").write_text("")
-    made.finish({"fingerprint": ASKED})
+    made.finish(example(fingerprint=ASKED))
     assert {path.name for path in tmp_path.iterdir()} == {"run.json", ".other.part"}
 
 

@@ -162,7 +162,7 @@ def test_fippi_decides_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     k = products(out).sizes["endmember"]
     assert k != 4 and report["options"]["k"] == 4 and len(report["mean_abundance"]) == k
     assert go(tile, out, method="fippi", metric=EVERY, **WHOLE)["mean_abundance"] == report["mean_abundance"]
-    assert run(asked(tile, out, method="fippi", metric=EVERY, **WHOLE))["finished"]
+    assert run(asked(tile, out, method="fippi", metric=EVERY, **WHOLE)).done_before
     with pytest.raises(HsiError, match=f"expected one number, or {k}: one for each of the endmembers that fippi finds"):
         run(asked(tile, tmp_path / "other", method="fippi", sid_threshold="0.1,0.2", **WHOLE))
     # and a run that stopped before its maps goes on with as many
@@ -224,7 +224,7 @@ def test_a_run_resumes_after_the_loss_of_a_strip(tile: Path, tmp_path: Path, mon
 def test_other_methods_have_no_place_in_the_same_folder(lean: Path) -> None:
     tile = lean.parent / "NEON_tile_reflectance.h5"
     given = {"method": "vca", "solver": "nnls", "metric": "chebyshev,ncc,sid_sam", "ncc_threshold": "0.9,0.95,0.97,0.8"}
-    assert run(asked(tile, lean, **given))["finished"]  # the order of metrics is none of their meaning
+    assert run(asked(tile, lean, **given)).done_before  # the order of metrics is none of their meaning
     for changed in ({"method": "atgp"}, {"solver": "fcls"}, {"metric": "ncc"}, {"ncc_threshold": 0.5}):
         with pytest.raises(HsiError, match="made with other options") as caught:
             run(asked(tile, lean, **(given | changed)))
@@ -278,14 +278,14 @@ def test_everything_after_a_run_copes(lean: Path, tmp_path: Path) -> None:
         "NCC classes",
         "CHEBYSHEV classes",
     ]
-    raster = maps.raster
-    window = maps.window(raster.left, raster.right, raster.bottom, raster.top)
+    grid = maps.grid
+    view = maps.view(grid.left, grid.right, grid.bottom, grid.top)
     for metric in ("ncc", "chebyshev"):
-        assert_array_equal(maps.labels(metric, window, maps.stored_thresholds()[metric]), out[f"{metric}_class"])
+        assert_array_equal(maps.labels(metric, view, maps.stored_thresholds()[metric]), out[f"{metric}_class"])
     for given in ([0.3], [0.1, 0.2, 0.3, 0.4]):
         label = hsi.classify_similarity(out.ncc, given[0] if len(given) == 1 else given, relative=True)
-        assert_array_equal(maps.labels("ncc", window, given, relative=True), label)
-    assert maps.picture("SID_SAM classes", window, maps.stored_thresholds()).shape == (*SHAPE, 4)
+        assert_array_equal(maps.labels("ncc", view, given, relative=True), label)
+    assert maps.picture("SID_SAM classes", view, maps.stored_thresholds()).shape == (*SHAPE, 4)
 
 
 def test_one_metric_alone(tmp_path: Path) -> None:

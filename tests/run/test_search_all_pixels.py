@@ -384,7 +384,7 @@ def test_without_enough_pixels(stored: dict[str, Path], tmp_path: Path) -> None:
 def test_it_makes_another_run(stored: dict[str, Path], done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     shutil.copytree(done[0], tmp_path / "out")
     with Counter() as counter:
-        assert run(asked(stored["spatial"], tmp_path / "out", refine=True, **FEW))["finished"]
+        assert run(asked(stored["spatial"], tmp_path / "out", refine=True, **FEW)).done_before
     assert counter.chunks == 0
     with pytest.raises(HsiError, match="made with other options"):
         run(asked(stored["spatial"], tmp_path / "out", **FEW))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hsichunk.classification.palette import class_colors
 from hsichunk.grid import Grid
 from hsichunk.mosaic.site import Site, open_site
 from hsichunk.run import stac
+from hsichunk.run.record import RunRecord, read_record
 from tests.helpers.runs import SHAPE, go, write
 
 pystac = pytest.importorskip("pystac", reason="PySTAC reads what we write")
@@ -41,17 +43,16 @@ def site(out: Path) -> Site:
 
 
 @pytest.fixture(scope="module")
-def report(out: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((out / "run.json").read_text())
-    return content
+def report(out: Path) -> RunRecord:
+    return read_record(out)
 
 
 @pytest.fixture
-def item(out: Path, report: dict[str, Any], site: Site) -> dict[str, Any]:
+def item(out: Path, report: RunRecord, site: Site) -> dict[str, Any]:
     return stac.item(out, report, site, created=MADE)
 
 
-def test_the_file_is_a_valid_item(tmp_path: Path, out: Path, report: dict[str, Any], site: Site) -> None:
+def test_the_file_is_a_valid_item(tmp_path: Path, out: Path, report: RunRecord, site: Site) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="PySTAC validates with it")
     from pystac.validation.local_validator import get_local_schema_cache
     from referencing import Registry, Resource
@@ -111,10 +112,8 @@ def test_it_names_the_classes(item: dict[str, Any]) -> None:
     assert any("classification/v2" in uri for uri in item["stac_extensions"])
 
 
-def test_names_of_any_letters_are_brought_to_those_of_the_extension(
-    out: Path, report: dict[str, Any], site: Site
-) -> None:
-    named = {**report, "mean_abundance": {"bare soil": 0.2, "Höhe/2": 0.3, "tree": 0.5}}
+def test_names_of_any_letters_are_brought_to_those_of_the_extension(out: Path, report: RunRecord, site: Site) -> None:
+    named = replace(report, mean_abundance={"bare soil": 0.2, "Höhe/2": 0.3, "tree": 0.5})
     whole = stac.item(out, named, site)
     classes = whole["assets"]["sam_class"]["classification:classes"]
     assert [each["name"] for each in classes[1:3]] == ["bare_soil", "H_he_2"]
@@ -123,16 +122,16 @@ def test_names_of_any_letters_are_brought_to_those_of_the_extension(
     assert all(re.fullmatch("[0-9A-Za-z_-]+", each["name"]) for each in classes)
 
 
-def test_only_results_that_are_there_are_assets(tmp_path: Path, report: dict[str, Any], site: Site) -> None:
+def test_only_results_that_are_there_are_assets(tmp_path: Path, report: RunRecord, site: Site) -> None:
     (tmp_path / "rmse.tif").touch()
     whole = stac.item(tmp_path, report, site)
     assert set(whole["assets"]) == {"rmse", "run"}  # run.json is written last
     assert not any("classification" in uri for uri in whole["stac_extensions"])
 
 
-def test_the_id_tells_runs_apart_and_stays(out: Path, report: dict[str, Any], site: Site) -> None:
+def test_the_id_tells_runs_apart_and_stays(out: Path, report: RunRecord, site: Site) -> None:
     one, again = (stac.item(out, report, site)["id"] for _ in range(2))
-    other = stac.item(out, {**report, "fingerprint": {**report["fingerprint"], "seed": 5}}, site)["id"]
+    other = stac.item(out, replace(report, fingerprint={**report.fingerprint, "seed": 5}), site)["id"]
     assert one == again != other
     assert re.fullmatch(r"SERC-368000-4306910-[0-9a-f]{12}", one)
 
@@ -191,7 +190,7 @@ def test_an_image_across_the_180th_meridian_has_a_part_on_each_side() -> None:
     assert [south, north] == pytest.approx([min(corners[1]), max(corners[1])], abs=1e-4)
 
 
-def test_without_a_crs_there_is_no_footprint(out: Path, report: dict[str, Any], site: Site) -> None:
+def test_without_a_crs_there_is_no_footprint(out: Path, report: RunRecord, site: Site) -> None:
     grid = Grid(LEFT, TOP, 1.0, 1.0, None, None)
     whole = stac.item(out, report, Site(site.places, grid, site.rows, site.cols))
     assert whole["geometry"] is None
@@ -200,7 +199,7 @@ def test_without_a_crs_there_is_no_footprint(out: Path, report: dict[str, Any], 
     assert pystac.Item.from_dict(whole).bbox is None
 
 
-def test_a_crs_in_its_own_words_is_told_in_wkt2(out: Path, report: dict[str, Any], site: Site) -> None:
+def test_a_crs_in_its_own_words_is_told_in_wkt2(out: Path, report: RunRecord, site: Site) -> None:
     from pyproj import CRS
 
     from tests.helpers.tiles import WKT
@@ -211,7 +210,7 @@ def test_a_crs_in_its_own_words_is_told_in_wkt2(out: Path, report: dict[str, Any
     assert whole["bbox"] == pytest.approx(stac.item(out, report, site)["bbox"], abs=1e-6)
 
 
-def test_dates_that_are_not_known_span_all_that_may_be(tmp_path: Path, report: dict[str, Any]) -> None:
+def test_dates_that_are_not_known_span_all_that_may_be(tmp_path: Path, report: RunRecord) -> None:
     paths = [write(tmp_path / name, shape=(8, 8), chunks=(8, 8, 5)) for name in ("a.h5", "b.h5")]
     for path, days in zip(paths, (0, -3), strict=True):
         moment = MADE.timestamp() + days * 86400
@@ -226,17 +225,17 @@ def test_dates_that_are_not_known_span_all_that_may_be(tmp_path: Path, report: d
     assert said["end_datetime"] >= f"{datetime.now(UTC):%Y-%m-%d}"
 
 
-def test_times_are_told_in_utc(out: Path, report: dict[str, Any], site: Site) -> None:
+def test_times_are_told_in_utc(out: Path, report: RunRecord, site: Site) -> None:
     there = MADE.astimezone(timezone(timedelta(hours=-7)))
     assert stac.item(out, report, site, created=there)["properties"]["created"] == "2024-05-06T07:08:09Z"
 
 
-def test_a_run_leaves_its_item(out: Path, report: dict[str, Any], site: Site) -> None:
+def test_a_run_leaves_its_item(out: Path, report: RunRecord, site: Site) -> None:
     left = json.loads((out / stac.ITEM_JSON).read_text())
     assert left == stac.item(out, report, site)
 
 
-def test_dates_in_the_names_of_flight_lines_are_the_items(tmp_path: Path, report: dict[str, Any]) -> None:
+def test_dates_in_the_names_of_flight_lines_are_the_items(tmp_path: Path, report: RunRecord) -> None:
     for name, left in (
         ("NEON_D10_CPER_DP1_20130625_103403_reflectance.h5", LEFT),
         ("NEON_D04_CUPE_DP1_L001-1_20130702_directional_reflectance.h5", LEFT + 8),

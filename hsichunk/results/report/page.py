@@ -14,7 +14,7 @@ from hsichunk import schema
 from hsichunk.classification import palette
 from hsichunk.classification.palette import class_colors
 from hsichunk.results import quicklook
-from hsichunk.results.finished_run import Results
+from hsichunk.results.finished_run import FinishedRun
 from hsichunk.results.quicklook import Placed
 from hsichunk.results.report import charts, map_statistics, pictures, tables
 
@@ -38,7 +38,7 @@ class Picture:
     alt: str
 
 
-def render(results: Results, tiles: list[str] | None, library: xr.DataArray | None = None) -> str:
+def render(results: FinishedRun, tiles: list[str] | None, library: xr.DataArray | None = None) -> str:
     """The report as HTML."""
     from jinja2 import Environment, StrictUndefined
 
@@ -47,25 +47,26 @@ def render(results: Results, tiles: list[str] | None, library: xr.DataArray | No
     return environment.from_string(source).render(**content(results, tiles, library))
 
 
-def content(results: Results, tiles: list[str] | None, library: xr.DataArray | None = None) -> dict[str, Any]:
+def content(results: FinishedRun, tiles: list[str] | None, library: xr.DataArray | None = None) -> dict[str, Any]:
     """Everything that the template names."""
-    raster, names = results.raster, results.names
+    grid, names = results.grid, results.names
     found = map_statistics.read_sums(results.products, SIDE, MOST_DRAWN, ABUNDANCE_PIXELS)
-    placed, missing = quicklook.place_tiles(results.tiles if tiles is None else tiles, raster)
+    placed, missing = quicklook.place_tiles(results.tiles if tiles is None else tiles, grid)
     every = placed[0].file.wavelength if placed else None
     dropped = charts.gaps(results.endmembers.wavelength, every)
     command, options_file = tables.command(results)
-    solver = results.run.get("options", {}).get("solver", schema.FCLS)
+    record = results.record
+    solver = record.options.solver
     return {
         "results": results,
-        "run": results.run,
-        "raster": raster,
+        "run": record,
+        "grid": grid,
         "names": names,
         "sums": found,
         "marks": _marks(results),
         "all_marks": len(results.endmembers.names),
         "outlines": _outlines(placed, results),
-        "scale_bar": _scale_bar(raster.cols * raster.dx, "m" if raster.north_up else "px"),
+        "scale_bar": _scale_bar(grid.cols * grid.dx, "m" if grid.north_up else "px"),
         "placed": placed,
         "missing": missing,
         "rgb": _rgb(results, placed, found),
@@ -84,11 +85,11 @@ def content(results: Results, tiles: list[str] | None, library: xr.DataArray | N
         "stages": tables.stages(results),
         "solver": schema.CONSTRAINTS.get(solver, solver),
         "bound": BOUND.get(solver, ""),
-        "north_up": results.raster.north_up,
-        "solved": results.run.get(solver),
+        "north_up": results.grid.north_up,
+        "solved": record.certificate,
         "facts": _facts(results),
-        "versions": [("hsichunk", results.run.get("hsichunk", "")), *tables.flat(results.run.get("versions", {}))],
-        "options": tables.flat(results.run.get("options", {})),
+        "versions": [("hsichunk", record.hsichunk), *record.versions.items()],
+        "options": tables.flat(record.options.as_dict()),
         "command": command,
         "options_file": options_file,
         "number": tables.number,
@@ -101,14 +102,14 @@ def _picture(uri: str, image: NDArray[Any], alt: str) -> Picture:
     return Picture(uri, image.shape[-1], image.shape[-2], alt)
 
 
-def _rgb(results: Results, placed: tuple[Placed, ...], found: map_statistics.Sums) -> dict[str, Any] | None:
+def _rgb(results: FinishedRun, placed: tuple[Placed, ...], found: map_statistics.Sums) -> dict[str, Any] | None:
     """The picture in colours, every n-th pixel, n as small as the page and the bytes to decode allow."""
     if not placed:
         return None
-    raster = results.raster
+    grid = results.grid
     step = found.steps[schema.RMSE]
     while True:
-        rows, cols = map_statistics.samples(raster.rows, step), map_statistics.samples(raster.cols, step)
+        rows, cols = map_statistics.samples(grid.rows, step), map_statistics.samples(grid.cols, step)
         if quicklook.decoded(placed, rows, cols) <= DECODED or min(len(rows), len(cols)) <= 1:
             break
         step *= 2
@@ -133,20 +134,20 @@ def _rgb(results: Results, placed: tuple[Placed, ...], found: map_statistics.Sum
     }
 
 
-def _place(results: Results, row: float, col: float) -> tuple[float, float]:
+def _place(results: FinishedRun, row: float, col: float) -> tuple[float, float]:
     """In thousandths of the longer side, as the drawings over the maps count."""
-    unit = 1000 / max(results.raster.rows, results.raster.cols)
+    unit = 1000 / max(results.grid.rows, results.grid.cols)
     return round(col * unit, 2), round(row * unit, 2)
 
 
-def _marks(results: Results) -> list[dict[str, Any]]:
+def _marks(results: FinishedRun) -> list[dict[str, Any]]:
     """Where the endmembers came from, on the map."""
-    em, raster = results.endmembers, results.raster
+    em, grid = results.endmembers, results.grid
     k = len(results.names)
     colors = class_colors(k)
     marks: list[dict[str, Any]] = []
     for index, name in enumerate(em.names[:MOST_MARKS]):
-        at = raster.pixel(em.x[index], em.y[index])
+        at = grid.pixel(em.x[index], em.y[index])
         if at is not None:
             x, y = _place(results, at[0] + 0.5, at[1] + 0.5)
             marks.append({"x": x, "y": y, "name": name.split()[-1], "color": palette.css(colors[index % k + 1])})
@@ -161,7 +162,7 @@ def _marks(results: Results) -> list[dict[str, Any]]:
     return marks
 
 
-def _outlines(placed: tuple[Placed, ...], results: Results) -> list[dict[str, Any]]:
+def _outlines(placed: tuple[Placed, ...], results: FinishedRun) -> list[dict[str, Any]]:
     out = []
     for tile in placed:
         x, y = _place(results, tile.top, tile.left)
@@ -179,7 +180,7 @@ def _scale_bar(width: float, unit: str) -> dict[str, Any]:
     return {"share": length / width, "text": text}
 
 
-def _endmember_rows(results: Results, found: map_statistics.Sums) -> list[dict[str, Any]]:
+def _endmember_rows(results: FinishedRun, found: map_statistics.Sums) -> list[dict[str, Any]]:
     em, k = results.endmembers, len(results.names)
     colors = class_colors(k)
     rows = []
@@ -198,7 +199,7 @@ def _endmember_rows(results: Results, found: map_statistics.Sums) -> list[dict[s
     return rows
 
 
-def _matches(results: Results, library: xr.DataArray) -> list[str]:
+def _matches(results: FinishedRun, library: xr.DataArray) -> list[str]:
     """The nearest spectrum of a library to each endmember, its angle, and the next one."""
     from hsichunk.endmembers.matching import ANGLE, MATCH, identify
 
@@ -213,7 +214,7 @@ def _matches(results: Results, library: xr.DataArray) -> list[str]:
     return said
 
 
-def _abundances(results: Results, found: map_statistics.Sums) -> list[dict[str, Any]]:
+def _abundances(results: FinishedRun, found: map_statistics.Sums) -> list[dict[str, Any]]:
     colors = class_colors(len(results.names))
     out = []
     for image, index in zip(found.pictures[schema.ABUNDANCE], found.drawn, strict=True):
@@ -238,12 +239,12 @@ def _abundances(results: Results, found: map_statistics.Sums) -> list[dict[str, 
     return out
 
 
-def _class_maps(results: Results, found: map_statistics.Sums) -> list[dict[str, Any]]:
+def _class_maps(results: FinishedRun, found: map_statistics.Sums) -> list[dict[str, Any]]:
     out = []
     for name in found.classes:
         title, of = tables.title(name), name.removesuffix("_class")
         label, image = results.products[name], found.pictures[name]
-        rows = tables.class_rows(label, found.classes[name], results.raster)
+        rows = tables.class_rows(label, found.classes[name], results.grid)
         said = ", ".join(f"{row.name} {tables.percent(row.share)}" for row in rows[:12])
         out.append(
             {
@@ -260,14 +261,14 @@ def _class_maps(results: Results, found: map_statistics.Sums) -> list[dict[str, 
     return out
 
 
-def _agreement(results: Results, found: map_statistics.Sums) -> dict[str, Any]:
+def _agreement(results: FinishedRun, found: map_statistics.Sums) -> dict[str, Any]:
     one, two = (found.pictures[name] for name in found.compared)
     titles = [tables.title(name) for name in found.compared]
     alt = f"Map of where the classes of {' and '.join(titles)} are the same and where they differ"
     return {
         "titles": titles,
         "picture": _picture(pictures.agreement_map(one, two), one, alt),
-        "rows": tables.agreement_rows(found, results.raster),
+        "rows": tables.agreement_rows(found, results.grid),
         "matrix": tables.matrix(found, results.names),
         "pairs": tables.differing(found, results.names),
     }
@@ -288,24 +289,19 @@ def _rmse(found: map_statistics.Sums) -> dict[str, Any]:
     }
 
 
-def _facts(results: Results) -> list[tuple[str, str]]:
-    run, raster = results.run, results.raster
-    bands, pixels = run.get("bands", {}), run.get("pixels", {})
-    peak = run.get("peak_memory")
-    budget = run.get("options", {}).get("memory")
-    size = f"{raster.rows:,} x {raster.cols:,} pixels"
-    if raster.north_up:
-        size = f"{size} of {raster.dx:g} x {raster.dy:g} {raster.unit}".strip()
-    name, crs = run.get("site", {}).get("name", ""), run.get("site", {}).get("crs")
-    rows = [
-        ("site", f"{name}, {crs or 'without a CRS'}"),
+def _facts(results: FinishedRun) -> list[tuple[str, str]]:
+    record, grid = results.record, results.grid
+    size = f"{grid.rows:,} x {grid.cols:,} pixels"
+    if grid.north_up:
+        size = f"{size} of {grid.dx:g} x {grid.dy:g} {grid.unit}".strip()
+    resumed = " (resumed: of the last attempt)" if record.resumed else ""
+    return [
+        ("site", f"{record.site.name}, {record.site.crs or 'without a CRS'}"),
         ("map", size),
-        ("extent", f"x {raster.left:.1f} to {raster.right:.1f}, y {raster.bottom:.1f} to {raster.top:.1f}"),
-        ("tiles", str(len(run.get("inputs", results.tiles)))),
-        ("bands kept", f"{bands.get('kept', '')} of {bands.get('of', '')}"),
-        ("pixels unmixed", tables.whole(pixels.get("valid", 0))),
-        ("seconds", f"{run.get('seconds', 0):.1f}" + (" (resumed: of the last attempt)" if run.get("resumed") else "")),
+        ("extent", f"x {grid.left:.1f} to {grid.right:.1f}, y {grid.bottom:.1f} to {grid.top:.1f}"),
+        ("tiles", str(len(record.inputs))),
+        ("bands kept", f"{record.bands.kept} of {record.bands.of}"),
+        ("pixels unmixed", tables.whole(record.pixels.valid)),
+        ("seconds", f"{record.seconds:.1f}{resumed}"),
+        ("peak memory", f"{record.peak_memory / 1e6:.0f} MB of {record.options.memory / 1e6:.0f} MB allowed"),
     ]
-    if peak:
-        rows.append(("peak memory", f"{peak / 1e6:.0f} MB" + (f" of {budget / 1e6:.0f} MB allowed" if budget else "")))
-    return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import xarray as xr
 
 from hsichunk import schema
 from hsichunk.classification.palette import class_colors, css
-from hsichunk.results.finished_run import Raster, Results
+from hsichunk.results.finished_run import FinishedRun, MapGrid
 from hsichunk.results.report.map_statistics import Sums
 from hsichunk.results.report.pictures import AGREEMENT
 from hsichunk.run.options import Options
@@ -46,22 +46,22 @@ def whole(value: float) -> str:
     return f"{int(value):,}"
 
 
-def area(pixels: int, raster: Raster) -> str:
+def area(pixels: int, grid: MapGrid) -> str:
     """Square metres, and hectares, where pixels have a size in metres."""
-    if raster.unit not in ("m", "metre", "meter"):
+    if grid.unit not in ("m", "metre", "meter"):
         return f"{whole(pixels)} px"
-    square = pixels * raster.dx * raster.dy
+    square = pixels * grid.dx * grid.dy
     return f"{whole(round(square))} m² ({square / 1e4:.2f} ha)"
 
 
-def class_rows(label: xr.DataArray, counts: Any, raster: Raster) -> list[ClassRow]:
+def class_rows(label: xr.DataArray, counts: Any, grid: MapGrid) -> list[ClassRow]:
     """Unclassified and each class of a stored map."""
     names = str(label.attrs["flag_meanings"]).split()
     values = [int(v) for v in np.ravel(label.attrs["flag_values"])]
     valid = max(int(counts[: schema.CLASS_NO_DATA].sum()), 1)
     colors = class_colors(max(v for v in values if v != schema.CLASS_NO_DATA))
     return [
-        ClassRow(name, css(colors[v]), int(counts[v]), int(counts[v]) / valid, area(int(counts[v]), raster), v)
+        ClassRow(name, css(colors[v]), int(counts[v]), int(counts[v]) / valid, area(int(counts[v]), grid), v)
         for v, name in zip(values, names, strict=True)
         if v != schema.CLASS_NO_DATA
     ]
@@ -82,7 +82,7 @@ def rule(label: xr.DataArray) -> str:
     return f"{label.attrs.get('threshold_rule', '')} with threshold {values} {unit}".strip() + ranged
 
 
-def agreement_rows(sums: Sums, raster: Raster) -> list[ClassRow]:
+def agreement_rows(sums: Sums, grid: MapGrid) -> list[ClassRow]:
     pairs = sums.pairs
     same = int(np.trace(pairs)) - int(pairs[0, 0])
     first, second, neither = int(pairs[1:, 0].sum()), int(pairs[0, 1:].sum()), int(pairs[0, 0])
@@ -90,7 +90,7 @@ def agreement_rows(sums: Sums, raster: Raster) -> list[ClassRow]:
     counts = (same, total - same - first - second - neither, first, second, neither)
     titles = [title(name) for name in sums.compared]
     return [
-        ClassRow(name.format(*titles), css(color), n, n / max(total, 1), area(n, raster), i)
+        ClassRow(name.format(*titles), css(color), n, n / max(total, 1), area(n, grid), i)
         for i, ((name, color), n) in enumerate(zip(AGREEMENT, counts, strict=True))
     ]
 
@@ -115,12 +115,11 @@ def differing(sums: Sums, names: list[str]) -> list[tuple[str, str, str, str]]:
     return [(head[i], head[j], whole(off[i, j]), percent(int(off[i, j]) / total)) for i, j in places if off[i, j] > 0]
 
 
-def left_out(results: Results, sums: Sums) -> list[tuple[str, str, str]]:
+def left_out(results: FinishedRun, sums: Sums) -> list[tuple[str, str, str]]:
     """What was not unmixed and why: words, pixels, share of the map."""
-    raster = results.raster
-    everything = raster.rows * raster.cols
-    pixels = results.run.get("pixels", {})
-    masked = int(pixels.get("masked", everything - sums.valid))
+    grid = results.grid
+    everything = grid.rows * grid.cols
+    masked = results.record.pixels.masked
     outside = everything - sums.valid - masked
     rows = [
         ("pixels of the map", whole(everything), percent(1.0)),
@@ -132,35 +131,24 @@ def left_out(results: Results, sums: Sums) -> list[tuple[str, str, str]]:
     return rows
 
 
-def masks(results: Results) -> list[tuple[str, str]]:
+def masks(results: FinishedRun) -> list[tuple[str, str]]:
     """Each mask and the share of the tiles' pixels under it."""
-    return [(str(name), percent(float(share))) for name, share in results.run.get("masks", {}).items()]
+    return [(name, percent(share)) for name, share in results.record.masks.items()]
 
 
-def bad(results: Results) -> list[str]:
+def bad(results: FinishedRun) -> list[str]:
     """Damaged chunks and tiles that were left out, in words."""
-    lines = [f"tile {each['path']} was left out: {each['reason']}" for each in results.run.get("skipped", ())]
-    for each in results.run.get("bad_chunks", ()):
-        if isinstance(each, dict):
-            said = ", ".join(f"{name} {value}" for name, value in each.items())
-        elif isinstance(each, (list, tuple)):
-            said = ", ".join(str(part) for part in each)
-        else:
-            said = str(each)
-        lines.append(f"damaged chunk, its pixels left out: {said}")
-    return lines
+    record = results.record
+    lines = [f"tile {tile.path} was left out: {tile.reason}" for tile in record.skipped]
+    places = (", ".join(map(str, place)) for place in record.bad_chunks)
+    return [*lines, *(f"damaged chunk, its pixels left out: {place}" for place in places)]
 
 
-def stages(results: Results) -> list[tuple[str, str, str, str]]:
+def stages(results: FinishedRun) -> list[tuple[str, str, str, str]]:
     """Stage, seconds, chunks decoded, megabytes decoded."""
     return [
-        (
-            name,
-            f"{float(each.get('seconds', 0)):.2f}",
-            whole(each.get("chunks_decoded", 0)),
-            f"{each.get('bytes_decoded', 0) / 1e6:.1f}",
-        )
-        for name, each in results.run.get("stages", {}).items()
+        (name, f"{stage.seconds:.2f}", whole(stage.chunks_decoded), f"{stage.bytes_decoded / 1e6:.1f}")
+        for name, stage in results.record.stages.items()
     ]
 
 
@@ -173,18 +161,16 @@ def flat(content: Any, before: str = "") -> list[tuple[str, str]]:
     return [(before, "none" if content is None else str(content))]
 
 
-def command(results: Results) -> tuple[str, str | None]:
+def command(results: FinishedRun) -> tuple[str, str | None]:
     """The command line that repeats the run, and the YAML file that it needs, if it does."""
-    given = results.run.get("options", {})
-    words = ["hsichunk", "run", *results.tiles, "--out", str(given.get("out", results.out))]
+    options = results.record.options
+    given = options.as_dict()
+    words = ["hsichunk", "run", *options.tiles, "--out", options.out]
     file: dict[str, Any] = {}
     for each in fields(Options):
-        if each.name in ARGUMENT or each.name not in given:
+        if each.name in ARGUMENT or getattr(options, each.name) == each.default:
             continue
         value = given[each.name]
-        default = None if each.default is MISSING else each.default
-        if value == (list(default) if isinstance(default, tuple) else default):
-            continue
         if each.name in IN_FILE:
             file[each.name.replace("_", "-")] = value
             continue

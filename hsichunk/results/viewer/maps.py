@@ -1,4 +1,4 @@
-"""What is looked at, and no more: windows of the stored maps at the resolution of the screen, and single pixels."""
+"""What is looked at, and no more: views of the stored maps at the resolution of the screen, and single pixels."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from hsichunk.classification.palette import class_colors
 from hsichunk.classification.rules import score_range
 from hsichunk.errors import HsiError
 from hsichunk.results import quicklook
-from hsichunk.results.finished_run import Results
+from hsichunk.results.finished_run import FinishedRun
 from hsichunk.run.folder import STORE
 from hsichunk.writers.zarr_store import open_store
 
 PIXELS = 600_000  # of a picture
 VALUES = 16_000_000  # of a picture of all endmembers
-CACHE = 192_000_000  # bytes of windows kept
+CACHE = 192_000_000  # bytes of views kept
 AT_ONCE = 250_000_000  # bytes of tiles that a first picture may decode
 DECODED = 600_000_000  # bytes of tiles that one picture in colours may decode
 GDAL_CACHE = 32_000_000
@@ -35,7 +35,7 @@ SAVED = "thresholds.json"
 DEFAULTS = schema.THRESHOLDS
 
 
-class Window(NamedTuple):
+class MapView(NamedTuple):
     """Every `step`-th row and column of a part of the maps."""
 
     rows: range
@@ -73,14 +73,14 @@ class Pixel:
 
 
 class Maps:
-    """The stored results of a run and its tiles, read where they are looked at; keeps the last windows."""
+    """The stored results of a run and its tiles, read where they are looked at; keeps the last views."""
 
-    def __init__(self, results: Results, tiles: Sequence[str] | None = None) -> None:
+    def __init__(self, results: FinishedRun, tiles: Sequence[str] | None = None) -> None:
         self.results = results
-        self.raster = results.raster
+        self.grid = results.grid
         self.names = results.names
         self.metrics = results.metrics
-        self.tiles, self.missing = quicklook.place_tiles(results.tiles if tiles is None else list(tiles), self.raster)
+        self.tiles, self.missing = quicklook.place_tiles(results.tiles if tiles is None else list(tiles), self.grid)
         self._kept: OrderedDict[Any, NDArray[Any]] = OrderedDict()
 
     @property
@@ -93,53 +93,51 @@ class Maps:
     @property
     def first(self) -> str:
         """What a page begins with: colours, or a map with overviews where colours would take seconds to decode."""
-        raster, layers = self.raster, self.layers
-        whole = self.window(raster.left, raster.right, raster.bottom, raster.top)
+        grid, layers = self.grid, self.layers
+        whole = self.view(grid.left, grid.right, grid.bottom, grid.top)
         slow = quicklook.decoded(self.tiles, np.array(whole.rows), np.array(whole.cols)) > AT_ONCE
         return layers[1] if self.tiles and slow else layers[0]
 
-    def window(self, left: float, right: float, bottom: float, top: float, pixels: int = PIXELS) -> Window:
+    def view(self, left: float, right: float, bottom: float, top: float, pixels: int = PIXELS) -> MapView:
         """The part between places in the units of the map, of `pixels` pixels at most; steps are powers of two."""
-        raster = self.raster
+        grid = self.grid
         pixels = max(1, min(pixels, VALUES // len(self.names)))
-        row, end_row = _clipped((raster.top - top) / raster.dy, (raster.top - bottom) / raster.dy, raster.rows)
-        col, end_col = _clipped((left - raster.left) / raster.dx, (right - raster.left) / raster.dx, raster.cols)
+        row, end_row = _clipped((grid.top - top) / grid.dy, (grid.top - bottom) / grid.dy, grid.rows)
+        col, end_col = _clipped((left - grid.left) / grid.dx, (right - grid.left) / grid.dx, grid.cols)
         step = 1
         while -(-(end_row - row) // step) * -(-(end_col - col) // step) > pixels:
             step *= 2
         # on the grid of the step: the same pixels whatever part is looked at
-        return Window(range(row - row % step, end_row, step), range(col - col % step, end_col, step))
+        return MapView(range(row - row % step, end_row, step), range(col - col % step, end_col, step))
 
-    def extent(self, window: Window) -> tuple[float, float, float, float]:
+    def extent(self, view: MapView) -> tuple[float, float, float, float]:
         """Left, bottom, width and height of a picture of it, in the units of the map."""
-        raster, (high, wide) = self.raster, window.shape
-        height, width = high * window.step * raster.dy, wide * window.step * raster.dx
+        grid, (high, wide) = self.grid, view.shape
+        height, width = high * view.step * grid.dy, wide * view.step * grid.dx
         return (
-            raster.left + window.cols.start * raster.dx,
-            raster.top - window.rows.start * raster.dy - height,
+            grid.left + view.cols.start * grid.dx,
+            grid.top - view.rows.start * grid.dy - height,
             width,
             height,
         )
 
-    def abundance(self, index: int, window: Window) -> NDArray[np.float32]:
+    def abundance(self, index: int, view: MapView) -> NDArray[np.float32]:
         """(rows, cols), NaN without data."""
-        return self._keep(
-            (schema.ABUNDANCE, index, window), lambda: self._overview(schema.ABUNDANCE, index + 1, window)
-        )
+        return self._keep((schema.ABUNDANCE, index, view), lambda: self._overview(schema.ABUNDANCE, index + 1, view))
 
-    def rmse(self, window: Window) -> NDArray[np.float32]:
-        return self._keep((schema.RMSE, window), lambda: self._overview(schema.RMSE, 1, window))
+    def rmse(self, view: MapView) -> NDArray[np.float32]:
+        return self._keep((schema.RMSE, view), lambda: self._overview(schema.RMSE, 1, view))
 
-    def distances(self, metric: str, window: Window) -> NDArray[np.float32]:
+    def distances(self, metric: str, view: MapView) -> NDArray[np.float32]:
         """(endmember, rows, cols) stored scores."""
-        return self._keep((metric, window), lambda: self._stored(metric, window))
+        return self._keep((metric, view), lambda: self._stored(metric, view))
 
     def labels(
-        self, metric: str, window: Window, thresholds: Sequence[float], relative: bool = False
+        self, metric: str, view: MapView, thresholds: Sequence[float], relative: bool = False
     ) -> NDArray[np.uint8]:
         """Classes (rows, cols) at these thresholds, one or one a class: those of hsi.classify over the whole map."""
         dims = (schema.ENDMEMBER, schema.Y, schema.X)
-        distance = xr.DataArray(self.distances(metric, window), {schema.ENDMEMBER: self.names}, dims, metric)
+        distance = xr.DataArray(self.distances(metric, view), {schema.ENDMEMBER: self.names}, dims, metric)
         given: Any = thresholds[0] if len(thresholds) == 1 else list(thresholds)
         limits = self.ranges[metric] if relative else None
         return np.asarray(classify(distance, given, relative=relative, limits=limits).values, np.uint8)
@@ -150,11 +148,11 @@ class Maps:
         stored = open_store(self.results.out / STORE)
         return {metric: score_range(stored[metric]).compute() for metric in self.metrics}
 
-    def colors(self, window: Window) -> NDArray[np.float32]:
+    def colors(self, view: MapView) -> NDArray[np.float32]:
         """Red, green and blue reflectance (rows, cols, 3); coarser where all of it would decode too much."""
 
         def read() -> NDArray[np.float32]:
-            rows, cols = np.array(window.rows), np.array(window.cols)
+            rows, cols = np.array(view.rows), np.array(view.cols)
             coarse = 1
             while quicklook.decoded(self.tiles, rows[::coarse], cols[::coarse]) > DECODED and coarse < len(rows):
                 coarse *= 2
@@ -162,32 +160,32 @@ class Maps:
             repeated = values.repeat(coarse, axis=0).repeat(coarse, axis=1)
             return np.ascontiguousarray(repeated[: len(rows), : len(cols)])
 
-        return self._keep(("RGB", window), read)
+        return self._keep(("RGB", view), read)
 
     @cached_property
     def stretch(self) -> NDArray[np.float64]:
         """What is black and what is full in the picture in colours, from a coarse look at all of it."""
-        raster = self.raster
-        whole = self.window(raster.left, raster.right, raster.bottom, raster.top, 40_000)
+        grid = self.grid
+        whole = self.view(grid.left, grid.right, grid.bottom, grid.top, 40_000)
         return quicklook.stretch(self.colors(whole))
 
     def picture(
-        self, layer: str, window: Window, thresholds: Mapping[str, Sequence[float]], relative: bool = False
+        self, layer: str, view: MapView, thresholds: Mapping[str, Sequence[float]], relative: bool = False
     ) -> NDArray[np.uint8]:
         """RGBA (rows, cols, 4) of one of `layers`; no data is transparent. Raises HsiError for an unknown one."""
         if layer == "RGB":
-            image, known = quicklook.as_bytes(self.colors(window), self.stretch)
+            image, known = quicklook.as_bytes(self.colors(view), self.stretch)
             return np.dstack([image, np.where(known, 255, 0).astype(np.uint8)])
         if layer == "rmse":
-            return shaded(self.rmse(window), 0.0, self._rmse_limit, "cividis")
+            return shaded(self.rmse(view), 0.0, self._rmse_limit, "cividis")
         if layer.startswith("abundance "):
             name = layer.removeprefix("abundance ")
             if name in self.names:
-                return shaded(self.abundance(self.names.index(name), window), 0.0, 1.0, "viridis")
+                return shaded(self.abundance(self.names.index(name), view), 0.0, 1.0, "viridis")
         metric = layer.removesuffix(" classes").lower()
         if metric not in self.metrics or not layer.endswith(" classes"):
             raise HsiError(f"layer is {layer!r}; expected one of {', '.join(self.layers)}")
-        label = self.labels(metric, window, thresholds[metric], relative)
+        label = self.labels(metric, view, thresholds[metric], relative)
         colors = np.zeros((256, 4), np.uint8)
         colors[: len(self.names) + 1, :3] = class_colors(len(self.names))
         colors[: len(self.names) + 1, 3] = 255
@@ -201,8 +199,8 @@ class Maps:
 
     @cached_property
     def _rmse_limit(self) -> float:
-        raster = self.raster
-        seen = self.rmse(self.window(raster.left, raster.right, raster.bottom, raster.top, 40_000))
+        grid = self.grid
+        seen = self.rmse(self.view(grid.left, grid.right, grid.bottom, grid.top, 40_000))
         known = seen[np.isfinite(seen)]
         return float(np.percentile(known, 98)) if known.size else 1.0
 
@@ -210,8 +208,8 @@ class Maps:
         """A distance that nearly every pixel lies within of its nearest endmember: where a slider ends."""
         if metric in schema.SIMILARITIES:
             return 1.0
-        raster = self.raster
-        whole = self.window(raster.left, raster.right, raster.bottom, raster.top, 40_000)
+        grid = self.grid
+        whole = self.view(grid.left, grid.right, grid.bottom, grid.top, 40_000)
         distance = self.distances(metric, whole)
         nearest = np.where(np.isfinite(distance), distance, np.inf).min(axis=0)
         known = nearest[np.isfinite(nearest)]
@@ -220,7 +218,7 @@ class Maps:
 
     def pixel(self, x: float, y: float) -> Pixel | None:
         """All that is known of the pixel at a place; None beside the map."""
-        at = self.raster.pixel(x, y)
+        at = self.grid.pixel(x, y)
         if at is None:
             return None
         here = self.results.products.isel({schema.Y: at[0], schema.X: at[1]})
@@ -253,17 +251,18 @@ class Maps:
         """Thresholds of each metric, one a class: those saved here, else those of the run."""
         k = len(self.names)
         saved = read_json(self.results.out / SAVED)
-        given = {**self.results.run.get("options", {}), **(saved if isinstance(saved, dict) else {})}
+        given = saved if isinstance(saved, dict) else {}
+        options = self.results.record.options
         out = {}
         for metric in self.metrics:
-            values = [float(v) for v in np.atleast_1d(given.get(f"{metric}_threshold", DEFAULTS[metric]))]
+            values = [float(v) for v in np.atleast_1d(given.get(f"{metric}_threshold", options.threshold(metric)))]
             out[metric] = values * k if len(values) == 1 else values if len(values) == k else [DEFAULTS[metric]] * k
         return out
 
     @property
     def relative(self) -> bool:
         """Whether thresholds are shares of the range over the image, as they were in the run."""
-        return bool(self.results.run.get("options", {}).get("relative", False))
+        return self.results.record.options.relative
 
     def save(self, thresholds: Mapping[str, Sequence[float]], relative: bool) -> Path:
         """Writes thresholds beside the results, as options that `hsichunk run --config` takes."""
@@ -284,30 +283,30 @@ class Maps:
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def _stored(self, name: str, window: Window) -> NDArray[np.float32]:
+    def _stored(self, name: str, view: MapView) -> NDArray[np.float32]:
         part = {
-            schema.Y: slice(window.rows.start, window.rows.stop, window.step),
-            schema.X: slice(window.cols.start, window.cols.stop, window.step),
+            schema.Y: slice(view.rows.start, view.rows.stop, view.step),
+            schema.X: slice(view.cols.start, view.cols.stop, view.step),
         }
         return np.asarray(self.results.products[name].isel(part).values, np.float32)
 
-    def _overview(self, name: str, band: int, window: Window) -> NDArray[np.float32]:
+    def _overview(self, name: str, band: int, view: MapView) -> NDArray[np.float32]:
         """From the overviews of the GeoTIFF where the screen shows less than is stored; else from the store."""
         path = self.results.out / f"{name}.tif"
-        if window.step == 1 or not path.exists():
-            values = self._stored(name, window)
+        if view.step == 1 or not path.exists():
+            values = self._stored(name, view)
             return values[band - 1] if values.ndim == 3 else values
         import rasterio
         from rasterio.errors import NotGeoreferencedWarning
-        from rasterio.windows import Window as Part
+        from rasterio.windows import Window
 
-        top, left = window.rows.start, window.cols.start
+        top, left = view.rows.start, view.cols.start
         # the last cells may reach beyond the map: what is drawn there is off by less than a pixel of the screen
-        part = Part(left, top, window.cols.stop - left, window.rows.stop - top)
+        part = Window(left, top, view.cols.stop - left, view.rows.stop - top)
         with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as file:
-                return np.asarray(file.read(band, window=part, out_shape=window.shape), np.float32)
+                return np.asarray(file.read(band, window=part, out_shape=view.shape), np.float32)
 
 
 def shaded(values: NDArray[np.float32], low: float, high: float, cmap: str) -> NDArray[np.uint8]:

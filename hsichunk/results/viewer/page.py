@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.classification.palette import class_colors, css
 from hsichunk.errors import HsiError
-from hsichunk.results.viewer.maps import Maps, Pixel
+from hsichunk.results.viewer.maps import Maps, MapView, Pixel
 
 WAIT = 80  # milliseconds after the last move before a picture is drawn
 STEPS = 400  # of a slider
@@ -35,7 +35,7 @@ STEPS = 400  # of a slider
 
 def page(document: Document, maps: Maps) -> None:
     """Fills a document, one for each browser window."""
-    document.title = f"{maps.results.run.get('site', {}).get('name', '')} hsichunk"
+    document.title = f"{maps.results.record.site.name} hsichunk"
     document.add_root(Page(document, maps).layout)
 
 
@@ -59,9 +59,9 @@ class Page:
         self._image = ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []})
         self._cross = ColumnDataSource({"x": [], "y": []})
         self._spectra = ColumnDataSource({"nm": [], "pixel": [], "mixture": [], "residual": []})
-        raster = maps.raster
-        self._x = Range1d(start=raster.left, end=raster.right)
-        self._y = Range1d(start=raster.bottom, end=raster.top)
+        grid = maps.grid
+        self._x = Range1d(start=grid.left, end=grid.right)
+        self._y = Range1d(start=grid.bottom, end=grid.top)
         self._map = self._map_figure()
         self._draw()
         self._panels = {metric: column(*each) for metric, each in self._sliders.items()}
@@ -81,9 +81,9 @@ class Page:
         return "<br>".join(html.escape(line) for line in lines)
 
     def _map_figure(self) -> figure:
-        raster = self._maps.raster
-        side = 640 / max(raster.rows * raster.dy, raster.cols * raster.dx)
-        wide, high = raster.cols * raster.dx * side, raster.rows * raster.dy * side
+        grid = self._maps.grid
+        side = 640 / max(grid.rows * grid.dy, grid.cols * grid.dx)
+        wide, high = grid.cols * grid.dx * side, grid.rows * grid.dy * side
         wheel = WheelZoomTool()
         plot = figure(
             width=max(300, int(wide)) + 70,
@@ -176,21 +176,21 @@ class Page:
 
     def _draw(self) -> None:
         left, right, bottom, top = (_number(v) for v in (self._x.start, self._x.end, self._y.start, self._y.end))
-        window = self._maps.window(left, right, bottom, top)
+        view = self._maps.view(left, right, bottom, top)
         try:
-            image = self._maps.picture(str(self._layer.value), window, self.thresholds(), self._maps.relative)
+            image = self._maps.picture(str(self._layer.value), view, self.thresholds(), self._maps.relative)
         except HsiError as error:
             self._said.text = html.escape(str(error))
             return
-        x0, y0, width, height = self._maps.extent(window)
+        x0, y0, width, height = self._maps.extent(view)
         self._image.data = {"image": [packed(image)], "x": [x0], "y": [y0], "dw": [width], "dh": [height]}
-        self._shares.text = self._legend(window)
+        self._shares.text = self._legend(view)
 
-    def _legend(self, window: Any) -> str:
+    def _legend(self, view: MapView) -> str:
         metric = self._metric()
         if metric is None:
             return self._maps.shades(str(self._layer.value))
-        label = self._maps.labels(metric, window, self.thresholds()[metric], self._maps.relative)
+        label = self._maps.labels(metric, view, self.thresholds()[metric], self._maps.relative)
         counts = np.bincount(label.ravel(), minlength=256)
         valid = max(int(counts[: schema.CLASS_NO_DATA].sum()), 1)
         rows = [
@@ -205,10 +205,10 @@ class Page:
         pixel = self._maps.pixel(x, y)
         if pixel is None:
             return
-        raster = self._maps.raster
+        grid = self._maps.grid
         self._cross.data = {
-            "x": [raster.left + (pixel.col + 0.5) * raster.dx],
-            "y": [raster.top - (pixel.row + 0.5) * raster.dy],
+            "x": [grid.left + (pixel.col + 0.5) * grid.dx],
+            "y": [grid.top - (pixel.row + 0.5) * grid.dy],
         }
         self._spectra.data = curves(pixel)
         self._about.text = self._describe(pixel, x, y)

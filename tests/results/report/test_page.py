@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -152,7 +153,7 @@ def test_shares_and_areas_are_those_of_the_class_map(site: Path, parsed: Page, m
 
 
 def test_area_follows_the_size_of_a_pixel(site: Path) -> None:
-    raster = open_results(site).raster
+    raster = open_results(site).grid
     other = type(raster)(raster.left, raster.top, 5.0, 4.0, raster.rows, raster.cols, "m")
     assert tables.area(1000, other) == "20,000 m² (2.00 ha)"
     degrees = type(raster)(0.0, 0.0, 0.1, 0.1, 5, 5, "degrees_east")
@@ -232,11 +233,11 @@ def test_only_the_most_abundant_are_drawn(site: Path) -> None:
 
 def test_colors_are_the_tiles(site: Path) -> None:
     results = open_results(site)
-    placed, missing = quicklook.place_tiles(results.tiles, results.raster)
+    placed, missing = quicklook.place_tiles(results.tiles, results.grid)
     assert not missing and [tile.file.path for tile in placed] == sorted(results.tiles)
-    rows, cols = np.arange(0, results.raster.rows, 3), np.arange(1, results.raster.cols, 2)
+    rows, cols = np.arange(0, results.grid.rows, 3), np.arange(1, results.grid.cols, 2)
     colors, damaged = quicklook.read_colors(placed, rows, cols)
-    whole = np.full((results.raster.rows, results.raster.cols, 3), np.nan)
+    whole = np.full((results.grid.rows, results.grid.cols, 3), np.nan)
     for path in sorted(results.tiles, reverse=True):  # the first by name is on top
         with h5py.File(path) as file:
             origin = ORIGINS[Path(path).name]
@@ -254,8 +255,8 @@ def test_decoded_bytes_are_told_beforehand(site: Path) -> None:
     from tests.helpers.tiles import Counter
 
     results = open_results(site)
-    placed, _ = quicklook.place_tiles(results.tiles, results.raster)
-    rows, cols = np.arange(0, results.raster.rows, 40), np.arange(0, results.raster.cols, 50)
+    placed, _ = quicklook.place_tiles(results.tiles, results.grid)
+    rows, cols = np.arange(0, results.grid.rows, 40), np.arange(0, results.grid.cols, 50)
     with Counter() as counter:
         quicklook.read_colors(placed, rows, cols)
     assert quicklook.decoded(placed, rows, cols) == counter.bytes > 0
@@ -271,8 +272,8 @@ def test_a_damaged_chunk_leaves_a_hole(site: Path, tmp_path: Path) -> None:
         raw.seek(info.byte_offset)
         raw.write(b"\0" * min(info.size, 64))
     results = open_results(site)
-    placed, _ = quicklook.place_tiles([str(tile)], results.raster)
-    good, _ = quicklook.place_tiles(results.tiles[:1], results.raster)
+    placed, _ = quicklook.place_tiles([str(tile)], results.grid)
+    good, _ = quicklook.place_tiles(results.tiles[:1], results.grid)
     rows, cols = np.arange(90), np.arange(70)
     colors, damaged = quicklook.read_colors(placed, rows, cols)
     whole, _ = quicklook.read_colors(good, rows, cols)
@@ -299,7 +300,7 @@ def test_without_the_tiles(site: Path, tmp_path: Path) -> None:
 def test_a_tile_elsewhere_is_not_of_this_run(site: Path, tmp_path: Path) -> None:
     far = runs.write(tmp_path / "NEON_far_reflectance.h5", origin=(500000.0, 4307000.0))
     between = runs.write(tmp_path / "NEON_half_reflectance.h5", origin=(368000.5, 4307000.0))
-    placed, missing = quicklook.place_tiles([str(far), str(between)], open_results(site).raster)
+    placed, missing = quicklook.place_tiles([str(far), str(between)], open_results(site).grid)
     assert not placed
     assert "beside the maps" in missing[0][1] and "between the pixels" in missing[1][1]
 
@@ -322,7 +323,8 @@ def test_options_that_need_a_file(site: Path, tmp_path: Path) -> None:
     from hsichunk.run import options
 
     results = open_results(site)
-    results.run["options"] |= {"drop": [[900.0, 1000.0]], "drop_last": 3, "memory": 512_000_000}
+    changed = replace(results.record.options, drop=((900.0, 1000.0),), drop_last=3, memory=512_000_000)
+    results = replace(results, record=replace(results.record, options=changed))
     command, file = tables.command(results)
     assert command.endswith("--config options.yaml") and "--memory 512000000B" in command
     (tmp_path / "options.yaml").write_text(str(file))
@@ -335,7 +337,7 @@ def test_endmembers_are_marked_where_they_lie(site: Path) -> None:
     results = open_results(site)
     marks = page._marks(results)
     assert [mark["name"] for mark in marks] == results.names
-    unit = 1000 / max(results.raster.rows, results.raster.cols)
+    unit = 1000 / max(results.grid.rows, results.grid.cols)
     for index, mark in enumerate(marks):
         row, col = mark["y"] / unit - 0.5, mark["x"] / unit - 0.5
         assert results.products.x.values[round(col)] == results.endmembers.x[index]

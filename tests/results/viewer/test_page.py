@@ -18,7 +18,7 @@ from hsichunk import schema
 from hsichunk.errors import HsiError
 from hsichunk.results.finished_run import open_results
 from hsichunk.results.viewer import maps as maps_module
-from hsichunk.results.viewer.maps import Maps, Window
+from hsichunk.results.viewer.maps import Maps, MapView
 from hsichunk.results.viewer.server import serve
 from hsichunk.run import options
 from tests.helpers import runs
@@ -47,9 +47,9 @@ def whole(out: Path) -> xr.Dataset:
     return runs.products(out)
 
 
-def everything(maps: Maps, pixels: int = maps_module.PIXELS) -> Window:
-    raster = maps.raster
-    return maps.window(raster.left, raster.right, raster.bottom, raster.top, pixels)
+def everything(maps: Maps, pixels: int = maps_module.PIXELS) -> MapView:
+    grid = maps.grid
+    return maps.view(grid.left, grid.right, grid.bottom, grid.top, pixels)
 
 
 def test_a_page_begins_with_what_is_there_at_once(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,30 +58,30 @@ def test_a_page_begins_with_what_is_there_at_once(maps: Maps, monkeypatch: pytes
     assert maps.first == "abundance EM1"
 
 
-def test_window_is_what_is_looked_at(maps: Maps) -> None:
-    raster = maps.raster
-    assert (raster.rows, raster.cols) == (110, 130)
-    window = maps.window(raster.left + 10.2, raster.left + 29.7, raster.top - 51.0, raster.top - 40.0)
-    assert (window.rows, window.cols) == (range(40, 51), range(10, 30))
-    assert maps.extent(window) == (raster.left + 10, raster.top - 51, 20, 11)
-    beyond = maps.window(raster.left - 500, raster.right + 500, raster.bottom - 500, raster.top + 500)
+def test_view_is_what_is_looked_at(maps: Maps) -> None:
+    grid = maps.grid
+    assert (grid.rows, grid.cols) == (110, 130)
+    view = maps.view(grid.left + 10.2, grid.left + 29.7, grid.top - 51.0, grid.top - 40.0)
+    assert (view.rows, view.cols) == (range(40, 51), range(10, 30))
+    assert maps.extent(view) == (grid.left + 10, grid.top - 51, 20, 11)
+    beyond = maps.view(grid.left - 500, grid.right + 500, grid.bottom - 500, grid.top + 500)
     assert beyond == everything(maps) == (range(110), range(130))
-    beside = maps.window(raster.right + 10, raster.right + 20, raster.bottom - 20, raster.bottom - 10)
+    beside = maps.view(grid.right + 10, grid.right + 20, grid.bottom - 20, grid.bottom - 10)
     assert beside.shape == (1, 1)
 
 
 @pytest.mark.parametrize("pixels", [1, 7, 100, 3000])
-def test_window_has_the_pixels_of_the_screen(maps: Maps, pixels: int) -> None:
+def test_view_has_the_pixels_of_the_screen(maps: Maps, pixels: int) -> None:
     for left in (0.0, 13.0, 57.0):
-        raster = maps.raster
-        window = maps.window(raster.left + left, raster.left + left + 60, raster.bottom, raster.top, pixels)
-        high, wide = window.shape
-        assert high * wide <= 4 * max(pixels, 1) and window.step & (window.step - 1) == 0
+        grid = maps.grid
+        view = maps.view(grid.left + left, grid.left + left + 60, grid.bottom, grid.top, pixels)
+        high, wide = view.shape
+        assert high * wide <= 4 * max(pixels, 1) and view.step & (view.step - 1) == 0
         # the same pixels wherever one looks: nothing flickers
-        assert window.rows.start % window.step == window.cols.start % window.step == 0
-        x, y, width, height = maps.extent(window)
-        assert x <= raster.left + left and x + width >= min(raster.left + left + 60, raster.right)
-        assert y <= raster.bottom and abs(y + height - raster.top) < 1e-6
+        assert view.rows.start % view.step == view.cols.start % view.step == 0
+        x, y, width, height = maps.extent(view)
+        assert x <= grid.left + left and x + width >= min(grid.left + left + 60, grid.right)
+        assert y <= grid.bottom and abs(y + height - grid.top) < 1e-6
 
 
 @pytest.mark.parametrize("metric", ["sam", "sid"])
@@ -93,9 +93,9 @@ def test_classes_are_those_of_classify(
 ) -> None:
     threshold: Any = given[0] if len(given) == 1 else given
     expected = hsi.classify(whole[metric], threshold, relative=relative).values
-    window = everything(maps, pixels)
-    labels = maps.labels(metric, window, given, relative)
-    np.testing.assert_array_equal(labels, expected[np.ix_(window.rows, window.cols)])
+    view = everything(maps, pixels)
+    labels = maps.labels(metric, view, given, relative)
+    np.testing.assert_array_equal(labels, expected[np.ix_(view.rows, view.cols)])
     assert len(np.unique(labels)) > 2
 
 
@@ -106,20 +106,20 @@ def test_thresholds_of_the_run_give_its_class_map(maps: Maps, whole: xr.Dataset,
 
 
 def test_maps_are_the_stored_ones(maps: Maps, whole: xr.Dataset) -> None:
-    window = everything(maps)
+    view = everything(maps)
     for index in range(4):
-        np.testing.assert_array_equal(maps.abundance(index, window), whole.abundance.values[index])
-    np.testing.assert_array_equal(maps.rmse(window), whole.rmse.values)
-    part = maps.window(368010, 368050, 4306950, 4306990)
+        np.testing.assert_array_equal(maps.abundance(index, view), whole.abundance.values[index])
+    np.testing.assert_array_equal(maps.rmse(view), whole.rmse.values)
+    part = maps.view(368010, 368050, 4306950, 4306990)
     np.testing.assert_array_equal(maps.rmse(part), whole.rmse.values[np.ix_(part.rows, part.cols)])
 
 
 def test_far_out_the_geotiff_is_read(maps: Maps, whole: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maps, "_stored", None)  # the store is not touched
-    window = everything(maps, 4000)
-    assert window.step == 2
-    seen = maps.abundance(2, window)
-    assert seen.shape == window.shape
+    view = everything(maps, 4000)
+    assert view.step == 2
+    seen = maps.abundance(2, view)
+    assert seen.shape == view.shape
     values = whole.abundance.values[2]
     known = np.isfinite(seen)
     assert known.sum() > 100
@@ -131,12 +131,12 @@ def test_far_out_the_geotiff_is_read(maps: Maps, whole: xr.Dataset, monkeypatch:
 
 
 def test_pictures_have_colors_where_there_are_data(maps: Maps, whole: xr.Dataset) -> None:
-    window = everything(maps)
+    view = everything(maps)
     known = np.isfinite(whole.rmse.values)
     assert 0 < known.mean() < 1
     thresholds = maps.stored_thresholds()
     for layer in maps.layers:
-        image = maps.picture(layer, window, thresholds)
+        image = maps.picture(layer, view, thresholds)
         assert image.shape == (*known.shape, 4) and image.dtype == np.uint8
         if layer == "RGB":
             assert ((image[..., 3] == 255) >= known).all()  # masked pixels have a colour, too
@@ -144,7 +144,7 @@ def test_pictures_have_colors_where_there_are_data(maps: Maps, whole: xr.Dataset
             np.testing.assert_array_equal(image[..., 3], np.where(known, 255, 0))
     assert maps.layers == ["RGB", *(f"abundance EM{i}" for i in (1, 2, 3, 4)), "rmse", "SAM classes", "SID classes"]
     with pytest.raises(HsiError, match="layer is 'depth'"):
-        maps.picture("depth", window, thresholds)
+        maps.picture("depth", view, thresholds)
 
 
 def test_class_colors_are_the_palette(maps: Maps, whole: xr.Dataset) -> None:
@@ -179,8 +179,8 @@ def test_pixel_masked_outside_and_beside_any_tile(maps: Maps, whole: xr.Dataset)
     assert maps.pixel(367999.0, 4306990.0) is None
     beside = maps.pixel(368100.5, 4306999.5)  # of the map, but of no tile
     assert beside is not None and beside.spectrum is None and "none of the tiles" in beside.why
-    window = everything(maps)
-    masked = ~np.isfinite(whole.rmse.values) & np.isfinite(maps.colors(window)).all(axis=-1)
+    view = everything(maps)
+    masked = ~np.isfinite(whole.rmse.values) & np.isfinite(maps.colors(view)).all(axis=-1)
     row, col = (int(v[0]) for v in np.nonzero(masked))
     pixel = maps.pixel(float(whole.x[col]), float(whole.y[row]))
     assert pixel is not None and pixel.spectrum is not None and np.isfinite(pixel.spectrum).all()
@@ -207,13 +207,13 @@ def test_endmembers_of_each_tile(tmp_path: Path) -> None:
         assert np.sqrt(np.mean(pixel.residual**2)) == pytest.approx(pixel.rmse, rel=1e-4)
 
 
-def test_windows_are_kept_up_to_a_limit(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
-    window = everything(maps)
-    assert maps.distances("sam", window) is maps.distances("sam", window)
-    size = maps.distances("sam", window).nbytes
+def test_views_are_kept_up_to_a_limit(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = everything(maps)
+    assert maps.distances("sam", view) is maps.distances("sam", view)
+    size = maps.distances("sam", view).nbytes
     monkeypatch.setattr(maps_module, "CACHE", 2 * size)
     for left in range(0, 100, 10):
-        part = maps.window(368000 + left, 368130, 4306890, 4307000)
+        part = maps.view(368000 + left, 368130, 4306890, 4307000)
         maps.distances("sid", part)
         assert sum(each.nbytes for each in maps._kept.values()) <= 2 * size
 
@@ -239,12 +239,12 @@ def test_page_follows_its_controls(maps: Maps, whole: xr.Dataset) -> None:
     from hsichunk.results.viewer.page import Page, packed
 
     shown = Page(Document(), maps)
-    window = everything(maps)
+    view = everything(maps)
 
     def drawn() -> Any:
         return shown._image.data["image"][0]
 
-    np.testing.assert_array_equal(drawn(), packed(maps.picture("RGB", window, shown.thresholds())))
+    np.testing.assert_array_equal(drawn(), packed(maps.picture("RGB", view, shown.thresholds())))
     shown._layer.value = "SID classes"
     label = hsi.classify(whole.sid, [0.4, 0.3, 0.2, 0.1]).values
     transparent = np.array(drawn())[::-1] >> 24 == 0  # rows from the bottom up, alpha in the highest byte

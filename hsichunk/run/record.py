@@ -1,0 +1,301 @@
+"""run.json as a record: what was done, with what, and what came of it.
+
+Each field's docstring is its description on the page of the documentation and in the published JSON Schema.
+"""
+
+from __future__ import annotations
+
+import keyword
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+from hsichunk.atomic_files import read_json
+from hsichunk.errors import HsiError
+from hsichunk.run import json_records
+from hsichunk.run.folder import RUN_JSON
+from hsichunk.run.json_records import ABSENT, RecordError, name_in_json
+from hsichunk.run.options import Options
+from hsichunk.run.plan import Plan
+from hsichunk.version import __version__
+
+SCHEMA: Final = 1
+"""version of the format; another one for every change of a name, a type or a meaning"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """A tile as the run read it."""
+
+    name: str
+    """name of the file, or its address"""
+    size: int
+    """bytes of the file"""
+    metadata: str
+    """SHA-256 of its metadata and of the places of its stored chunks"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapExtent:
+    """The image that the tiles make together."""
+
+    name: str
+    """site or name of the first tile"""
+    crs: str | None
+    """EPSG code, as EPSG:32618, or WKT; null without a CRS"""
+    shape: tuple[int, int]
+    """rows and columns of the maps"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BandCount:
+    """Bands used."""
+
+    kept: int
+    """bands that were unmixed"""
+    of: int
+    """bands of the tiles"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSize:
+    """The cluster that did the pass."""
+
+    workers: int
+    """worker processes"""
+    threads: int
+    """threads of each worker"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a stage took; of a resumed run, in the last attempt that did it."""
+
+    seconds: float = 0.0
+    """wall-clock time"""
+    chunks_decoded: int = 0
+    """stored chunks decoded"""
+    bytes_decoded: int = 0
+    """their bytes after decoding"""
+    chunks_kept: int = 0
+    """chunks that an earlier stage had decoded and that were still in memory"""
+    bytes_fetched: int = 0
+    """bytes read from addresses"""
+
+    def plus(self, other: Stage) -> Self:
+        """Both together: what comes of a stage that is done in parts."""
+        sums = {one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(Stage)}
+        return replace(self, **{**sums, "seconds": round(sums["seconds"], 3)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchStage(Stage):
+    """The search for endmembers; where each tile has its own, the sum over all searches."""
+
+    sample_pixels: int | None = field(default=None, metadata=ABSENT)
+    """pixels with data in the sample"""
+    sweeps: int | None = field(default=None, metadata=ABSENT)
+    """sweeps of N-FINDR over the sample"""
+    swaps: int | None = field(default=None, metadata=ABSENT)
+    """endmembers replaced in these sweeps"""
+    converged: int | None = field(default=None, metadata=ABSENT)
+    """1 where the last sweep replaced none, else 0; of several searches the least (with refine)"""
+    certified: int | None = field(default=None, metadata=ABSENT)
+    """1 where no single pixel makes the simplex larger, else 0; of several searches the least (with refine)"""
+    refine_swaps: int | None = field(default=None, metadata=ABSENT)
+    """endmembers replaced by pixels beside the sample (with refine)"""
+    refine_passes: int | None = field(default=None, metadata=ABSENT)
+    """passes over all pixels after the sample (with refine)"""
+    excluded: int | None = field(default=None, metadata=ABSENT)
+    """outliers left out of the search (with exclude)"""
+
+    def with_search(self, **numbers: int) -> SearchStage:
+        """Adds what one search came to, by the names of the fields."""
+        merged = {}
+        for name, value in numbers.items():
+            before = getattr(self, name)
+            least = name in ("converged", "certified")
+            merged[name] = value if before is None else min(before, value) if least else before + value
+        return replace(self, **merged)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """The stages in their order; one that was not gone through is missing."""
+
+    sample: Stage | None = field(default=None, metadata=ABSENT)
+    """drawing and reading the sample"""
+    refine: Stage | None = field(default=None, metadata=ABSENT)
+    """the search over all pixels (with refine)"""
+    endmembers: SearchStage | None = field(default=None, metadata=ABSENT)
+    """the search for endmembers in the sample, or its end over all pixels; missing where a file gives them"""
+    pass_: Stage | None = field(default=None, metadata=ABSENT)
+    """the one pass: abundances, residual, scores and class maps, written strip by strip"""
+    classes: Stage | None = field(default=None, metadata=ABSENT)
+    """class maps of relative thresholds, and the store's final name"""
+    geotiff: Stage | None = field(default=None, metadata=ABSENT)
+    """GeoTIFFs of the maps"""
+
+    def plus(self, name: str, cost: Stage) -> Stages:
+        """With the cost of a stage, by its name in JSON, added."""
+        attribute = f"{name}_" if keyword.iskeyword(name) else name
+        before = getattr(self, attribute) or (SearchStage() if name == "endmembers" else Stage())
+        changed: dict[str, Any] = {attribute: before.plus(cost)}
+        return replace(self, **changed)
+
+    def with_search(self, **numbers: int) -> Stages:
+        """With what a search for endmembers came to added."""
+        return replace(self, endmembers=(self.endmembers or SearchStage()).with_search(**numbers))
+
+    def items(self) -> Iterator[tuple[str, Stage]]:
+        """Name in JSON and cost of each stage that was gone through."""
+        for one in fields(self):
+            if (stage := getattr(self, one.name)) is not None:
+                yield name_in_json(one), stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelCounts:
+    """Pixels of the tiles; where tiles overlap, each place counts once."""
+
+    valid: int
+    """pixels unmixed"""
+    masked: int
+    """pixels left out: without data in a kept band, masked, or in a damaged chunk"""
+    solved: int
+    """pixels whose abundances were solved for"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedTile:
+    """A tile left out."""
+
+    path: str
+    """the tile as it was given"""
+    reason: str
+    """why it could not be read"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedChunks:
+    """Stored chunks decoded for the pixels of the pass; of a resumed run, in all of its attempts."""
+
+    chunks: int
+    """stored chunks"""
+    bytes: int
+    """their bytes after decoding"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """How the solver went."""
+
+    pivots: int | None = field(default=None, metadata=ABSENT)
+    """changes of the support of all pixels together (fcls)"""
+    most_pivots: int | None = field(default=None, metadata=ABSENT)
+    """changes of the support of one pixel, at most (fcls)"""
+    fallbacks: int | None = field(default=None, metadata=ABSENT)
+    """pixels that the second solver solved (fcls)"""
+    worst_kkt: float
+    """largest violation of the optimality conditions in any pixel"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What a finished run was asked for, what it read, what it took and what came of it."""
+
+    schema: int = field(default=SCHEMA)
+    """version of this format"""
+    hsichunk: str
+    """version of the package that made the run"""
+    versions: dict[str, str]
+    """versions of Python and of the packages that the run is built on"""
+    options: Options
+    """the options as they were resolved, defaults included"""
+    fingerprint: dict[str, Any]
+    """what the results depend on: version, the options that decide on them, tiles, the digest of endmembers that were
+    given, masks and the digests of their files; a run goes on, or is done already, where all of it is the same"""
+    inputs: tuple[InputFile, ...]
+    """the tiles in the order in which they count"""
+    site: MapExtent
+    """the image that the tiles make together"""
+    bands: BandCount
+    """bands used"""
+    plan: Plan
+    """how the work was laid out in the memory given; sizes in bytes"""
+    resumed: bool
+    """whether an earlier attempt was gone on with"""
+    cluster: ClusterSize | None
+    """the cluster that did the pass; null for one process"""
+    stages: Stages
+    """what each stage took"""
+    seconds: float
+    """wall-clock time of the run; of a resumed one, of its last attempt"""
+    peak_memory: int
+    """most resident bytes of the process; of a resumed run, of its last attempt"""
+    pixels: PixelCounts
+    """pixels unmixed and left out"""
+    masks: dict[str, float]
+    """share of the pixels under each mask, by the mask as it was given; a pixel may lie under several"""
+    bad_chunks: tuple[tuple[int, ...], ...]
+    """place of each chunk that could not be decoded, in chunks along the stored axes (with on_error mask)"""
+    skipped: tuple[SkippedTile, ...]
+    """tiles left out (with on_error skip or mask)"""
+    pass_: DecodedChunks
+    """what the pass decoded"""
+    fcls: Certificate | None = field(default=None, metadata=ABSENT)
+    """certificate of abundances that are at least 0 and sum to one"""
+    nnls: Certificate | None = field(default=None, metadata=ABSENT)
+    """certificate of abundances that are at least 0"""
+    ucls: Certificate | None = field(default=None, metadata=ABSENT)
+    """certificate of unbounded abundances"""
+    mean_abundance: dict[str, float]
+    """mean over the valid pixels, by the name of the endmember"""
+
+    def __post_init__(self) -> None:
+        if not isinstance(getattr(self, self.options.solver), Certificate):
+            raise RecordError(f"{self.options.solver} is missing")
+
+    @property
+    def certificate(self) -> Certificate:
+        """How the solver of this run went."""
+        found: Certificate = getattr(self, self.options.solver)
+        return found
+
+    @classmethod
+    def from_json(cls, content: Any, where: str | os.PathLike[str] = RUN_JSON) -> RunRecord:
+        """The record of the content of a run.json. Raises HsiError, which names `where`, for any other content."""
+        where = os.fspath(where)
+        if not isinstance(content, dict) or not isinstance(made_by := content.get("hsichunk"), str):
+            raise HsiError(f"{where}: is no record of a run; expected the {RUN_JSON} of a finished `hsichunk run`")
+        if (version := content.get("schema")) != SCHEMA:
+            raise HsiError(
+                f"{where}: hsichunk {made_by[:20]} wrote it in format {version or 0}, hsichunk {__version__} reads "
+                f"format {SCHEMA}; use that version, or run again with --overwrite"
+            )
+        try:
+            return json_records.from_json(cls, content)
+        except (RecordError, HsiError) as error:  # an option that cannot be is an HsiError
+            raise HsiError(f"{where}: is damaged, {error}; run again with --overwrite") from error
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of run.json: plain values."""
+        content: dict[str, Any] = json_records.as_json(self)
+        return content
+
+
+def fingerprint_in(content: Any) -> Any:
+    """The fingerprint in the content of a run.json of any format; None where it has none."""
+    return content.get("fingerprint") if isinstance(content, dict) else None
+
+
+def read_record(out: Path) -> RunRecord:
+    """The record of the finished run in a folder. Raises HsiError where it holds none that can be read."""
+    path = out / RUN_JSON
+    if not path.exists():
+        raise HsiError(
+            f"{out}: holds no {RUN_JSON}; expected the folder of a finished run: hsichunk run TILE --out DIR"
+        )
+    return RunRecord.from_json(read_json(path), path)
