@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 import hsichunk as hsi
 from hsichunk.chunks import remote
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.cli.info import describe
 from hsichunk.mosaic.site import open_site
 from hsichunk.readers import neon
@@ -304,7 +304,7 @@ def test_what_only_h5py_reads_is_read_from_the_web(web: Web, tmp_path: Path) -> 
         file["long"] = np.arange(200_000)
     url = web.put(tmp_path / "lzf.h5")
     with h5py.File(remote.RemoteFile(url), "r") as file:
-        stored = {name: StoredArray(url, file[name]) for name in file}
+        stored = {name: HDF5Array(url, file[name]) for name in file}
     assert not any(array.direct for array in stored.values())
     for name in ("chunked", "whole"):
         np.testing.assert_array_equal(stored[name].read(np.arange(60), np.arange(70)), values)
