@@ -31,6 +31,10 @@ GDAL_CACHE = 16 << 20  # GDAL would take 5 % of the machine
 KEPT = 2  # open datasets a thread keeps
 
 
+class _Unreadable(Exception):
+    """Why a window of a file cannot be read."""
+
+
 class ImageArray(ChunkedArray):
     """Values (y, x, band) of an image, bands by wavelength; read chunk by chunk, from any thread or process."""
 
@@ -62,7 +66,11 @@ class ImageArray(ChunkedArray):
         top, left, first = (p * c for p, c in zip(place, self.chunks, strict=True))
         high, wide = min(self.chunks[0], self.shape[0] - top), min(self.chunks[1], self.shape[1] - left)
         bands = self.order[first : first + self.chunks[2]]
-        values = self._values(handle, top, left, high, wide, bands)
+        try:
+            values = self._values(handle, top, left, high, wide, bands)
+        except _Unreadable as error:
+            where = f"chunk {place}, lines {top} to {top + high}, cannot be read"
+            raise CorruptChunk(f"{self.path}: {where} ({error}); get the file again") from error
         if self.kind.kind == "f":
             values = np.where(np.isfinite(values), values, self.kind.type(self.no_data))
         if values.shape == self.chunks:
@@ -72,7 +80,10 @@ class ImageArray(ChunkedArray):
         return whole
 
     def _values(self, handle: Any, top: int, left: int, high: int, wide: int, bands: NDArray[np.intp]) -> NDArray[Any]:
-        """A window (high, wide, bands) of the file: one of its bands, or all of them in some order."""
+        """A window (high, wide, bands) of the file: one of its bands, or all of them in some order.
+
+        Raises _Unreadable with the reason.
+        """
         raise NotImplementedError
 
     def _check(self, stamp: tuple[int, int]) -> None:
@@ -140,7 +151,7 @@ class EnviArray(ImageArray):
         while got < size and (more := os.preadv(handle, [memoryview(out)[got:]], at + got)):
             got += more
         if got != size:
-            raise CorruptChunk(f"{self.path}: ends at byte {at + got} in the middle of its pixels; get the whole file")
+            raise _Unreadable(f"the file ends at byte {at + got}")
         return np.frombuffer(out, self.kind).reshape(shape)
 
 
@@ -173,9 +184,7 @@ class RasterArray(ImageArray):
             values = handle.read((bands + 1).tolist(), window=Window(left, top, wide, high))
         except RasterioError as error:
             reason = " ".join(str(error.__cause__ or error).split())[:120]
-            raise CorruptChunk(
-                f"{self.path}: lines {top} to {top + high} cannot be read ({reason}); get the file again"
-            ) from error
+            raise _Unreadable(reason) from error
         return np.moveaxis(values, 0, -1)
 
 
