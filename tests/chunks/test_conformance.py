@@ -168,7 +168,13 @@ def envi(interleave: str, order: int = 0, offset: int = 0, dtype: str = "i2") ->
 
 def geotiff(interleave: str = "pixel", **profile: Any) -> Maker:
     values = np.random.default_rng(2).integers(0, 9000, (61, 50, 6)).astype(np.int16)
-    given = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate", "interleave": interleave}
+    given: dict[str, Any] = {
+        "tiled": True,
+        "blockxsize": 16,
+        "blockysize": 16,
+        "compress": "deflate",
+        "interleave": interleave,
+    }
 
     def make(folder: Path) -> Storage:
         rasterio = pytest.importorskip("rasterio")
@@ -216,7 +222,10 @@ def tiled_counts(folder: Path) -> Storage:
 
     def write(seed: int) -> None:
         for number, (name, (row, col, shape, chunks)) in enumerate(layout.items()):
-            place = {"origin": (368000.0 + col, 4307000.0 - row), "no_data": "corners" if number else "none"}
+            place: dict[str, Any] = {
+                "origin": (368000.0 + col, 4307000.0 - row),
+                "no_data": "corners" if number else "none",
+            }
             hsi.synthetic.write_tile(
                 folder / name, shape=shape, chunks=chunks, seed=seed + number, wavelength=nm, **place
             )
