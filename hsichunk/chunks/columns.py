@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from hsichunk.array_types import Bools, Floats
 from hsichunk.chunks.counts import Counts, chunks_along
-from hsichunk.chunks.hdf5 import Handle, StoredArray
 from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.threads import in_parallel
 
@@ -88,7 +87,7 @@ def sum_small(
         for chunk in chunks:
             place = (*column, chunk.number)
             try:
-                values = _chunk(stored, handle, place)
+                values = stored.last_chunk(handle, place)
             except CorruptChunk:
                 if not corrupt:
                     raise
@@ -132,7 +131,7 @@ def sum_large(
             place = (*column, chunk.number)
             try:
                 with stored.opened() as handle:
-                    values = _chunk(stored, handle, place)
+                    values = stored.last_chunk(handle, place)
             except CorruptChunk:
                 if not corrupt:
                     raise
@@ -154,13 +153,6 @@ def sum_large(
     if bad:
         valid[:] = False
     return sorted(bad)
-
-
-def _chunk(stored: StoredArray, handle: Handle, place: tuple[int, ...]) -> NDArray[Any]:
-    """A chunk that nobody needs after this."""
-    kept = getattr(stored, "kept", None)
-    found: NDArray[Any] | None = None if kept is None else kept.take(place)
-    return stored.chunk(handle, place) if found is None else found
 
 
 def _pixels(counts: Counts, chunk: NDArray[Any], rows: slice, group: BandChunk, valid: Bools) -> NDArray[np.int16]:

@@ -7,10 +7,10 @@ What the fast way does not know (contiguous data, szip, lzf, ...) h5py reads, un
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.chunks import remote
-from hsichunk.chunks.array import DECODED, by_chunk, put, take
-from hsichunk.chunks.decoded_cache import KeptChunks
-from hsichunk.errors import CorruptChunk, HsiError, one_line
-from hsichunk.threads import available, in_parallel
+from hsichunk.chunks.array import DECODED, ChunkedArray
+from hsichunk.chunks.decoded_cache import Place
+from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, one_line
 
 DEFLATE, SHUFFLE = 1, 2  # HDF5's filter numbers
 PSEUDO_CHUNK = 4 << 20  # bytes read at once from data that are stored in one piece
@@ -40,20 +39,26 @@ class ChunkIndex:
     mask: NDArray[np.uint32]
 
 
-class StoredArray:
+class HDF5Array(ChunkedArray):
     """One dataset of an HDF5 file: its shape and layout now, its chunks on demand, from any thread or process.
 
     Nothing stays open; a copy pickles as path and index. A file that changes after opening is refused, not misread.
     """
 
     def __init__(self, path: str | os.PathLike[str], dataset: Any) -> None:
-        self.path = os.fspath(path)
-        self.remote = remote.is_url(self.path)
-        self.stamp = remote.stamp_of(self.path) if self.remote else _stamp(os.stat(path))
-        self.name: str = dataset.name
-        self.shape: tuple[int, ...] = dataset.shape
-        self.dtype: np.dtype[Any] = dataset.dtype
-        self.stored_chunks: tuple[int, ...] | None = dataset.chunks
+        name = os.fspath(path)
+        self.remote = remote.is_url(name)
+        dtype: np.dtype[Any] = dataset.dtype
+        super().__init__(
+            path=name,
+            name=dataset.name,
+            shape=dataset.shape,
+            dtype=dtype,
+            chunks=dataset.chunks or _pseudo_chunks(dataset.shape, dtype.itemsize),
+            stamp=remote.stamp_of(name) if self.remote else _stamp(os.stat(path)),
+            stored_chunks=dataset.chunks,
+            fill=np.asarray(dataset.fillvalue).astype(dtype) if dtype.kind in "iuf" else None,
+        )
         properties = dataset.id.get_create_plist()
         self.filters = tuple(properties.get_filter(i)[0] for i in range(properties.get_nfilters()))
         self.direct = (
@@ -65,43 +70,48 @@ class StoredArray:
             and not dataset.is_virtual
             and dataset.file.userblock_size == 0  # what offsets count from there depends on the version of HDF5
         )
-        self.fill = np.asarray(dataset.fillvalue).astype(self.dtype) if self.dtype.kind in "iuf" else None
-        self.chunks: tuple[int, ...] = self.stored_chunks or self._pseudo_chunks()
         self._index: ChunkIndex | None = None
         self._lock = threading.Lock()
-        self.kept: KeptChunks | None = None
-        """chunks that need not be decoded again, in this process alone"""
-
-    def _pseudo_chunks(self) -> tuple[int, ...]:
-        if not self.shape:
-            return ()
-        row = math.prod(self.shape[1:]) * self.dtype.itemsize
-        return (max(1, min(self.shape[0], PSEUDO_CHUNK // max(row, 1))), *(max(1, n) for n in self.shape[1:]))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_lock"} | {"kept": None}
+        return {name: value for name, value in super().__getstate__().items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
 
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return ("hsichunk.StoredArray", self.path, self.stamp, self.name)
-
     @property
-    def native(self) -> np.dtype[Any]:
-        """The type of what is read: that of the file in this machine's byte order."""
-        return self.dtype.newbyteorder("=")
+    def stored_bytes(self) -> int:
+        """Bytes of the chunks as they are stored; of the whole file where data are in one piece."""
+        return int(self.index.size.sum()) if self.stored_chunks else self.stamp[0]
 
-    @property
-    def grid(self) -> tuple[int, ...]:
-        """Number of chunks along each dimension."""
-        return tuple(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
+    def identity(self) -> bytes:
+        """The places of compressed chunks, which other values would move; else the stamp."""
+        if self.direct and self.filters:
+            return self.index.offset.tobytes() + self.index.size.tobytes()
+        return super().identity()
 
-    @property
-    def chunk_bytes(self) -> int:
-        """Bytes of one decoded chunk."""
-        return math.prod(self.chunks) * self.dtype.itemsize
+    def prepare(self) -> None:
+        """Reads the index of the chunks: all that HDF5 is needed for. Where it reads chunks too, tries the first."""
+        if self.direct:
+            _ = self.index
+        else:
+            super().prepare()
+
+    def check(self, no_data: int) -> None:
+        """Raises HsiError where two chunks lie in one place; warns of those never written that are not `no_data`."""
+        if not self.direct:
+            return
+        index = self.index
+        written = index.offset.ravel() >= 0
+        start, size = index.offset.ravel()[written], index.size.ravel()[written]
+        order = np.argsort(start)
+        if (start[order][1:] < (start + size)[order][:-1]).any():
+            raise HsiError(f"{self.path}: the chunk index is damaged (chunks overlap); download it again")
+        missing = written.size - int(written.sum())
+        if missing and self.fill != no_data:
+            found = f"{missing} of {written.size} chunks were never written"
+            warnings.warn(f"{self.path}: {found}; their counts are {self.fill}", HsiWarning, stacklevel=2)
 
     @property
     def index(self) -> ChunkIndex:
@@ -156,7 +166,7 @@ class StoredArray:
         finally:
             os.close(handle)
 
-    def announce(self, handle: Handle, places: Iterable[tuple[int, ...]]) -> None:
+    def announce(self, handle: Handle, places: Iterable[Place]) -> None:
         """Says which chunks `handle` will be asked for: at an address, neighbours in the file become one request."""
         if isinstance(handle, remote.Ranges) and self.direct:
             index = self.index
@@ -176,17 +186,8 @@ class StoredArray:
                 raise source.failure from None
             raise
 
-    def chunk(self, handle: Handle, place: tuple[int, ...]) -> NDArray[Any]:
-        """The decoded chunk at `place` on the grid of chunks, native byte order; edge chunks keep what sticks out."""
-        if self.kept is None:
-            return self._decoded(handle, place)
-        found = self.kept.look(place)
-        if found is None:
-            found = self._decoded(handle, place)
-            self.kept.offer(place, found)
-        return found
-
-    def _decoded(self, handle: Handle, place: tuple[int, ...]) -> NDArray[Any]:
+    def decode(self, handle: Handle, place: Place) -> NDArray[Any]:
+        """The chunk at `place`; edge chunks keep what the file's writer left in what sticks out, as a rule `fill`."""
         DECODED.add(1, self.chunk_bytes)
         if not self.direct:
             return self._chunk_by_h5py(place)
@@ -206,7 +207,7 @@ class StoredArray:
             raise self._corrupt(place, f"it holds {held} bytes instead of {self.chunk_bytes}")
         return np.frombuffer(data, self.dtype).reshape(self.chunks).astype(self.native, copy=False)
 
-    def _undo(self, kind: int, data: Stored, place: tuple[int, ...]) -> Stored:
+    def _undo(self, kind: int, data: Stored, place: Place) -> Stored:
         if kind == SHUFFLE:
             width = self.dtype.itemsize
             flat = np.frombuffer(data, np.uint8)
@@ -220,10 +221,10 @@ class StoredArray:
         except deflate.DeflateError as error:
             raise self._corrupt(place, one_line(error)) from error
 
-    def _corrupt(self, place: tuple[int, ...], why: str) -> CorruptChunk:
+    def _corrupt(self, place: Place, why: str) -> CorruptChunk:
         return CorruptChunk(f"{self.path}: chunk {place} of {self.name} is corrupt ({why}); download the file again")
 
-    def _chunk_by_h5py(self, place: tuple[int, ...]) -> NDArray[Any]:
+    def _chunk_by_h5py(self, place: Place) -> NDArray[Any]:
         import h5py
 
         for number in self.filters:
@@ -246,32 +247,12 @@ class StoredArray:
         whole[tuple(slice(0, n) for n in part.shape)] = part
         return whole
 
-    def read(self, *selection: NDArray[np.intp], threads: int | None = None) -> NDArray[Any]:
-        """The values at the outer product of one array of positions a dimension; decodes only the chunks touched.
-
-        Selection are whole numbers from 0, in any order; with `threads` None on every processor.
-        """
-        out = np.empty(tuple(len(s) for s in selection), self.native)
-        parts = [by_chunk(s, c) for s, c in zip(selection, self.chunks, strict=True)]
-
-        def copy(places: list[tuple[int, ...]]) -> None:
-            with self.opened() as handle:
-                self.announce(handle, places)
-                for place in places:
-                    pieces = [part[p] for part, p in zip(parts, place, strict=True)]
-                    block = self.chunk(handle, place)
-                    put(out, [to for to, _ in pieces], take(block, [of for _, of in pieces]))
-
-        if out.size:
-            in_parallel(copy, self._jobs(itertools.product(*parts)), available() if threads is None else threads)
-        return out
-
-    def _jobs(self, places: Iterable[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    def jobs(self, places: Iterable[Place]) -> Iterator[list[Place]]:
         """Chunks to read one after another: one at a time, or at an address as many as a request may fetch."""
         if not (self.remote and self.direct):
-            yield from ([place] for place in places)
+            yield from super().jobs(places)
             return
-        job: list[tuple[int, ...]] = []
+        job: list[Place] = []
         size = 0
         for place in places:
             size += int(self.index.size[place])
@@ -284,6 +265,14 @@ class StoredArray:
 
 
 Stored = bytes | bytearray | memoryview | NDArray[Any]
+
+
+def _pseudo_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Chunks of data that are stored in one piece: some whole rows."""
+    if not shape:
+        return ()
+    row = math.prod(shape[1:]) * itemsize
+    return (max(1, min(shape[0], PSEUDO_CHUNK // max(row, 1))), *(max(1, n) for n in shape[1:]))
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int]:

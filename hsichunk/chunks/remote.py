@@ -233,7 +233,7 @@ class _Run:
 
 
 class Ranges:
-    """What `StoredArray.opened` gives for an address, to one thread: byte ranges, those announced in few requests."""
+    """What `HDF5Array.opened` gives for an address, to one thread: byte ranges, those announced in few requests."""
 
     def __init__(self, url: str, stamp: Stamp) -> None:
         self._url, self._stamp = url, stamp

@@ -11,11 +11,9 @@ import numpy as np
 
 from hsichunk import schema
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.gather import gather
 from hsichunk.cube.sampling import choose, places
 from hsichunk.errors import HsiError
 from hsichunk.mosaic.site import Site, open_site
-from hsichunk.readers.image_chunks import ImageArray
 from hsichunk.run.options import Options
 from hsichunk.run.plan import MB
 from hsichunk.run.planning import kept_bands, make_plan
@@ -41,10 +39,10 @@ def describe(options: Options) -> dict[str, Any]:
         "shape": {schema.Y: rows, schema.X: cols, schema.WAVELENGTH: count},
         "dtype": str(stored.dtype),
         "stored_chunks": list(stored.chunks),
-        "direct_reading": stored.direct or isinstance(stored, ImageArray),
+        "direct_reading": stored.direct,
         "bytes": {
             "file": stored.stamp[0],
-            "stored": int(stored.index.size.sum()) if stored.stored_chunks else stored.stamp[0],
+            "stored": stored.stored_bytes,
             "decoded": rows * cols * count * stored.dtype.itemsize,
         },
         "scale": file.scale,
@@ -70,7 +68,7 @@ def _no_data_share(site: Site, options: Options) -> float:
     across = places(place.file.grid.x(cols), descending=False)
     r, c = choose(down, across, LOOKED_AT, 1.0 if rows * cols < 1 << 18 else 0.05, options.seed)
     counts = Counts(place.file.reflectance, np.array([count // 2]), place.file.scale, place.file.no_data)
-    values = gather(counts, r, c, options.threads)
+    values = counts.gather(r, c, options.threads)
     return float(((values == place.file.no_data) | (values != values)).mean())  # NaN is no number, not even itself
 
 

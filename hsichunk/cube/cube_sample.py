@@ -9,7 +9,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.chunks.gather import gather
 from hsichunk.cube.cleaning import source_of
 from hsichunk.cube.dask_pixels import from_dask
 from hsichunk.cube.sampling import Sample, choose, places
@@ -44,7 +43,7 @@ def _spectra(
     source = source_of(cube)
     if source is not None:
         counts, y, x = source
-        values = gather(counts, y[rows], x[cols], asked_for())
+        values = counts.gather(y[rows], x[cols], asked_for())
         return values, counts.scale, ~(values == counts.no_data).any(1)
     data = cube.transpose(schema.Y, schema.X, schema.WAVELENGTH).data
     values = from_dask(data, rows, cols) if hasattr(data, "dask") else np.asarray(data)[rows, cols]

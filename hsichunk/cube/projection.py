@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.array_types import Bools, Floats, Positions
+from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.columns import TOGETHER, Adder, BandChunk, band_chunks, is_small, sum_large, sum_small
 from hsichunk.chunks.counts import Counts, Runs, marker, readonly
-from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.windows import Window
 from hsichunk.mosaic.tiled_counts import TiledCounts
 from hsichunk.threads import in_parallel, scratch
@@ -86,7 +86,7 @@ def chunks_held(counts: Counts, axes: int, memory: int) -> int:
     return min(TOGETHER, (memory - sums) // one) if one else TOGETHER
 
 
-def _arrays(counts: Counts) -> list[StoredArray]:
+def _arrays(counts: Counts) -> list[ChunkedArray]:
     stored = counts.stored
     return [place.file.reflectance for place in stored.places] if isinstance(stored, TiledCounts) else [stored]
 
@@ -150,7 +150,7 @@ def _project_tile(counts: Counts, parts: list[_Shown], weights: Floats, image: _
             image.forget()
 
 
-def _columns(stored: StoredArray, part: _Shown) -> list[tuple[int, int]]:
+def _columns(stored: ChunkedArray, part: _Shown) -> list[tuple[int, int]]:
     down, across = np.unique(part.rows // stored.chunks[0]), np.unique(part.cols // stored.chunks[1])
     return [(int(i), int(j)) for i in down for j in across]
 
@@ -160,7 +160,7 @@ def _rows_of(parts: list[_Shown]) -> tuple[int, int]:
     return min(int(p.rows.min()) for p in parts), max(int(p.rows.max()) for p in parts) + 1
 
 
-def _inside(stored: StoredArray, parts: list[_Shown], column: tuple[int, int]) -> list[_Shown]:
+def _inside(stored: ChunkedArray, parts: list[_Shown], column: tuple[int, int]) -> list[_Shown]:
     shown = (part.of(column, stored.chunks) for part in parts)
     return [part for part in shown if len(part.rows) and len(part.cols)]
 

@@ -180,10 +180,8 @@ class Spectra:
 
     def _gather(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
         if self._source is not None:
-            from hsichunk.chunks.gather import gather
-
             counts, y, x = self._source
-            return gather(counts, y[rows], x[cols], asked_for())
+            return counts.gather(y[rows], x[cols], asked_for())
         data = self.cube.data
         if not hasattr(data, "dask"):
             return np.asarray(np.asarray(data)[rows, cols])

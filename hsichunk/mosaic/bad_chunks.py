@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.chunks.hdf5 import ChunkIndex, StoredArray
+from hsichunk.chunks.array import ChunkedArray
+from hsichunk.chunks.derived import DerivedArray
 from hsichunk.errors import CorruptChunk
 from hsichunk.mosaic.site import Place, Site
 
@@ -23,24 +24,19 @@ def without_bad_chunks(site: Site) -> Site:
     return replace(site, places=tuple(mended(place) for place in site.places))
 
 
-class BadAsNoData(StoredArray):
+class BadAsNoData(DerivedArray):
     """Stored counts; a chunk that cannot be decoded holds the no-data value."""
 
-    def __init__(self, stored: StoredArray, no_data: int) -> None:
-        self.__setstate__(stored.__getstate__())
-        self.behind, self.no_data = stored, no_data
+    def __init__(self, base: ChunkedArray, no_data: int) -> None:
+        super().__init__(base, fill=base.fill)
+        self.no_data = no_data
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return ("hsichunk.BadAsNoData", self.behind.__dask_tokenize__(), self.no_data)
+        return ("hsichunk.BadAsNoData", self.base.__dask_tokenize__(), self.no_data)
 
-    @property
-    def index(self) -> ChunkIndex:
-        """The places of the chunks."""
-        return self.behind.index
-
-    def chunk(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
+    def decode(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
         """The decoded chunk at `place`, or no data."""
         try:
-            return self.behind.chunk(handle, place)
+            return self.base.chunk(handle, place)
         except CorruptChunk:
             return np.full(self.chunks, self.no_data, self.native)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.chunks.hdf5 import ChunkIndex, StoredArray
+from hsichunk.chunks.decoded_cache import Place
+from hsichunk.chunks.derived import DerivedArray
 from hsichunk.errors import HsiError
 from hsichunk.readers.model import NeonFile
 from hsichunk.threads import of_this_thread
@@ -27,7 +28,7 @@ def on_bands_of(file: NeonFile, wavelength: NDArray[np.float64], fwhm: NDArray[n
     return replace(file, reflectance=CommonBands(file, wavelength), wavelength=wavelength, fwhm=fwhm)
 
 
-class CommonBands(StoredArray):
+class CommonBands(DerivedArray):
     """Counts (y, x, band) at other wavelengths: whole counts, no-data where one of the two bands between holds none.
 
     A chunk is made of the chunks of the file that its bands lie in; those of one band each are decoded twice.
@@ -35,13 +36,13 @@ class CommonBands(StoredArray):
 
     def __init__(self, file: NeonFile, wavelength: NDArray[np.float64]) -> None:
         base = file.reflectance
-        self.base, self.no_data, self.wavelength = base, file.no_data, wavelength
-        self.path, self.name, self.stamp = base.path, base.name, base.stamp
-        self.direct, self.remote, self.filters = base.direct, base.remote, base.filters
-        self.stored_chunks, self.fill = base.stored_chunks, base.fill
-        self.dtype = base.native
-        self.shape = (*base.shape[:2], len(wavelength))
-        self.chunks = base.chunks
+        super().__init__(
+            base,
+            shape=(*base.shape[:2], len(wavelength)),
+            dtype=base.native,
+            fill=np.asarray(file.no_data).astype(base.native),
+        )
+        self.no_data, self.wavelength = file.no_data, wavelength
         own = file.wavelength
         spacing = float(np.median(np.diff(own)))
         outside = (wavelength < own[0] - BEYOND * spacing) | (wavelength > own[-1] + BEYOND * spacing)
@@ -54,38 +55,30 @@ class CommonBands(StoredArray):
         self.lower = np.clip(np.searchsorted(own, inside, side="right") - 1, 0, len(own) - 2)
         self.share = (inside - own[self.lower]) / (own[self.lower + 1] - own[self.lower])
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.CommonBands", self.base.__dask_tokenize__(), self.wavelength.tobytes())
 
-    @property
-    def index(self) -> ChunkIndex:
-        """The places of the file's own chunks."""
-        return self.base.index
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[Any]:
-        with self.base.opened() as handle:
-            yield handle
-
-    def announce(self, handle: Any, places: Iterable[tuple[int, ...]]) -> None:
+    def announce(self, handle: Any, places: Iterable[Place]) -> None:
+        """Says to the file which chunks of its own will be asked for."""
         own = {(*place[:2], int(n)) for place in places for n in self._own_chunks(place[2])}
         self.base.announce(handle, sorted(own))
+
+    def jobs(self, places: Iterable[Place]) -> Iterator[list[Place]]:
+        """As many together as of the file's own chunks that each begins in."""
+        wanted = list(places)
+        rest = iter(wanted)
+        for job in self.base.jobs((*place[:2], int(self._own_chunks(place[2])[0])) for place in wanted):
+            yield list(itertools.islice(rest, len(job)))
 
     def _own_chunks(self, number: int) -> NDArray[np.intp]:
         depth = self.chunks[2]
         lower = self.lower[number * depth : (number + 1) * depth]
         return np.unique(np.concatenate([lower, lower + 1]) // depth)
 
-    def chunk(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
+    def decode(self, handle: Any, place: Place) -> NDArray[Any]:
         """Decoded and interpolated; what sticks out at the last band is no-data."""
         depth = self.chunks[2]
-        held = {int(n): self._decoded(handle, (*place[:2], int(n))) for n in self._own_chunks(place[2])}
+        held = {int(n): self._own_chunk(handle, (*place[:2], int(n))) for n in self._own_chunks(place[2])}
         whole = np.full(self.chunks, self.no_data, self.native)
         for to, band in enumerate(range(place[2] * depth, min((place[2] + 1) * depth, self.shape[2]))):
             low, share = int(self.lower[band]), self.share[band]
@@ -96,7 +89,7 @@ class CommonBands(StoredArray):
             whole[:, :, to][known] = values[known].astype(self.native)
         return whole
 
-    def _decoded(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
+    def _own_chunk(self, handle: Any, place: Place) -> NDArray[Any]:
         kept = of_this_thread("common bands")
         key = (self.path, self.stamp, place)
         if key not in kept:

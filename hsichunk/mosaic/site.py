@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from collections.abc import Collection, Sequence
@@ -12,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.remote import is_url, name_of
 from hsichunk.chunks.windows import Window, outside
-from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, one_line
+from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.mosaic.child_process import Outcome, contained_each
 from hsichunk.readers import formats, model, neon
 from hsichunk.readers.model import inside
@@ -174,32 +172,13 @@ def _read(path: str, layers: Collection[str], floats: bool) -> model.NeonFile:
     try:
         file = neon.read(path, floats=floats)
         for stored in (file.reflectance, *(layer.stored for layer in file.layers if layer.name in layers)):
-            if stored.direct:
-                _ = stored.index
-                continue
-            with contextlib.suppress(CorruptChunk), stored.opened() as handle:  # the pass says what it is worth
-                stored.chunk(handle, (0,) * len(stored.shape))
-        if file.reflectance.direct:
-            _check_index(file.reflectance, file.no_data)
+            stored.prepare()
+        file.reflectance.check(file.no_data)
     except HsiError:
         raise
     except Exception as error:  # what a damaged byte makes of h5py has no common class
         raise HsiError(f"{path}: damaged metadata ({one_line(error)}); download it again") from error
     return file
-
-
-def _check_index(stored: StoredArray, no_data: int) -> None:
-    """Raises HsiError where two chunks lie in one place; warns of those that were never written."""
-    index = stored.index
-    written = index.offset.ravel() >= 0
-    start, size = index.offset.ravel()[written], index.size.ravel()[written]
-    order = np.argsort(start)
-    if (start[order][1:] < (start + size)[order][:-1]).any():
-        raise HsiError(f"{stored.path}: the chunk index is damaged (chunks overlap); download it again")
-    missing = written.size - int(written.sum())
-    if missing and stored.fill != no_data:
-        found = f"{missing} of {written.size} chunks were never written"
-        warnings.warn(f"{stored.path}: {found}; their counts are {stored.fill}", HsiWarning, stacklevel=2)
 
 
 def _common(first: model.NeonFile, other: model.NeonFile) -> model.NeonFile:

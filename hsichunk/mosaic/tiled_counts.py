@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.windows import Window
 from hsichunk.mosaic.site import Place, Site
 
@@ -20,7 +20,7 @@ EVEN_SIDE = 1024  # pixels: how such a mosaic is cut instead
 BLOCK_SIDE = 256  # pixels: about how wide and high a block of small columns is made
 
 
-class TiledCounts(StoredArray):
+class TiledCounts(ChunkedArray):
     """The counts of many tiles on their common grid (y, x, band), read as if one file held them.
 
     No-data where no tile lies. `chunks` are about those of a whole tile in a few bands: what asks for chunks in place
@@ -32,22 +32,23 @@ class TiledCounts(StoredArray):
         # what reads other layers is not carried along to where blocks are worked
         self.places = tuple(replace(place, file=replace(place.file, layers=())) for place in site.places)
         self.no_data = site.places[0].file.no_data
-        self.path, self.name = tiles[0].path, tiles[0].name
-        self.direct, self.remote, self.filters, self.stored_chunks = False, False, (), None
-        self.shape = (site.rows, site.cols, tiles[0].shape[2])
-        self.dtype = np.result_type(*(tile.native for tile in tiles), np.min_scalar_type(self.no_data))
+        dtype = np.result_type(*(tile.native for tile in tiles), np.min_scalar_type(self.no_data))
         high, wide, deep = (max(sizes) for sizes in zip(*((*t.shape[:2], t.chunks[2]) for t in tiles), strict=True))
-        self.chunks = (high, wide, deep)
+        sizes, changes = zip(*(tile.stamp for tile in tiles), strict=True)
+        super().__init__(
+            path=tiles[0].path,
+            name=tiles[0].name,
+            shape=(site.rows, site.cols, tiles[0].shape[2]),
+            dtype=dtype,
+            chunks=(high, wide, deep),
+            stamp=(sum(sizes), max(changes)),
+            fill=np.asarray(self.no_data, dtype),
+            direct=all(tile.direct for tile in tiles),
+        )
         owned = [(t, on_grid(place, w)) for t, place in enumerate(site.places) for w in place.owned]
         self.of_tile = np.array([t for t, _ in owned], np.intp)
         """(n,) number of the tile that each window of the grid belongs to"""
         self.owned = np.array([(w.top, w.bottom, w.left, w.right) for _, w in owned], np.intp).reshape(-1, 4)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         tiles = tuple(place.file.reflectance.__dask_tokenize__() for place in self.places)
@@ -58,17 +59,26 @@ class TiledCounts(StoredArray):
         """No file of its own to open."""
         yield None
 
-    def chunk(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
-        """What the tiles hold in a place of the grid of chunks; no-data in what sticks out."""
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the chunks of all tiles as they are stored."""
+        return sum(place.file.reflectance.stored_bytes for place in self.places)
+
+    def identity(self) -> bytes:
+        """What stands for the stored values of all tiles, one after the other."""
+        return b"".join(place.file.reflectance.identity() for place in self.places)
+
+    def decode(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
+        """What the tiles hold in a place of the grid of chunks; no-data in what sticks out. The tiles count it."""
         spans = [range(p * c, min((p + 1) * c, n)) for p, c, n in zip(place, self.chunks, self.shape, strict=True)]
         whole = np.full(self.chunks, self.no_data, self.native)
         inside = tuple(slice(0, len(span)) for span in spans)
         whole[inside] = self.read(*(np.array(span, np.intp) for span in spans), threads=1)
         return whole
 
-    def read(self, *selection: NDArray[np.intp], threads: int | None = None) -> NDArray[Any]:
+    def read(self, *positions: NDArray[np.intp], threads: int | None = None) -> NDArray[Any]:
         """The values at the outer product of positions, in any order; decodes only what chunks of tiles they touch."""
-        rows, cols, bands = selection
+        rows, cols, bands = positions
         out = np.full((len(rows), len(cols), len(bands)), self.no_data, self.native)
         for number in self._under(rows, cols):
             place = self.places[self.of_tile[number]]
@@ -88,9 +98,7 @@ class TiledCounts(StoredArray):
         threads: int,
         bad: NDArray[np.bool_] | None = None,
     ) -> NDArray[Any]:
-        """`sampling.gather` of the tiles: pixels (rows[i], cols[i]) in some bands (m, L), no-data where none lies."""
-        from hsichunk.chunks.gather import gather
-
+        """Values (m, L) of pixels (rows[i], cols[i]), from each tile its own; no-data where none lies."""
         out = np.full((len(rows), len(bands)), self.no_data, self.native)
         for number in self._under(rows, cols):
             place = self.places[self.of_tile[number]]
@@ -98,7 +106,8 @@ class TiledCounts(StoredArray):
             if here.size:
                 failed: tuple[NDArray[np.bool_], ...] = () if bad is None else (np.zeros(len(here), np.bool_),)
                 down, across = rows[here] - place.top, cols[here] - place.left
-                out[here] = self._translated(gather(place.counts(bands), down, across, threads, *failed), place)
+                values = place.file.reflectance.gather(bands, down, across, threads, *failed)
+                out[here] = self._translated(values, place)
                 if bad is not None:
                     bad[here] |= failed[0]
         return out

@@ -11,7 +11,7 @@ from xarray.backends import BackendEntrypoint
 from xarray.core import indexing
 
 from hsichunk import schema
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.remote import name_of
 from hsichunk.errors import HsiError
 from hsichunk.readers import model, neon, provenance
@@ -36,7 +36,7 @@ class NeonBackendEntrypoint(BackendEntrypoint):
         return name.startswith("neon_") and "reflectance" in name and name.endswith(".h5")
 
 
-def _lazy(dims: tuple[str, ...], stored: StoredArray, attrs: dict[str, Any]) -> xr.Variable:
+def _lazy(dims: tuple[str, ...], stored: ChunkedArray, attrs: dict[str, Any]) -> xr.Variable:
     data = indexing.LazilyIndexedArray(LazyStored(stored))
     encoding = {"preferred_chunks": dict(zip(dims, stored.chunks, strict=True)), "source": stored.path}
     return xr.Variable(dims, data, attrs, encoding)

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.chunks.array import DECODED
+from hsichunk.chunks.array import DECODED, ChunkedArray
 from hsichunk.chunks.columns import SMALL_COLUMN
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.decoded_cache import Place
 from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.readers import envi
 from hsichunk.readers.image_metadata import Image, is_packed, open_file, stamp_of
@@ -31,38 +31,46 @@ GDAL_CACHE = 16 << 20  # GDAL would take 5 % of the machine
 KEPT = 2  # open datasets a thread keeps
 
 
-class ImageArray(StoredArray):
+class _Unreadable(Exception):
+    """Why a window of a file cannot be read."""
+
+
+class ImageArray(ChunkedArray):
     """Values (y, x, band) of an image, bands by wavelength; read chunk by chunk, from any thread or process."""
 
+    keeps_chunks = False  # GDAL keeps blocks, the system keeps files: what a run kept beside them would be a copy
+
     def __init__(self, image: Image, chunks: tuple[int, int, int], kind: np.dtype[Any]) -> None:
-        self.path, self.name, self.stamp = image.path, schema.REFLECTANCE, image.stamp
-        self.header = image.header
-        self.direct, self.remote, self.filters = False, False, ()
-        self.stored_chunks, self.fill = None, None
-        self.shape, self.kind = image.shape, kind
         # of bytes every value may be a count: in a wider type there is one for no data
-        self.dtype = np.dtype(np.int16) if kind.itemsize == 1 else kind
-        self.chunks = chunks
+        dtype = np.dtype(np.int16) if kind.itemsize == 1 else kind
+        super().__init__(
+            path=image.path,
+            name=schema.REFLECTANCE,
+            shape=image.shape,
+            dtype=dtype,
+            chunks=chunks,
+            stamp=image.stamp,
+            fill=np.zeros((), dtype),
+        )
+        self.header, self.kind = image.header, kind
         self.no_data = _no_data(image.no_data, self.dtype)
         self.order = image.bands.order
         self.sorted = bool((np.diff(self.order) == 1).all())
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.ImageArray", os.path.abspath(self.path), self.stamp, self.chunks, self.order.tobytes())
 
-    def chunk(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
+    def decode(self, handle: Any, place: Place) -> NDArray[Any]:
         """The values at `place` on the grid of chunks, native byte order; 0 in what sticks out of the image."""
         DECODED.add(1, self.chunk_bytes)
         top, left, first = (p * c for p, c in zip(place, self.chunks, strict=True))
         high, wide = min(self.chunks[0], self.shape[0] - top), min(self.chunks[1], self.shape[1] - left)
         bands = self.order[first : first + self.chunks[2]]
-        values = self._values(handle, top, left, high, wide, bands)
+        try:
+            values = self._values(handle, top, left, high, wide, bands)
+        except _Unreadable as error:
+            where = f"chunk {place}, lines {top} to {top + high}, cannot be read"
+            raise CorruptChunk(f"{self.path}: {where} ({error}); get the file again") from error
         if self.kind.kind == "f":
             values = np.where(np.isfinite(values), values, self.kind.type(self.no_data))
         if values.shape == self.chunks:
@@ -72,7 +80,10 @@ class ImageArray(StoredArray):
         return whole
 
     def _values(self, handle: Any, top: int, left: int, high: int, wide: int, bands: NDArray[np.intp]) -> NDArray[Any]:
-        """A window (high, wide, bands) of the file: one of its bands, or all of them in some order."""
+        """A window (high, wide, bands) of the file: one of its bands, or all of them in some order.
+
+        Raises _Unreadable with the reason.
+        """
         raise NotImplementedError
 
     def _check(self, stamp: tuple[int, int]) -> None:
@@ -140,7 +151,7 @@ class EnviArray(ImageArray):
         while got < size and (more := os.preadv(handle, [memoryview(out)[got:]], at + got)):
             got += more
         if got != size:
-            raise CorruptChunk(f"{self.path}: ends at byte {at + got} in the middle of its pixels; get the whole file")
+            raise _Unreadable(f"the file ends at byte {at + got}")
         return np.frombuffer(out, self.kind).reshape(shape)
 
 
@@ -173,9 +184,7 @@ class RasterArray(ImageArray):
             values = handle.read((bands + 1).tolist(), window=Window(left, top, wide, high))
         except RasterioError as error:
             reason = " ".join(str(error.__cause__ or error).split())[:120]
-            raise CorruptChunk(
-                f"{self.path}: lines {top} to {top + high} cannot be read ({reason}); get the file again"
-            ) from error
+            raise _Unreadable(reason) from error
         return np.moveaxis(values, 0, -1)
 
 
@@ -185,7 +194,7 @@ def image_array(image: Image) -> ImageArray:
     return EnviArray(image, image.header) if plain and image.header is not None else RasterArray(image)
 
 
-def check_counts(path: str | os.PathLike[str], stored: StoredArray) -> None:
+def check_counts(path: str | os.PathLike[str], stored: ChunkedArray) -> None:
     """Raises HsiError for floats."""
     if stored.dtype.kind == "f":
         raise HsiError(

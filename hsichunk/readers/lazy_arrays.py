@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.array import ChunkedArray
 from hsichunk.readers import lineage
 
 
 class LazyStored(BackendArray):
     """A stored array behind xarray's lazy indexing: selections reach the reader before anything is decoded."""
 
-    def __init__(self, stored: StoredArray) -> None:
+    def __init__(self, stored: ChunkedArray) -> None:
         self.stored = stored
         self.shape = stored.shape
         self.dtype = stored.dtype.newbyteorder("=")
@@ -33,7 +33,7 @@ class LazyStored(BackendArray):
         return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
 
 
-def stored_behind(variable: xr.Variable) -> tuple[StoredArray, tuple[NDArray[np.intp], ...]] | None:
+def stored_behind(variable: xr.Variable) -> tuple[ChunkedArray, tuple[NDArray[np.intp], ...]] | None:
     """The stored array behind a lazy variable and, for each dimension, the positions of it that the variable shows.
 
     For a variable of `open_tile`, or of `engine="neon"` with chunks, that is nothing but a selection; else None.
@@ -50,7 +50,7 @@ def stored_behind(variable: xr.Variable) -> tuple[StoredArray, tuple[NDArray[np.
     return _positions(data)
 
 
-def _positions(data: Any) -> tuple[StoredArray, tuple[NDArray[np.intp], ...]] | None:
+def _positions(data: Any) -> tuple[ChunkedArray, tuple[NDArray[np.intp], ...]] | None:
     """The same for xarray's own lazy arrays."""
     while isinstance(
         data, (indexing.MemoryCachedArray, indexing.CopyOnWriteArray, indexing.ImplicitToExplicitIndexingAdapter)

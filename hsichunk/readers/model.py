@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.array import ChunkedArray
 from hsichunk.grid import Grid as Grid
 
 
@@ -20,7 +20,7 @@ class Layer:
 
     name: str
     dims: tuple[str, ...]
-    stored: StoredArray
+    stored: ChunkedArray
     attrs: dict[str, Any]
 
 
@@ -30,7 +30,7 @@ class NeonFile:
 
     path: str
     site: str
-    reflectance: StoredArray
+    reflectance: ChunkedArray
     scale: float
     """counts per unit reflectance"""
     no_data: int

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.chunks import remote
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.grid import Grid as Grid
 from hsichunk.readers import neon_layers
@@ -111,7 +111,7 @@ def _read(path: str, file: Any) -> NeonFile:
     return NeonFile(
         path=path,
         site=site,
-        reflectance=StoredArray(path, data),
+        reflectance=HDF5Array(path, data),
         scale=_scale(path, data),
         no_data=_no_data(path, data),
         windows=_windows(path, group, data),
@@ -271,7 +271,7 @@ def _layers(path: str, file: Any, metadata: Any, pixels: tuple[int, int]) -> Ite
             taken.add(name)
             dims = (schema.Y, schema.X, *(("rgb",) if shape[2:] == (3,) else (f"{name}_layer",) * len(shape[2:])))
             attrs = neon_layers.attributes(name, shape, dataset.dtype, attributes(dataset, {"dimension_labels"}))
-            yield Layer(name, dims, StoredArray(path, dataset), attrs)
+            yield Layer(name, dims, HDF5Array(path, dataset), attrs)
     yield from _trajectory(path, file, child(metadata, "flight_trajectory", "trajectory"), taken)
 
 
@@ -286,7 +286,7 @@ def _trajectory(path: str, file: Any, group: Any, taken: set[str]) -> Iterator[L
             taken.add(name)
             along = "sounding" if shape[0] == soundings else f"{name}_sounding"
             dims = (along, *(f"{name}_{i}" for i in range(1, len(shape))))
-            yield Layer(name, dims, StoredArray(path, dataset), attributes(dataset, {"dimension_labels"}))
+            yield Layer(name, dims, HDF5Array(path, dataset), attributes(dataset, {"dimension_labels"}))
 
 
 def _sun(logs: Any) -> Iterator[tuple[str, float, float]]:

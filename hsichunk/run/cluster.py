@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import memory
-from hsichunk.chunks import gather
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.windows import Window
 from hsichunk.errors import HsiError, HsiWarning, one_line
@@ -103,7 +102,7 @@ def read_draw(
     bands, corrupt = common
     file = _open(draw.path, draw.stamp, draw.wavelength)
     counts = Counts(file.reflectance, bands, file.scale, file.no_data)
-    return gather.read(counts, draw.rows, draw.cols, threads, corrupt)
+    return counts.pixels(draw.rows, draw.cols, threads, corrupt)
 
 
 def _open(path: str, stamp: tuple[int, int], wavelength: NDArray[np.float64] | None) -> model.NeonFile:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from hsichunk import memory
 from hsichunk.chunks.array import DECODED
 from hsichunk.chunks.decoded_cache import KeptChunks
-from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.remote import FETCHED
 from hsichunk.mosaic.site import Site
 from hsichunk.run import plan
@@ -57,7 +56,7 @@ class Job:
     def keep_chunks(self) -> None:
         """Has the pass take over what the sample decodes of the tile that it begins with, as far as the plan goes."""
         first = self.site.places[0].file.reflectance
-        if self.plan.kept and isinstance(first, StoredArray):
+        if self.plan.kept and first.keeps_chunks:
             self.kept = first.kept = KeptChunks(self.plan.kept)
 
     @property

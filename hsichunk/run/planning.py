@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.chunks.counts import chunks_along
-from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.cube.bands import select_bands
 from hsichunk.cube.sampling import CELL
 from hsichunk.mosaic.site import Site
@@ -85,7 +84,7 @@ def sampled(site: Site, bands: NDArray[np.intp], options: Options) -> int:
     """Bytes, about, of the first tile's chunks that the sample decodes."""
     stored = site.places[0].file.reflectance
     elsewhere = options.scheduler is not None or options.cluster is not None
-    if not isinstance(stored, StoredArray) or options.endmembers is not None or options.refine or elsewhere:
+    if options.endmembers is not None or options.refine or elsewhere:
         return 0  # no sample, none that the pass could use, or a search that needs the memory itself
     cy, cx, depth = stored.chunks
     touched = min(1.0, options.share * (1 + cy / CELL) * (1 + cx / CELL))

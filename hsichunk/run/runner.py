@@ -222,9 +222,6 @@ def inputs_of(site: Site) -> tuple[InputFile, ...]:
         said = repr((file.site, stored.shape, stored.chunks, str(stored.dtype), file.scale, file.no_data, file.windows))
         said += repr(asdict(file.grid)) + file.wavelength.tobytes().hex()
         digest = hashlib.sha256(said.encode())
-        if stored.direct and stored.filters:
-            digest.update(stored.index.offset.tobytes() + stored.index.size.tobytes())
-        else:
-            digest.update(str(stored.stamp).encode())  # only the time of its last change tells other counts
+        digest.update(stored.identity())
         out.append(InputFile(name=name_of(file.path), size=stored.stamp[0], metadata=digest.hexdigest()))
     return tuple(out)

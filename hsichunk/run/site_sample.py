@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.chunks import gather
 from hsichunk.chunks.windows import Window
 from hsichunk.cube import sampling
 from hsichunk.mosaic.site import Place
@@ -69,7 +68,7 @@ def _read(
         return
     for number, (place, inside) in enumerate(draws):
         at = rows[inside] - place.top, cols[inside] - place.left
-        yield number, gather.read(place.counts(job.bands), *at, job.options.threads, corrupt)
+        yield number, place.counts(job.bands).pixels(*at, job.options.threads, corrupt)
 
 
 def _extent(place: Place) -> Window:

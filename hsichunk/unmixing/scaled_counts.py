@@ -9,9 +9,8 @@ read once more, and their divergences made of floats.
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +19,10 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Ints
+from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.gather import gather
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.decoded_cache import Place
+from hsichunk.chunks.derived import DerivedArray
 from hsichunk.chunks.windows import Window
 from hsichunk.threads import asked_for, in_parallel
 from hsichunk.unmixing.scoring import Products
@@ -50,37 +50,22 @@ class Scaled:
         return ("hsichunk.Scaled", self.spectra.tobytes(), self.loose.__dask_tokenize__())
 
 
-class ShiftedCounts(StoredArray):
+class ShiftedCounts(DerivedArray):
     """`times` stored counts less the smallest of them, as int16; -1 for no-data. Beyond the range they mean nothing."""
 
-    def __init__(self, stored: StoredArray, low: int, times: int, no_data: int) -> None:
-        self.behind, self.low, self.times, self.no_data = stored, low, times, no_data
-        self.path, self.name, self.stamp = stored.path, stored.name, stored.stamp
-        self.direct, self.remote, self.filters = stored.direct, stored.remote, stored.filters
-        self.stored_chunks, self.fill = stored.stored_chunks, stored.fill
-        self.shape, self.chunks, self.dtype = stored.shape, stored.chunks, stored.dtype
+    def __init__(self, base: ChunkedArray, low: int, times: int, no_data: int) -> None:
+        unwritten = base.fill is not None and base.fill == no_data
+        super().__init__(base, dtype=np.dtype(np.int16), fill=np.asarray(NO_DATA, np.int16) if unwritten else None)
+        self.low, self.times, self.no_data = low, times, no_data
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("hsichunk.ShiftedCounts", self.base.__dask_tokenize__(), self.low, self.times, self.no_data)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[Any]:
-        """What to hand to `chunk`."""
-        with self.behind.opened() as handle:
-            yield handle
-
-    def announce(self, handle: Any, places: Iterable[tuple[int, ...]]) -> None:
-        """Says which chunks `handle` will be asked for."""
-        self.behind.announce(handle, places)
-
-    def chunk(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
-        """The decoded chunk at `place`."""
+    def decode(self, handle: Any, place: Place) -> NDArray[Any]:
+        """The decoded chunk at `place`, shifted."""
         from hsichunk.kernels import shifted_counts
 
-        values = self.behind.chunk(handle, place)
+        values = self.base.chunk(handle, place)
         shifted = np.empty(values.shape, np.int16)
         shifted_counts.shift(_flat(values), self.low, self.times, self.no_data, NO_DATA, shifted.reshape(-1))
         return shifted
@@ -174,7 +159,7 @@ def _solve_again(
     step = max(1, AT_ONCE // (8 * scaled.loose.bands))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        values = gather(counts, rows[part] + window.top, cols[part] + window.left, asked_for())
+        values = counts.gather(rows[part] + window.top, cols[part] + window.left, asked_for())
         floats = (values.astype(np.float64) - whole[0]) / max(whole[1] - whole[0], 1)
         floats[values == counts.no_data] = np.nan
         made = solve_spectra(floats[None], (None, scaled.loose), asked_for())

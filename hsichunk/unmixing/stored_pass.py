@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.columns import TOGETHER, Adder, BandChunk, band_chunks, is_small, sum_large, sum_small
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.windows import Window
 from hsichunk.memory import release
 from hsichunk.threads import in_parallel, scratch
@@ -95,7 +95,7 @@ def load_kernels() -> None:
     score_sums(solver, total, valid)
 
 
-def _columns(stored: StoredArray, window: Window) -> list[tuple[int, int]]:
+def _columns(stored: ChunkedArray, window: Window) -> list[tuple[int, int]]:
     cy, cx, _ = stored.chunks
     down = range(window.top // cy, -(-window.bottom // cy))
     return [(i, j) for i in down for j in range(window.left // cx, -(-window.right // cx))]
@@ -119,7 +119,7 @@ class _Part:
     to_cols: slice
 
 
-def _part(stored: StoredArray, window: Window, column: tuple[int, int]) -> _Part:
+def _part(stored: ChunkedArray, window: Window, column: tuple[int, int]) -> _Part:
     cy, cx, _ = stored.chunks
     y, x = column[0] * cy, column[1] * cx
     top, bottom = max(window.top, y), min(window.bottom, y + cy)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hsichunk.chunks.decoded_cache import KeptChunks
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.run import plan, planning
 from hsichunk.run.plan import MB, Layout, make
 from hsichunk.run.preparation import prepared
@@ -68,14 +68,14 @@ def test_nothing_is_kept_where_it_is_of_no_use(tmp_path: Path, changed: dict[str
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
     seen: list[tuple[str, tuple[int, ...]]] = []
-    decode = StoredArray._decoded
+    decode = HDF5Array.decode
 
-    def watch(self: StoredArray, handle: Any, place: tuple[int, ...]) -> Any:
+    def watch(self: HDF5Array, handle: Any, place: tuple[int, ...]) -> Any:
         if len(place) == 3:
             seen.append((Path(self.path).name, place))
         return decode(self, handle, place)
 
-    monkeypatch.setattr(StoredArray, "_decoded", watch)
+    monkeypatch.setattr(HDF5Array, "decode", watch)
     return seen
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import HsiError
 from tests.helpers.tiles import Counter, counts
 
@@ -113,7 +113,7 @@ LAYOUTS: dict[str, tuple[Maker, bool]] = {
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[StoredArray, NDArray[Any]]]:
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[HDF5Array, NDArray[Any]]]:
     """Each layout as our reader and as what h5py reads of it."""
     folder = tmp_path_factory.mktemp("layouts")
     out = {}
@@ -122,7 +122,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[StoredAr
         with h5py.File(path, "w") as file:
             make(file)
         with h5py.File(path) as file:
-            out[name] = StoredArray(path, file["a"]), file["a"][...]
+            out[name] = HDF5Array(path, file["a"]), file["a"][...]
     return out
 
 
@@ -131,7 +131,7 @@ def everything(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], ...]:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_reads_what_h5py_reads(name: str, stored: dict[str, tuple[StoredArray, NDArray[Any]]]) -> None:
+def test_reads_what_h5py_reads(name: str, stored: dict[str, tuple[HDF5Array, NDArray[Any]]]) -> None:
     ours, expected = stored[name]
     found = ours.read(*everything(SHAPE))
     assert found.dtype == expected.dtype.newbyteorder("=")
@@ -156,7 +156,7 @@ def selections(draw: st.DrawFn) -> tuple[NDArray[np.intp], ...]:
 
 @given(name=st.sampled_from(sorted(LAYOUTS)), selection=selections(), threads=st.sampled_from([1, 3, None]))
 def test_any_selection_decodes_only_the_chunks_it_touches(
-    stored: dict[str, tuple[StoredArray, NDArray[Any]]],
+    stored: dict[str, tuple[HDF5Array, NDArray[Any]]],
     name: str,
     selection: tuple[NDArray[np.intp], ...],
     threads: int | None,
@@ -170,7 +170,7 @@ def test_any_selection_decodes_only_the_chunks_it_touches(
     assert decoded.bytes == touched * ours.chunk_bytes
 
 
-def test_a_chunk_is_whole_even_at_the_edge(stored: dict[str, tuple[StoredArray, NDArray[Any]]]) -> None:
+def test_a_chunk_is_whole_even_at_the_edge(stored: dict[str, tuple[HDF5Array, NDArray[Any]]]) -> None:
     for name in ("gzip", "lzf", "missing, lzf", "big-endian, missing", "contiguous"):
         ours, expected = stored[name]
         place = tuple(n - 1 for n in ours.grid)
@@ -187,7 +187,7 @@ def test_contiguous_data_are_read_in_pieces(tmp_path: Path) -> None:
     values = np.arange(40 * 512 * 1024, dtype="<i2").reshape(40, 512, 1024)
     with h5py.File(tmp_path / "c.h5", "w") as file:
         file["a"] = values
-        ours = StoredArray(tmp_path / "c.h5", file["a"])
+        ours = HDF5Array(tmp_path / "c.h5", file["a"])
     assert ours.stored_chunks is None
     assert ours.chunks == (4, 512, 1024)
     ours = reopened(tmp_path / "c.h5")
@@ -197,9 +197,9 @@ def test_contiguous_data_are_read_in_pieces(tmp_path: Path) -> None:
     assert decoded.chunks == 1
 
 
-def reopened(path: Path) -> StoredArray:
+def reopened(path: Path) -> HDF5Array:
     with h5py.File(path) as file:
-        return StoredArray(path, file["a"])
+        return HDF5Array(path, file["a"])
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_scalar_and_empty_datasets(tmp_path: Path) -> None:
         file["a"] = np.int32(5)
         file.create_dataset("b", (0, 3), "<i2", chunks=(1, 3), maxshape=(None, 3))
     with h5py.File(tmp_path / "s.h5") as file:
-        scalar, empty = StoredArray(tmp_path / "s.h5", file["a"]), StoredArray(tmp_path / "s.h5", file["b"])
+        scalar, empty = HDF5Array(tmp_path / "s.h5", file["a"]), HDF5Array(tmp_path / "s.h5", file["b"])
     assert scalar.read() == 5
     assert empty.read(np.arange(0), np.arange(3)).shape == (0, 3)
 

@@ -18,7 +18,7 @@ import hsichunk as hsi
 from hsichunk import schema
 from hsichunk.chunks import columns
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.chunks.windows import Window
 from hsichunk.cube.sampling import Sample
 from hsichunk.endmembers.extraction_in_memory import pick
@@ -405,7 +405,7 @@ def _solve(folder: Path, counts: Any, made: solver.Solver) -> dict[str, Any]:
     with h5py.File(path, "w") as file:
         file.create_dataset("counts", data=counts, chunks=(2, 2, 3), compression="gzip")
     with h5py.File(path) as file:
-        stored = StoredArray(path, file["counts"])
+        stored = HDF5Array(path, file["counts"])
     return stored_pass.solve_window(Counts(stored, np.arange(bands), 1e4, -9999), made, Window(0, rows, 0, cols), 2)[0]
 
 

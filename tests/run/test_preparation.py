@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_array_equal
 
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.run.runner import run
 from tests.helpers.runs import LAYOUTS, SHAPE, asked, checksums, go, products, shell, write
@@ -133,7 +133,7 @@ def damaged(tiles: list[Path], tmp_path: Path) -> tuple[list[Path], dict[Path, l
         out.append(tmp_path / tile.name)
         shutil.copy(tile, out[-1])
         with h5py.File(tile) as file:
-            stored = StoredArray(tile, file["SERC/Reflectance/Reflectance_Data"])
+            stored = HDF5Array(tile, file["SERC/Reflectance/Reflectance_Data"])
             offset, size = int(stored.index.offset[place]), int(stored.index.size[place])
         with out[-1].open("r+b") as raw:
             raw.seek(offset + size // 2)

@@ -19,7 +19,7 @@ import pytest
 import zarr
 
 from hsichunk import atomic_files
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.endmembers import endmember_csv
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.run import summary
@@ -146,13 +146,13 @@ def test_relative_class_maps_come_after_the_pass(
 def decoded(monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, ...]]:
     """Places of the chunks that are decoded from here on."""
     seen: set[tuple[int, ...]] = set()
-    chunk = StoredArray.chunk
+    chunk = HDF5Array.chunk
 
-    def watch(self: StoredArray, handle: int, place: tuple[int, ...]) -> Any:
+    def watch(self: HDF5Array, handle: int, place: tuple[int, ...]) -> Any:
         seen.add(place)
         return chunk(self, handle, place)
 
-    monkeypatch.setattr(StoredArray, "chunk", watch)
+    monkeypatch.setattr(HDF5Array, "chunk", watch)
     return seen
 
 

@@ -20,7 +20,7 @@ import rioxarray
 import hsichunk as hsi
 from hsichunk import memory, schema
 from hsichunk.chunks.decoded_cache import KeptChunks
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.mosaic.site import open_site
 from hsichunk.run import plan
@@ -60,14 +60,14 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[Any, ...]]:
     """Counts how often each chunk of the reflectance is decoded; the pass takes none over from the sample."""
     monkeypatch.setattr("hsichunk.run.plan.KEPT", 0)
     seen: Counter[tuple[Any, ...]] = Counter()
-    chunk = StoredArray._decoded
+    chunk = HDF5Array.decode
 
-    def watch(self: StoredArray, handle: int, place: tuple[int, ...]) -> Any:
+    def watch(self: HDF5Array, handle: int, place: tuple[int, ...]) -> Any:
         if len(place) == 3:
             seen[os.path.basename(self.path), *place] += 1
         return chunk(self, handle, place)
 
-    monkeypatch.setattr(StoredArray, "_decoded", watch)
+    monkeypatch.setattr(HDF5Array, "decode", watch)
     return seen
 
 
@@ -179,8 +179,8 @@ def test_what_the_sample_has_decoded_is_not_decoded_again_where_memory_allows(
     assert [stage["chunks_kept"] for stage in plain["stages"].values()] == [0] * 5
     assert plain["plan"]["kept"] == 0
     seen: Counter[tuple[int, ...]] = Counter()
-    decode = StoredArray._decoded
-    monkeypatch.setattr(StoredArray, "_decoded", lambda *at: (seen.update([at[2]]), decode(*at))[1])
+    decode = HDF5Array.decode
+    monkeypatch.setattr(HDF5Array, "decode", lambda *at: (seen.update([at[2]]), decode(*at))[1])
     monkeypatch.setattr("hsichunk.run.plan.KEPT", 0.9)
     monkeypatch.setattr("hsichunk.run.planning.sampled", lambda *_: len(places) * chunk)  # what it says is an estimate
     make = KeptChunks.__init__

@@ -20,7 +20,7 @@ from numpy.testing import assert_array_equal
 
 import hsichunk as hsi
 from hsichunk import memory
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.cli import info, search
 from hsichunk.cube.subspace import Scores
 from hsichunk.endmembers import nfindr_all_pixels
@@ -295,7 +295,7 @@ def test_bad_chunks_hold_no_candidates(stored: dict[str, Path], counts: Any, tmp
     path = tmp_path / "bad.h5"
     shutil.copy(stored["spatial"], path)
     with h5py.File(path) as file:
-        data = StoredArray(path, neon_files.group(file)["Reflectance_Data"])
+        data = HDF5Array(path, neon_files.group(file)["Reflectance_Data"])
         offset, size = int(data.index.offset[place]), int(data.index.size[place])
     with path.open("r+b") as raw:
         raw.seek(offset + size // 2)

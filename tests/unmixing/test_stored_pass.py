@@ -24,7 +24,7 @@ from hsichunk import schema
 from hsichunk.chunks import columns
 from hsichunk.chunks.array import DECODED
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.chunks.windows import Window
 from hsichunk.cube.cleaning import source_of
 from hsichunk.unmixing.solver import prepare
@@ -312,7 +312,7 @@ def stored_counts(
     with h5py.File(path, "w") as file:
         file.create_dataset("counts", data=np.asarray(values, dtype), chunks=chunks, compression="gzip")
     with h5py.File(path) as file:
-        return Counts(StoredArray(path, file["counts"]), np.asarray(bands, np.intp), 10000.0, no_data)
+        return Counts(HDF5Array(path, file["counts"]), np.asarray(bands, np.intp), 10000.0, no_data)
 
 
 def made_up(low: int, high: int, no_data: int, seed: int = 0) -> Any:
