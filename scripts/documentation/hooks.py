@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import run_json
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)")  # what a link or picture of a Markdown file leads to, but for addresses
 
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+sys.path.insert(0, str(ROOT))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -25,7 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "index.md": readme,
         "commands.md": commands(),
         "names.md": names(),
-        "run_json.md": run_json(),
+        "run_json.md": run_json.page(),
         "style.css": style(),
     }
     for uri, content in made.items():
@@ -64,13 +65,6 @@ def names() -> str:
         rows.append(f"| [`{name}`][hsichunk.{name}] | {first.replace('|', chr(92) + '|')} |")
     table = "\n".join(["| name | what it is |", "|---|---|", *rows])
     return f"# All names\n\nEvery name of `import hsichunk as hsi`.\n\n{table}\n"
-
-
-def run_json() -> str:
-    """Each field of run.json, with its type and what it says."""
-    import run_json
-
-    return str(run_json.page())
 
 
 def style() -> str:
