@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.atomic_files import sync_one
+from hsichunk.atomic_files import replacing
 from hsichunk.errors import HsiError
 
 
@@ -21,19 +20,17 @@ def write_endmembers(
     spectra: NDArray[np.float64],
     places: Sequence[tuple[str, float, float]],
 ) -> None:
-    """CSV, 17 digits: a row a band, a column an endmember, where they came from in the rows above."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "w", encoding="utf-8", newline="") as file:
+    """CSV, 17 digits: a row a band, a column an endmember, where they came from in the rows above.
+
+    Raises HsiError where `path` cannot be written.
+    """
+    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["wavelength_nm", *(name for name, *_ in places)])
         lines.writerow(["x", *(repr(x) for _, x, _ in places)])
         lines.writerow(["y", *(repr(y) for _, _, y in places)])
         for nm, values in zip(wavelength.tolist(), spectra.T.tolist(), strict=True):
             lines.writerow([repr(nm), *(f"{v:.17g}" for v in values)])
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    sync_one(path.parent)
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,10 +106,7 @@ def write_library(em: xr.DataArray, path: str | os.PathLike[str]) -> Path:
     em = em.transpose(schema.ENDMEMBER, schema.WAVELENGTH).astype(np.float64)
     if schema.ENDMEMBER not in em.coords:
         em = em.assign_coords({schema.ENDMEMBER: [f"EM{i + 1}" for i in range(len(em))]})
-    try:
-        writer(em, path)
-    except OSError as error:
-        raise HsiError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+    writer(em, path)
     return path
 
 

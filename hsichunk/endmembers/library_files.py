@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
+from hsichunk.atomic_files import replacing, replacing_hdf5
 from hsichunk.errors import HsiError
 from hsichunk.readers import envi
 
@@ -237,32 +237,27 @@ def _write_csv(em: xr.DataArray, path: Path) -> None:
 
 def _write_netcdf(em: xr.DataArray, path: Path) -> None:
     """NetCDF-4 by its rules for HDF5: dimensions are scales, attached to what they label."""
-    import h5py
+    from h5py import string_dtype
 
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with h5py.File(part, "w", track_order=True) as file:
-            for name in (schema.ENDMEMBER, schema.WAVELENGTH):
-                text = name == schema.ENDMEMBER
-                values = [str(v) for v in em[name].values] if text else em[name].values.astype(np.float64)
-                kind = h5py.string_dtype() if text else np.float64
-                file.create_dataset(name, data=values, dtype=kind, track_order=True).make_scale(name)
-            _attach(file, schema.REFLECTANCE, em.values, (schema.ENDMEMBER, schema.WAVELENGTH))
-            others = [n for n in (schema.FWHM, schema.X, schema.Y) if n in em.coords]
-            for name in others:
-                dim = schema.WAVELENGTH if name == schema.FWHM else schema.ENDMEMBER
-                _attach(file, name, em[name].values.astype(np.float64), (dim,))
-            known = {schema.WAVELENGTH: schema.WAVELENGTH_ATTRS, schema.FWHM: schema.FWHM_ATTRS}
-            known |= {schema.X: schema.X_ATTRS, schema.Y: schema.Y_ATTRS}
-            for name in (schema.WAVELENGTH, *others):
-                file[name].attrs.update({k: v for k, v in known[name].items() if k != "axis"})
-            file[schema.REFLECTANCE].attrs.update(schema.PRODUCT_ATTRS[schema.REFLECTANCE])
-            if others:
-                file[schema.REFLECTANCE].attrs["coordinates"] = " ".join(others)
-            file.attrs["Conventions"] = "CF-1.11"
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing_hdf5(path, track_order=True) as file:
+        for name in (schema.ENDMEMBER, schema.WAVELENGTH):
+            text = name == schema.ENDMEMBER
+            values = [str(v) for v in em[name].values] if text else em[name].values.astype(np.float64)
+            kind = string_dtype() if text else np.float64
+            file.create_dataset(name, data=values, dtype=kind, track_order=True).make_scale(name)
+        _attach(file, schema.REFLECTANCE, em.values, (schema.ENDMEMBER, schema.WAVELENGTH))
+        others = [n for n in (schema.FWHM, schema.X, schema.Y) if n in em.coords]
+        for name in others:
+            dim = schema.WAVELENGTH if name == schema.FWHM else schema.ENDMEMBER
+            _attach(file, name, em[name].values.astype(np.float64), (dim,))
+        known = {schema.WAVELENGTH: schema.WAVELENGTH_ATTRS, schema.FWHM: schema.FWHM_ATTRS}
+        known |= {schema.X: schema.X_ATTRS, schema.Y: schema.Y_ATTRS}
+        for name in (schema.WAVELENGTH, *others):
+            file[name].attrs.update({k: v for k, v in known[name].items() if k != "axis"})
+        file[schema.REFLECTANCE].attrs.update(schema.PRODUCT_ATTRS[schema.REFLECTANCE])
+        if others:
+            file[schema.REFLECTANCE].attrs["coordinates"] = " ".join(others)
+        file.attrs["Conventions"] = "CF-1.11"
 
 
 def _attach(file: Any, name: str, values: NDArray[Any], dims: tuple[str, ...]) -> None:
@@ -282,16 +277,9 @@ def _write_envi(em: xr.DataArray, path: Path) -> None:
     ]  # fmt: skip
     if schema.FWHM in em.coords:
         lines.append(f"fwhm = {{{_listed(em[schema.FWHM].values)}}}")
-    for target, content in (
-        (path, em.values.astype("<f8").tobytes()),
-        (path.with_suffix(".hdr"), ("\n".join(lines) + "\n").encode()),
-    ):
-        part = target.with_name(f".{target.name}.part")
-        try:
-            part.write_bytes(content)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+    with replacing(path.with_suffix(".hdr")) as header, replacing(path) as values:
+        header.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        values.write_bytes(em.values.astype("<f8").tobytes())
 
 
 def _listed(values: NDArray[Any]) -> str:

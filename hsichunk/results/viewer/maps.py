@@ -266,13 +266,13 @@ class Maps:
         return bool(self.results.run.get("options", {}).get("relative", False))
 
     def save(self, thresholds: Mapping[str, Sequence[float]], relative: bool) -> Path:
-        """Writes thresholds beside the results, as options that `hsichunk run --config` takes."""
+        """Writes thresholds beside the results, as options that `hsichunk run --config` takes.
+
+        Raises HsiError where they cannot be written.
+        """
         path = self.results.out / SAVED
         content: dict[str, Any] = {f"{m}_threshold": [float(v) for v in each] for m, each in thresholds.items()}
-        try:
-            write_json(path, {**content, "relative": relative})
-        except OSError as error:
-            raise HsiError(f"{path} cannot be written ({error.strerror or error}); see to the folder") from error
+        write_json(path, {**content, "relative": relative})
         return path
 
     def _keep(self, key: Any, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
