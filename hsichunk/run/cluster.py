@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hsichunk import memory
 from hsichunk.chunks import gather
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.windows import Window
+from hsichunk.chunks.windows import Window, chunk_columns, chunk_window, common
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.mosaic.common_bands import CommonBands, on_bands_of
 from hsichunk.mosaic.site import Place
@@ -126,13 +126,11 @@ def _guard(group: zarr.Group, rows: slice, cols: slice) -> Iterator[None]:
     from hsichunk import schema
 
     array: Any = group[schema.RMSE]
-    shared = []
-    for i in range(rows.start // array.chunks[0], -(-rows.stop // array.chunks[0])):
-        for j in range(cols.start // array.chunks[1], -(-cols.stop // array.chunks[1])):
-            top, left = i * array.chunks[0], j * array.chunks[1]
-            bottom, right = min(top + array.chunks[0], array.shape[0]), min(left + array.chunks[1], array.shape[1])
-            if rows.start > top or rows.stop < bottom or cols.start > left or cols.stop < right:
-                shared.append((i, j))
+    whole, region = Window(0, array.shape[0], 0, array.shape[1]), Window(rows.start, rows.stop, cols.start, cols.stop)
+    stored = {
+        column: common(chunk_window(column, array.chunks), whole) for column in chunk_columns(region, array.chunks)
+    }
+    shared = [column for column, chunk in stored.items() if common(chunk, region) != chunk]
     with ExitStack() as held:
         for i, j in shared:  # always in this order: nobody waits in a circle
             held.enter_context(Lock(f"hsichunk {group.store_path} {i} {j}"))
