@@ -16,6 +16,7 @@ from hsichunk.cube.checks import check_cube
 from hsichunk.cube.statistics import SINGULAR, Statistics, statistics
 from hsichunk.errors import HsiError
 from hsichunk.kernels import float_sums
+from hsichunk.readers.wavelengths import same_bands
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +196,7 @@ def _labelled(
 
 def _check_bands(cube: xr.DataArray, fitted: xr.DataArray) -> None:
     ours, theirs = cube[schema.WAVELENGTH].values, fitted[schema.WAVELENGTH].values
-    if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=0, atol=1e-3):
+    if not same_bands(ours, theirs):
         raise HsiError(
             f"the cube has {len(ours)} bands ({ours[0]:g} to {ours[-1]:g} nm), the transform {len(theirs)} "
             f"({theirs[0]:g} to {theirs[-1]:g} nm); bring both to the same bands"

@@ -17,8 +17,8 @@ from hsichunk.array_types import Floats
 from hsichunk.endmembers.library_files import Spectra
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.readers import envi
+from hsichunk.readers.wavelengths import bands_at
 
-SAME_BAND = 1e-3  # nm: closer than that, two wavelengths are one
 MOST = 2.0  # reflectance of a library; above it values are percent or counts
 DELETED = -9999.0  # a channel without a value; USGS writes -1.23e34
 
@@ -71,9 +71,8 @@ def endmembers_for(
     em = read_library(source)
     nm = np.asarray(wavelength, np.float64)
     own = em[schema.WAVELENGTH].values
-    nearest = np.abs(own[:, None] - nm[None, :]).argmin(0)
-    if np.abs(own[nearest] - nm).max() <= SAME_BAND:
-        em = em.isel({schema.WAVELENGTH: nearest}).drop_vars(schema.FWHM, errors="ignore")
+    if (bands := bands_at(nm, own)) is not None:
+        em = em.isel({schema.WAVELENGTH: bands}).drop_vars(schema.FWHM, errors="ignore")
         em = em.assign_coords({schema.WAVELENGTH: (schema.WAVELENGTH, nm, schema.WAVELENGTH_ATTRS)})
     else:
         em = resample(em, nm, fwhm)

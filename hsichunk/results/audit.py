@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from hsichunk import atomic_files, schema
 from hsichunk.array_types import Floats
-from hsichunk.endmembers.library import SAME_BAND, read_library
+from hsichunk.endmembers.library import read_library
 from hsichunk.errors import HsiError
 from hsichunk.readers.image_chunks import ImageArray
 from hsichunk.readers.image_metadata import opened
 from hsichunk.readers.model import NeonFile
+from hsichunk.readers.wavelengths import bands_at
 from hsichunk.results import reference
 from hsichunk.run import folder
 
@@ -183,8 +184,7 @@ def _spectra(
         own = np.flatnonzero((who < 0) & (rows >= 0) & (rows < high) & (cols >= 0) & (cols < wide))
         if not len(own):
             continue
-        bands = np.abs(file.wavelength[:, None] - nm[None, :]).argmin(0)
-        if np.abs(file.wavelength[bands] - nm).max() > SAME_BAND:
+        if (bands := bands_at(nm, file.wavelength)) is None:
             raise HsiError(
                 f"{file.path}: its bands are not those of endmembers.csv, they were interpolated (--bands common); "
                 "an audit needs tiles of one set of bands"

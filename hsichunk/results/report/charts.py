@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hsichunk.classification.palette import class_colors
 from hsichunk.endmembers.endmember_csv import Endmembers
+from hsichunk.readers.wavelengths import SAME
 from hsichunk.results.report.map_statistics import Histogram
 from hsichunk.results.report.pictures import svg
 
@@ -29,9 +30,9 @@ def gaps(wavelength: NDArray[np.float64], every: NDArray[np.float64] | None = No
     steps = np.diff(wavelength)
     usual = np.array([np.median(steps[max(0, i - AROUND) : i + AROUND + 1]) for i in range(steps.size)])
     found = [(float(wavelength[i]), float(wavelength[i + 1])) for i in np.flatnonzero(steps > GAP * usual)]
-    if every is not None and every.min() < wavelength[0] - 1e-3:
+    if every is not None and every.min() < wavelength[0] - SAME:
         found.insert(0, (float(every.min()), float(wavelength[0])))
-    if every is not None and every.max() > wavelength[-1] + 1e-3:
+    if every is not None and every.max() > wavelength[-1] + SAME:
         found.append((float(wavelength[-1]), float(every.max())))
     return found
 

@@ -20,6 +20,7 @@ from hsichunk.classification.class_maps import classify
 from hsichunk.classification.palette import class_colors
 from hsichunk.classification.rules import score_range
 from hsichunk.errors import HsiError
+from hsichunk.readers.wavelengths import bands_at
 from hsichunk.results import quicklook
 from hsichunk.results.finished_run import Results
 from hsichunk.run.folder import STORE
@@ -336,7 +337,6 @@ def _spectrum(tile: quicklook.Placed, row: int, col: int, wavelength: NDArray[np
     rows, cols = _one((row - tile.top, col - tile.left))
     stored = file.reflectance.read(rows, cols, np.arange(len(file.wavelength)))[0, 0]
     values = np.where(stored == file.no_data, np.nan, stored / file.scale)
-    nearest = np.abs(file.wavelength[None] - wavelength[:, None]).argmin(axis=1)
-    if np.abs(file.wavelength[nearest] - wavelength).max() <= 1e-3:
-        return np.asarray(values[nearest], np.float64)
+    if (bands := bands_at(wavelength, file.wavelength)) is not None:
+        return np.asarray(values[bands], np.float64)
     return np.interp(wavelength, file.wavelength, values)
