@@ -11,12 +11,13 @@ import xarray as xr
 from hsichunk import schema
 from hsichunk.analysis.weighted_bands import weighted
 from hsichunk.array_types import Floats
-from hsichunk.cube.blockwise import COMPONENT, labelled, on_pixels
+from hsichunk.cube.blockwise import labelled, on_pixels
 from hsichunk.cube.checks import check_cube
 from hsichunk.cube.statistics import SINGULAR, Statistics, statistics
 from hsichunk.errors import HsiError
 from hsichunk.kernels import float_sums
 from hsichunk.readers.wavelengths import same_bands
+from hsichunk.schema import COMPONENT
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.errors import HsiError
+from hsichunk.memory import BLOCK_BYTES
 from hsichunk.readers import envi, provenance
 from hsichunk.readers.hdf5_names import attribute, number
 
 BANDS, LOCATION = "sensor_band_parameters", "location"
-BLOCK_BYTES = 32 << 20  # of stored values in one dask block
 PLACES = {
     "lat": {"units": "degrees_north", "standard_name": "latitude"},
     "lon": {"units": "degrees_east", "standard_name": "longitude"},

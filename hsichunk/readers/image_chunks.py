@@ -20,6 +20,7 @@ from hsichunk.chunks.array import DECODED
 from hsichunk.chunks.columns import SMALL_COLUMN
 from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import CorruptChunk, HsiError
+from hsichunk.memory import GDAL_CACHE
 from hsichunk.readers import envi
 from hsichunk.readers.image_metadata import Image, is_packed, open_file, stamp_of
 from hsichunk.threads import of_this_thread
@@ -27,7 +28,6 @@ from hsichunk.threads import of_this_thread
 PIXELS = 4096  # in a chunk of whole spectra: their sums stay in the cache
 BYTES = 4 << 20  # of such a chunk, at most
 BAND_PIXELS = 1 << 18  # in a chunk of one band
-GDAL_CACHE = 16 << 20  # GDAL would take 5 % of the machine
 KEPT = 2  # open datasets a thread keeps
 
 

@@ -20,6 +20,7 @@ from hsichunk.classification.class_maps import classify
 from hsichunk.classification.palette import class_colors
 from hsichunk.classification.rules import score_range
 from hsichunk.errors import HsiError
+from hsichunk.memory import GDAL_CACHE
 from hsichunk.readers.wavelengths import bands_at
 from hsichunk.results import quicklook
 from hsichunk.results.finished_run import Results
@@ -31,7 +32,6 @@ VALUES = 16_000_000  # of a picture of all endmembers
 CACHE = 192_000_000  # bytes of windows kept
 AT_ONCE = 250_000_000  # bytes of tiles that a first picture may decode
 DECODED = 600_000_000  # bytes of tiles that one picture in colours may decode
-GDAL_CACHE = 32_000_000
 SAVED = "thresholds.json"
 DEFAULTS = schema.THRESHOLDS
 
