@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.mosaic.common_bands import CommonBands, on_bands_of
 from hsichunk.mosaic.site import Place
 from hsichunk.readers import model, neon
+from hsichunk.run import interpreter
 from hsichunk.run.options import Options
 from hsichunk.run.window_task import Stint, Work, work_off
 from hsichunk.unmixing.scoring import Tally
@@ -227,14 +228,14 @@ def connected(options: Options) -> Iterator[Cluster]:
                 raise HsiError(f"{name}: has no workers; start some with: dask worker {name}") from error
         stack.enter_context(client.as_current())
         cluster = Cluster(client, name)
-        _prepare(client, name)
+        _prepare(client, name, ours=options.scheduler is None)
         with _profiled(options.profile, client):
             yield cluster
 
 
-def _prepare(client: Client, name: str) -> None:
-    """Has every worker load what the work needs, and finds those that cannot."""
-    for worker, version in client.run(_version, on_error="return").items():
+def _prepare(client: Client, name: str, ours: bool) -> None:
+    """Has every worker load what the work needs, and finds those that cannot. `ours`: they do nothing but this run."""
+    for worker, version in client.run(_version, ours, on_error="return").items():
         from hsichunk.version import __version__
 
         if version != __version__:
@@ -242,10 +243,11 @@ def _prepare(client: Client, name: str) -> None:
             raise HsiError(f"{name}: worker {worker} has hsichunk {found}; expected {__version__}: install it")
 
 
-def _version() -> str:
+def _version(ours: bool) -> str:
     from hsichunk.version import __version__
 
-    load_kernels()
+    with interpreter.dedicated() if ours else nullcontext(), interpreter.loading():
+        load_kernels()
     return __version__
 
 
