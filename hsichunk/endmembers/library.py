@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
-from hsichunk.endmembers.library_files import Spectra
+from hsichunk.endmembers.library_spectra import LibrarySpectra
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.readers import envi
 from hsichunk.readers.wavelengths import bands_at
@@ -109,7 +109,7 @@ def write_library(em: xr.DataArray, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _of_array(source: Any) -> Spectra:
+def _of_array(source: Any) -> LibrarySpectra:
     where = "the array"
     if isinstance(source, xr.DataArray):
         if set(source.dims) != {schema.ENDMEMBER, schema.WAVELENGTH} or schema.WAVELENGTH not in source.coords:
@@ -119,17 +119,17 @@ def _of_array(source: Any) -> Spectra:
         names = [str(n) for n in em[schema.ENDMEMBER].values] if schema.ENDMEMBER in em.coords else None
         one = 1.0 if em.attrs.get("units") == "1" else None
         units = em[schema.WAVELENGTH].attrs.get("units")
-        return Spectra(
+        return LibrarySpectra(
             where, em.values.astype(np.float64), em[schema.WAVELENGTH].values, names, units, scale=one, **said
         )
     try:
         values = np.atleast_2d(np.array(source, np.float64))
     except (TypeError, ValueError):
         raise HsiError(f"library is {type(source).__name__}; expected a file or numbers (spectra, bands)") from None
-    return Spectra(where, values)
+    return LibrarySpectra(where, values)
 
 
-def _labelled(spectra: Spectra, units: str | None, scale: float | None) -> xr.DataArray:
+def _labelled(spectra: LibrarySpectra, units: str | None, scale: float | None) -> xr.DataArray:
     where, values = spectra.where, np.array(spectra.values, np.float64)
     if spectra.wavelength is None:
         raise HsiError(f"{where}: names no wavelengths; give them: read_library(..., wavelength=...)")
