@@ -15,7 +15,7 @@ from hsichunk import schema
 from hsichunk.atomic_files import replacing, replacing_hdf5
 from hsichunk.endmembers.library_csv import WAVE, read_csv
 from hsichunk.endmembers.library_spectra import LibrarySpectra
-from hsichunk.errors import HsiError
+from hsichunk.errors import HsiError, one_line
 from hsichunk.readers import envi
 
 REFLECTANCE_UNITS = "reflectance"  # 'data units' of an ENVI library that we have written
@@ -112,7 +112,7 @@ def _read_mat(path: Path) -> LibrarySpectra:
     try:
         content = loadmat(path)
     except (ValueError, NotImplementedError, TypeError) as error:
-        raise HsiError(f"{path}: cannot be read ({' '.join(str(error).split())[:80]})") from error
+        raise HsiError(f"{path}: cannot be read ({one_line(error)})") from error
     numbers = {n: v for n, v in content.items() if isinstance(v, np.ndarray) and v.ndim == 2 and v.dtype.kind in "iuf"}
     tables = {n: v for n, v in numbers.items() if min(v.shape) > 1}
     wave = next((v.ravel() for n, v in numbers.items() if WAVE.search(n) and min(v.shape) == 1), None)

@@ -19,7 +19,7 @@ from hsichunk import schema
 from hsichunk.chunks.array import DECODED
 from hsichunk.chunks.columns import SMALL_COLUMN
 from hsichunk.chunks.hdf5 import StoredArray
-from hsichunk.errors import CorruptChunk, HsiError
+from hsichunk.errors import CorruptChunk, HsiError, one_line
 from hsichunk.memory import GDAL_CACHE
 from hsichunk.readers import envi
 from hsichunk.readers.image_metadata import Image, is_packed, open_file, stamp_of
@@ -172,9 +172,9 @@ class RasterArray(ImageArray):
         try:
             values = handle.read((bands + 1).tolist(), window=Window(left, top, wide, high))
         except RasterioError as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:120]
+            said = one_line(error.__cause__ or error)
             raise CorruptChunk(
-                f"{self.path}: lines {top} to {top + high} cannot be read ({reason}); get the file again"
+                f"{self.path}: lines {top} to {top + high} cannot be read ({said}); get the file again"
             ) from error
         return np.moveaxis(values, 0, -1)
 

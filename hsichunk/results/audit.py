@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hsichunk import atomic_files, schema
 from hsichunk.array_types import Floats
 from hsichunk.endmembers.library import read_library
-from hsichunk.errors import HsiError
+from hsichunk.errors import HsiError, one_line
 from hsichunk.readers.image_chunks import ImageArray
 from hsichunk.readers.image_metadata import opened
 from hsichunk.readers.model import NeonFile
@@ -223,7 +223,7 @@ def _counts(
                     picked = chunk[rows[inside] - i * high, cols[inside] - j * wide]
                     out[np.ix_(inside, here)] = picked[:, bands[here] - k * deep]
     except (OSError, KeyError) as error:
-        raise HsiError(f"{file.path}: cannot be read ({' '.join(str(error).split())[:100]})") from error
+        raise HsiError(f"{file.path}: cannot be read ({one_line(error)})") from error
     return out, readable
 
 
