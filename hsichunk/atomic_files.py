@@ -1,17 +1,25 @@
-"""Nothing half-written ever carries its final name: write in a hidden folder beside the target, sync, rename."""
+"""Nothing half-written ever carries its final name: write a hidden part beside the target, sync, rename.
+
+`replacing` is for one file, `replacing_hdf5` for one that h5py writes, `staging` for a folder or for files that are
+published together.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hsichunk.errors import HsiError
+from hsichunk.errors import HsiError, one_line
+
+if TYPE_CHECKING:
+    import h5py
 
 
 @contextmanager
@@ -38,6 +46,51 @@ def staging(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give the path of a hidden file beside `target` that takes its name, synced, once the body has written it.
+
+    Where the body fails, `target` is as it was and the hidden file is gone; a process killed inside leaves only that
+    file, named `.<target>.<random>.part`. Raises HsiError for every OSError, of the body too, naming `target`.
+    """
+    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    try:
+        try:
+            yield part
+            sync_one(part)
+            os.replace(part, target)
+            sync_one(target.parent)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise HsiError(
+            f"cannot write {target}: {_reason(error)}; choose a folder with room that you may write to"
+        ) from error
+
+
+@contextmanager
+def replacing_hdf5(target: Path, **options: Any) -> Iterator[h5py.File]:
+    """Give an HDF5 file, open to write, that takes the name of `target` as `replacing` has it.
+
+    `options` are those of h5py.File. Raises HsiError as `replacing`, also for what HDF5 says when it flushes.
+    """
+    import h5py
+
+    with replacing(target) as part:
+        try:
+            with h5py.File(part, "w", **options) as file:
+                try:
+                    yield file
+                    file.flush()
+                except BaseException:
+                    os.truncate(part, 0)  # HDF5 writes once more on closing, and crashes where the disk is still full
+                    raise
+        except RuntimeError as error:
+            if "error message = '" not in str(error):
+                raise
+            raise OSError(str(error)) from error
+
+
 def sync(path: Path) -> None:
     """Force a file, or a folder with everything below it, onto the disk."""
     for folder, _, names in os.walk(path):
@@ -58,19 +111,18 @@ def sync_one(path: str | Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    return " ".join((error.strerror or str(error.__cause__ or error)).split())  # rasterio says it in the cause
+    """What the system said, which HDF5 wraps in lines of its own and rasterio has in the cause."""
+    if error.errno:
+        return os.strerror(error.errno)
+    said = error.__cause__ or error
+    wrapped = re.search(r"error message = '([^']*)'", str(said))
+    return wrapped[1] if wrapped else one_line(said)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Whole or not at all, and on the disk before it is named."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    sync_one(path.parent)
+    """Write `content` as JSON, whole or not at all. Raises HsiError where `path` cannot be written."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

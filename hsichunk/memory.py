@@ -1,4 +1,4 @@
-"""Resident memory: how much there was and is, and an allocator that gives back what nobody holds."""
+"""Resident memory: sizes that modules share, how much there was and is, an allocator that gives back what is free."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import os
 import resource
 import sys
 from pathlib import Path
+from typing import Final
+
+BLOCK_BYTES: Final = 32 << 20
+"""of pixels in one dask block of an image, whatever file it lies in"""
+SPECTRA_BYTES: Final = 64 << 20
+"""of whole spectra in a block of an image that had to be rechunked to them"""
+GDAL_CACHE: Final = 16 << 20
+"""bytes of GDAL's cache, for reading and writing; GDAL would take 5 % of the machine, and 64 MiB are no faster"""
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD = -1

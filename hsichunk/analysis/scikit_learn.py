@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
-from hsichunk.cube.blockwise import COMPONENT, labelled, on_pixels
+from hsichunk.cube.blockwise import labelled, on_pixels
 from hsichunk.cube.checks import check_cube
 from hsichunk.cube.cube_sample import SAMPLE, SHARE, draw
 from hsichunk.errors import HsiError
+from hsichunk.schema import COMPONENT
 
 SLAB = 8192  # pixels of one call of a model: what a call costs is spread over many
 METHODS = ("predict", "transform")  # what a model is asked for, the first that it has

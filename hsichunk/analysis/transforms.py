@@ -11,11 +11,13 @@ import xarray as xr
 from hsichunk import schema
 from hsichunk.analysis.weighted_bands import weighted
 from hsichunk.array_types import Floats
-from hsichunk.cube.blockwise import COMPONENT, labelled, on_pixels
+from hsichunk.cube.blockwise import labelled, on_pixels
 from hsichunk.cube.checks import check_cube
 from hsichunk.cube.statistics import SINGULAR, Statistics, statistics
 from hsichunk.errors import HsiError
 from hsichunk.kernels import float_sums
+from hsichunk.readers.wavelengths import same_bands
+from hsichunk.schema import COMPONENT
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +197,7 @@ def _labelled(
 
 def _check_bands(cube: xr.DataArray, fitted: xr.DataArray) -> None:
     ours, theirs = cube[schema.WAVELENGTH].values, fitted[schema.WAVELENGTH].values
-    if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=0, atol=1e-3):
+    if not same_bands(ours, theirs):
         raise HsiError(
             f"the cube has {len(ours)} bands ({ours[0]:g} to {ours[-1]:g} nm), the transform {len(theirs)} "
             f"({theirs[0]:g} to {theirs[-1]:g} nm); bring both to the same bands"

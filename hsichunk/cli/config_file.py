@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from hsichunk.atomic_files import replacing
 from hsichunk.cli.app import app
 from hsichunk.run.options import Options
 
@@ -22,7 +23,7 @@ _OTHERS = {
 
 
 def write(options: Options, path: Path) -> None:
-    """Writes every option with what it means above it."""
+    """Writes every option with what it means above it. Raises HsiError where `path` cannot be written."""
     helps = {**_helps(), **_OTHERS}
     lines = ["# Options of hsichunk run: hsichunk run --config THIS_FILE; those given on the command line win.", ""]
     for name, value in options.as_dict().items():
@@ -31,7 +32,8 @@ def write(options: Options, path: Path) -> None:
         lines += [f"# {line}" for line in textwrap.wrap(helps[name], 110)]
         # JSON is YAML, on one line
         lines += [f"{name.replace('_', '-')}: {json.dumps(value)}", ""]
-    path.write_text("\n".join(lines), encoding="utf-8")
+    with replacing(path) as part:
+        part.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _helps() -> dict[str, str]:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from hsichunk.endmembers.library import read_library
 from hsichunk.results import figures
-from hsichunk.run import options
+from hsichunk.run import interpreter, options
 from hsichunk.run.folder import STORE
 from hsichunk.run.job import Progress
 from hsichunk.run.runner import RunResult, run
@@ -50,7 +50,8 @@ def demo(out: Path, size: int, progress: Progress) -> Demo:
             "overwrite": True,
         }
     )
-    result = run(asked, progress)
+    with interpreter.dedicated():
+        result = run(asked, progress)
     em = read_library(results / "endmembers.csv")
     pictures = figures.write(results, out, tile=tile)
     lines = (_against_truth(truth, em, results), f"tile     {tile}", *(f"picture  {path}" for path in pictures))

@@ -140,9 +140,10 @@ def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool, writ
         typer.echo(dry_run.as_text(dry_run.dry_run(asked)))
         return
     from hsichunk.cli import progress
+    from hsichunk.run import interpreter
     from hsichunk.run.runner import run
 
-    with progress.shown() as show:
+    with progress.shown() as show, interpreter.dedicated():
         result = run(asked, show)
     _summary(asked.out, result)
     if page and subprocess.run([sys.executable, "-m", "hsichunk", "report", asked.out]).returncode:

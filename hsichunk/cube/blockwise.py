@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.array_types import Floats
 from hsichunk.errors import HsiWarning
+from hsichunk.memory import SPECTRA_BYTES
 from hsichunk.threads import asked_for, in_parallel
 
 Kernel: TypeAlias = Callable[[Floats], NDArray[Any]]
 
 SLAB = 512  # pixels worked at once: 362 bands of two float64 operands are 3 MB
-BLOCK_BYTES = 64 << 20  # of whole spectra in a block that had to be rechunked
-COMPONENT = "component"
 
 
 def on_pixels(
@@ -65,18 +64,21 @@ def on_pixels(
     )
 
 
-def whole_spectra(cube: xr.DataArray) -> Any:
-    """The data of a cube (y, x, features), NumPy or dask; on dask the features are in one chunk a block."""
+def whole_spectra(cube: xr.DataArray, hint: str = "cube.chunk(wavelength=-1) says that this is meant") -> Any:
+    """The data of a cube (y, x, features), NumPy or dask; on dask the features are in one chunk a block.
+
+    Warns, with a hint, of a cube that has to be rechunked for it.
+    """
     data = cube.data
     if not hasattr(data, "dask") or len(data.chunks[2]) == 1:
         return data
     warnings.warn(
         f"the {cube.dims[2]}s lie in {len(data.chunks[2])} chunks and are rechunked to whole spectra, which holds "
-        "blocks in memory: cube.chunk(wavelength=-1) says that this is meant",
+        f"blocks in memory: {hint}",
         HsiWarning,
         stacklevel=4,
     )
-    side = max(1, math.isqrt(BLOCK_BYTES // (data.shape[2] * data.dtype.itemsize)))
+    side = max(1, math.isqrt(SPECTRA_BYTES // (data.shape[2] * data.dtype.itemsize)))
     return data.rechunk({0: side, 1: side, 2: -1})
 
 

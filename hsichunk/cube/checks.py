@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.errors import HsiError
+from hsichunk.readers.wavelengths import same_bands
 
 
 def check_cube(cube: xr.DataArray) -> xr.DataArray:
@@ -31,7 +32,7 @@ def check_endmembers(endmembers: xr.DataArray, cube: xr.DataArray) -> tuple[NDAr
         found = endmembers.dims if isinstance(endmembers, xr.DataArray) else type(endmembers).__name__
         raise HsiError(f"endmembers have {found}; expected a DataArray (endmember, wavelength), as nfindr gives it")
     ours, theirs = cube[schema.WAVELENGTH].values, endmembers[schema.WAVELENGTH].values
-    if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=0, atol=1e-3):
+    if not same_bands(ours, theirs):
         raise HsiError(
             f"the cube has {len(ours)} bands ({ours[0]:g} to {ours[-1]:g} nm), the endmembers {len(theirs)} "
             f"({theirs[0]:g} to {theirs[-1]:g} nm); bring both to the same bands, as with "

@@ -16,11 +16,11 @@ from hsichunk.chunks.counts import Counts
 from hsichunk.cube.bands import Ranges, ranges_of
 from hsichunk.cube.bands import select_bands as select_bands
 from hsichunk.errors import HsiError
+from hsichunk.memory import BLOCK_BYTES
 from hsichunk.readers import lineage, provenance
 from hsichunk.readers.lazy_arrays import stored_behind
 
-BLOCK_BYTES = 32 << 20  # of reflectance in one dask block of a cube
-BAND_BLOCK_BYTES = 4 << 20  # likewise where a block of whole spectra would be larger than that
+BAND_BLOCK_BYTES = 4 << 20  # of reflectance in a dask block where one of whole spectra would be larger than BLOCK_BYTES
 SOURCE_NAME = "hsichunk-cube"
 
 

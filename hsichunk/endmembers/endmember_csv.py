@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.atomic_files import sync_one
+from hsichunk.atomic_files import replacing
+from hsichunk.endmembers.library_csv import read_csv
 from hsichunk.errors import HsiError
 
 
@@ -21,19 +21,17 @@ def write_endmembers(
     spectra: NDArray[np.float64],
     places: Sequence[tuple[str, float, float]],
 ) -> None:
-    """CSV, 17 digits: a row a band, a column an endmember, where they came from in the rows above."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "w", encoding="utf-8", newline="") as file:
+    """CSV, 17 digits: a row a band, a column an endmember, where they came from in the rows above.
+
+    Raises HsiError where `path` cannot be written.
+    """
+    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["wavelength_nm", *(name for name, *_ in places)])
         lines.writerow(["x", *(repr(x) for _, x, _ in places)])
         lines.writerow(["y", *(repr(y) for _, _, y in places)])
         for nm, values in zip(wavelength.tolist(), spectra.T.tolist(), strict=True):
             lines.writerow([repr(nm), *(f"{v:.17g}" for v in values)])
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    sync_one(path.parent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +51,12 @@ class Endmembers:
 def read_endmembers(path: Path) -> Endmembers:
     """Raises HsiError where the file is missing or is not as a run writes it: names, x, y, a row a wavelength."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            head, x, y, *rows = csv.reader(file)
-        table = np.array([[float(value) for value in row] for row in rows], np.float64)
-        places = np.array([[float(value or "nan") for value in row[1:]] for row in (x, y)], np.float64)
-    except (OSError, ValueError) as error:
-        raise HsiError(f"{path}: cannot be read as endmembers of a run ({error}); run it again") from error
-    if table.ndim != 2 or table.shape[1] != len(head) or places.shape[1] != len(head) - 1:
-        raise HsiError(f"{path}: rows of different lengths; expected a column an endmember: run it again")
-    return Endmembers(tuple(head[1:]), places[0], places[1], table[:, 0], np.ascontiguousarray(table[:, 1:].T))
+        found = read_csv(path)
+    except OSError as error:
+        raise HsiError(f"{path}: cannot be read ({error.strerror}); run it again") from error
+    except HsiError as error:
+        raise HsiError(f"{error}: run it again") from error
+    if found.x is None or found.y is None or found.wavelength is None or found.names is None:
+        raise HsiError(f"{path}: has no rows x and y below its names; expected what a run writes: run it again")
+    values = np.ascontiguousarray(found.values)
+    return Endmembers(tuple(found.names), found.x, found.y, found.wavelength, values)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
-from hsichunk.endmembers.library_files import Spectra
+from hsichunk.endmembers.library_spectra import LibrarySpectra
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.readers import envi
+from hsichunk.readers.wavelengths import bands_at
 
-SAME_BAND = 1e-3  # nm: closer than that, two wavelengths are one
 MOST = 2.0  # reflectance of a library; above it values are percent or counts
 DELETED = -9999.0  # a channel without a value; USGS writes -1.23e34
 
@@ -71,9 +71,8 @@ def endmembers_for(
     em = read_library(source)
     nm = np.asarray(wavelength, np.float64)
     own = em[schema.WAVELENGTH].values
-    nearest = np.abs(own[:, None] - nm[None, :]).argmin(0)
-    if np.abs(own[nearest] - nm).max() <= SAME_BAND:
-        em = em.isel({schema.WAVELENGTH: nearest}).drop_vars(schema.FWHM, errors="ignore")
+    if (bands := bands_at(nm, own)) is not None:
+        em = em.isel({schema.WAVELENGTH: bands}).drop_vars(schema.FWHM, errors="ignore")
         em = em.assign_coords({schema.WAVELENGTH: (schema.WAVELENGTH, nm, schema.WAVELENGTH_ATTRS)})
     else:
         em = resample(em, nm, fwhm)
@@ -106,14 +105,11 @@ def write_library(em: xr.DataArray, path: str | os.PathLike[str]) -> Path:
     em = em.transpose(schema.ENDMEMBER, schema.WAVELENGTH).astype(np.float64)
     if schema.ENDMEMBER not in em.coords:
         em = em.assign_coords({schema.ENDMEMBER: [f"EM{i + 1}" for i in range(len(em))]})
-    try:
-        writer(em, path)
-    except OSError as error:
-        raise HsiError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+    writer(em, path)
     return path
 
 
-def _of_array(source: Any) -> Spectra:
+def _of_array(source: Any) -> LibrarySpectra:
     where = "the array"
     if isinstance(source, xr.DataArray):
         if set(source.dims) != {schema.ENDMEMBER, schema.WAVELENGTH} or schema.WAVELENGTH not in source.coords:
@@ -123,17 +119,17 @@ def _of_array(source: Any) -> Spectra:
         names = [str(n) for n in em[schema.ENDMEMBER].values] if schema.ENDMEMBER in em.coords else None
         one = 1.0 if em.attrs.get("units") == "1" else None
         units = em[schema.WAVELENGTH].attrs.get("units")
-        return Spectra(
+        return LibrarySpectra(
             where, em.values.astype(np.float64), em[schema.WAVELENGTH].values, names, units, scale=one, **said
         )
     try:
         values = np.atleast_2d(np.array(source, np.float64))
     except (TypeError, ValueError):
         raise HsiError(f"library is {type(source).__name__}; expected a file or numbers (spectra, bands)") from None
-    return Spectra(where, values)
+    return LibrarySpectra(where, values)
 
 
-def _labelled(spectra: Spectra, units: str | None, scale: float | None) -> xr.DataArray:
+def _labelled(spectra: LibrarySpectra, units: str | None, scale: float | None) -> xr.DataArray:
     where, values = spectra.where, np.array(spectra.values, np.float64)
     if spectra.wavelength is None:
         raise HsiError(f"{where}: names no wavelengths; give them: read_library(..., wavelength=...)")

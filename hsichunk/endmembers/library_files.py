@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +12,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.array_types import Floats
-from hsichunk.errors import HsiError
+from hsichunk.atomic_files import replacing, replacing_hdf5
+from hsichunk.endmembers.library_csv import WAVE, read_csv
+from hsichunk.endmembers.library_spectra import LibrarySpectra
+from hsichunk.errors import HsiError, one_line
 from hsichunk.readers import envi
 
-WAVE = re.compile(r"wave|lambda|^wl|^(nm|um|\u00b5m|\u03bcm)$", re.IGNORECASE)
-WIDTH = re.compile(r"fwhm|bandwidth", re.IGNORECASE)
-COUNTER = re.compile(r"^(band|index|channel|number|no\.?|#)?$", re.IGNORECASE)
-UNIT = re.compile(r"(?:^|[^a-z])(nm|nanomet\w*|um|\u00b5m|\u03bcm|micron\w*|micromet\w*)(?:$|[^a-z])", re.IGNORECASE)
 REFLECTANCE_UNITS = "reflectance"  # 'data units' of an ENVI library that we have written
 
 
-def read_file(path: Path) -> Spectra:
+def read_file(path: Path) -> LibrarySpectra:
     """The spectra of a file, by its suffix. Raises HsiError for one that is not known or cannot be read."""
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -39,108 +34,7 @@ def read_file(path: Path) -> Spectra:
         raise HsiError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _read_csv(path: Path) -> Spectra:
-    rows = _rows(path)
-    head, body = rows[0], rows[1:]
-    if len(body) > 2 and [row[0].lower() for row in body[:2]] == ["x", "y"]:  # endmembers.csv of a run
-        table = _table(path, [r[1:] for r in body])
-        wave = np.array(_column(path, body[2:], 0))
-        return Spectra(str(path), table[2:].T, wave, head[1:], "nm", scale=1.0, x=table[0], y=table[1])
-    if all(_is_number(cell) for cell in head):
-        table = _table(path, rows)
-        if _monotone(table[:, 0]):
-            return Spectra(str(path), table[:, 1:].T, table[:, 0])
-        return Spectra(str(path), table[1:], table[0])
-    if not body:
-        raise HsiError(f"{path}: one row; expected wavelengths and spectra, in columns or in rows")
-    return _by_rows(path, head, body) if _in_rows(head, body) else _by_columns(path, head, body)
-
-
-def _rows(path: Path) -> list[list[str]]:
-    """Cells of the lines that are neither blank nor comments, all rows equally long."""
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")  # a spreadsheet's
-    if "\0" in text:
-        raise HsiError(f"{path}: is no text; expected comma-separated values")
-    lines = [line for line in text.splitlines() if line.strip(" \t,;") and not line.lstrip().startswith("#")]
-    if not lines:
-        raise HsiError(f"{path}: is empty; expected wavelengths and spectra")
-    marks = max(",;\t", key=lines[0].count)
-    cut = csv.reader(lines, delimiter=marks) if marks in lines[0] else (line.split() for line in lines)
-    rows = [[cell.strip() for cell in row] for row in cut]
-    wide = max(len(rows[0]), 1)
-    while wide > 1 and all(not cell for row in rows for cell in row[wide - 1 :]):
-        wide -= 1
-    for number, row in enumerate(rows, start=1):
-        if len(row) < wide or any(row[wide:]):
-            raise HsiError(f"{path}: row {number} has {len(row)} cells, the first {wide}; expected equal rows")
-    return [row[:wide] for row in rows]
-
-
-def _in_rows(head: list[str], body: list[list[str]]) -> bool:
-    """Whether the header holds the wavelengths and each row is a spectrum."""
-    numbers = [float(cell) for cell in head if _is_number(cell)]
-    if len(numbers) < 2:
-        return False
-    if not all(_is_number(row[0]) for row in body):
-        return True
-    # both would do: numbered spectra. The name of the first column decides, else what looks like wavelengths
-    return not WAVE.search(head[0]) and (min(numbers) >= 200 or 0.2 <= min(numbers) <= max(numbers) <= 20)
-
-
-def _by_rows(path: Path, head: list[str], body: list[list[str]]) -> Spectra:
-    bands = [i for i, cell in enumerate(head) if _is_number(cell)]
-    labels = [i for i in range(len(head)) if i not in bands]
-    named = [i for i in labels if re.search(r"name|spectr|class|id$", head[i], re.IGNORECASE)]
-    names = [row[(named or labels)[0]] for row in body] if labels else None
-    wave = np.array([float(head[i]) for i in bands])
-    return Spectra(str(path), _table(path, [[row[i] for i in bands] for row in body]), wave, names)
-
-
-def _by_columns(path: Path, head: list[str], body: list[list[str]]) -> Spectra:
-    wave = next((i for i, cell in enumerate(head) if WAVE.search(cell)), 0)
-    width = next((i for i, cell in enumerate(head) if WIDTH.search(cell)), None)
-    spectra = [i for i, cell in enumerate(head) if i not in (wave, width) and not (i < wave and COUNTER.match(cell))]
-    if not spectra:
-        raise HsiError(f"{path}: wavelengths and no spectra; expected a column a spectrum")
-    unit = UNIT.search(head[wave].replace("_", " "))
-    values = _table(path, [[row[i] for i in spectra] for row in body]).T
-    fwhm = None if width is None else np.array(_column(path, body, width))
-    where, names = np.array(_column(path, body, wave)), [head[i] for i in spectra]
-    return Spectra(str(path), values, where, names, unit[1] if unit else None, fwhm)
-
-
-def _column(path: Path, body: list[list[str]], column: int) -> list[float]:
-    return [float(v) for v in _table(path, [[row[column]] for row in body])[:, 0]]
-
-
-def _table(path: Path, rows: list[list[str]]) -> Floats:
-    out = np.empty((len(rows), len(rows[0])))
-    for number, row in enumerate(rows):
-        for column, cell in enumerate(row):
-            try:
-                out[number, column] = float(cell) if cell.lower() not in ("", "na", "n/a", "null") else np.nan
-            except ValueError:
-                raise HsiError(f"{path}: {cell[:40]!r} among the values; expected numbers") from None
-    return out
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return bool(np.isfinite(float(cell)))
-    except ValueError:
-        return False
-
-
-def _monotone(values: NDArray[np.float64]) -> bool:
-    steps = np.diff(values)
-    return bool(len(values) > 1 and values.min() > 0 and ((steps > 0).all() or (steps < 0).all()))
-
-
-def _read_envi(path: Path) -> Spectra:
+def _read_envi(path: Path) -> LibrarySpectra:
     if path.suffix.lower() == ".hdr":
         header, data = envi.read_header(path), envi.data_of(path, envi.LIBRARIES)
     else:
@@ -164,7 +58,7 @@ def _read_envi(path: Path) -> Spectra:
     names = header.texts("spectra names")
     if names is not None and len(names) != lines:  # names with commas in them cannot be told apart
         names = None
-    return Spectra(
+    return LibrarySpectra(
         str(path),
         values.astype(np.float64),
         header.numbers("wavelength", bands),
@@ -175,7 +69,7 @@ def _read_envi(path: Path) -> Spectra:
     )
 
 
-def _read_netcdf(path: Path) -> Spectra:
+def _read_netcdf(path: Path) -> LibrarySpectra:
     """NetCDF-4, as `write_library` and xarray write it: reflectance, wavelength and, if there, endmember."""
     import h5py
 
@@ -191,24 +85,26 @@ def _read_netcdf(path: Path) -> Spectra:
         if schema.ENDMEMBER in file and file[schema.ENDMEMBER].dtype.kind in "OS":
             said["names"] = list(file[schema.ENDMEMBER].asstr()[...])
         scale = 1.0 if _words(file[name].attrs.get("units")) == "1" else None
-        return Spectra(str(path), file[name][...].astype(np.float64), wave[...], units=units, scale=scale, **said)
+        return LibrarySpectra(
+            str(path), file[name][...].astype(np.float64), wave[...], units=units, scale=scale, **said
+        )
 
 
 def _words(value: Any) -> str | None:
     return value.decode() if isinstance(value, bytes) else None if value is None else str(value)
 
 
-def _read_npy(path: Path) -> Spectra:
+def _read_npy(path: Path) -> LibrarySpectra:
     try:
         values = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise HsiError(f"{path}: is no NumPy array; expected numbers (spectra, bands)") from error
     if values.ndim not in (1, 2) or values.dtype.kind not in "iuf":
         raise HsiError(f"{path}: {values.dtype} {values.shape}; expected numbers (spectra, bands)")
-    return Spectra(str(path), np.atleast_2d(values).astype(np.float64))
+    return LibrarySpectra(str(path), np.atleast_2d(values).astype(np.float64))
 
 
-def _read_mat(path: Path) -> Spectra:
+def _read_mat(path: Path) -> LibrarySpectra:
     try:
         from scipy.io import loadmat
     except ImportError:
@@ -216,13 +112,13 @@ def _read_mat(path: Path) -> Spectra:
     try:
         content = loadmat(path)
     except (ValueError, NotImplementedError, TypeError) as error:
-        raise HsiError(f"{path}: cannot be read ({' '.join(str(error).split())[:80]})") from error
+        raise HsiError(f"{path}: cannot be read ({one_line(error)})") from error
     numbers = {n: v for n, v in content.items() if isinstance(v, np.ndarray) and v.ndim == 2 and v.dtype.kind in "iuf"}
     tables = {n: v for n, v in numbers.items() if min(v.shape) > 1}
     wave = next((v.ravel() for n, v in numbers.items() if WAVE.search(n) and min(v.shape) == 1), None)
     if len(tables) != 1:
         raise HsiError(f"{path}: holds {', '.join(tables) or 'no table'}; expected one of spectra: read it and pass it")
-    return Spectra(str(path), next(iter(tables.values())).astype(np.float64), wave)
+    return LibrarySpectra(str(path), next(iter(tables.values())).astype(np.float64), wave)
 
 
 def _write_csv(em: xr.DataArray, path: Path) -> None:
@@ -237,32 +133,27 @@ def _write_csv(em: xr.DataArray, path: Path) -> None:
 
 def _write_netcdf(em: xr.DataArray, path: Path) -> None:
     """NetCDF-4 by its rules for HDF5: dimensions are scales, attached to what they label."""
-    import h5py
+    from h5py import string_dtype
 
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with h5py.File(part, "w", track_order=True) as file:
-            for name in (schema.ENDMEMBER, schema.WAVELENGTH):
-                text = name == schema.ENDMEMBER
-                values = [str(v) for v in em[name].values] if text else em[name].values.astype(np.float64)
-                kind = h5py.string_dtype() if text else np.float64
-                file.create_dataset(name, data=values, dtype=kind, track_order=True).make_scale(name)
-            _attach(file, schema.REFLECTANCE, em.values, (schema.ENDMEMBER, schema.WAVELENGTH))
-            others = [n for n in (schema.FWHM, schema.X, schema.Y) if n in em.coords]
-            for name in others:
-                dim = schema.WAVELENGTH if name == schema.FWHM else schema.ENDMEMBER
-                _attach(file, name, em[name].values.astype(np.float64), (dim,))
-            known = {schema.WAVELENGTH: schema.WAVELENGTH_ATTRS, schema.FWHM: schema.FWHM_ATTRS}
-            known |= {schema.X: schema.X_ATTRS, schema.Y: schema.Y_ATTRS}
-            for name in (schema.WAVELENGTH, *others):
-                file[name].attrs.update({k: v for k, v in known[name].items() if k != "axis"})
-            file[schema.REFLECTANCE].attrs.update(schema.PRODUCT_ATTRS[schema.REFLECTANCE])
-            if others:
-                file[schema.REFLECTANCE].attrs["coordinates"] = " ".join(others)
-            file.attrs["Conventions"] = "CF-1.11"
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing_hdf5(path, track_order=True) as file:
+        for name in (schema.ENDMEMBER, schema.WAVELENGTH):
+            text = name == schema.ENDMEMBER
+            values = [str(v) for v in em[name].values] if text else em[name].values.astype(np.float64)
+            kind = string_dtype() if text else np.float64
+            file.create_dataset(name, data=values, dtype=kind, track_order=True).make_scale(name)
+        _attach(file, schema.REFLECTANCE, em.values, (schema.ENDMEMBER, schema.WAVELENGTH))
+        others = [n for n in (schema.FWHM, schema.X, schema.Y) if n in em.coords]
+        for name in others:
+            dim = schema.WAVELENGTH if name == schema.FWHM else schema.ENDMEMBER
+            _attach(file, name, em[name].values.astype(np.float64), (dim,))
+        known = {schema.WAVELENGTH: schema.WAVELENGTH_ATTRS, schema.FWHM: schema.FWHM_ATTRS}
+        known |= {schema.X: schema.X_ATTRS, schema.Y: schema.Y_ATTRS}
+        for name in (schema.WAVELENGTH, *others):
+            file[name].attrs.update({k: v for k, v in known[name].items() if k != "axis"})
+        file[schema.REFLECTANCE].attrs.update(schema.PRODUCT_ATTRS[schema.REFLECTANCE])
+        if others:
+            file[schema.REFLECTANCE].attrs["coordinates"] = " ".join(others)
+        file.attrs["Conventions"] = "CF-1.11"
 
 
 def _attach(file: Any, name: str, values: NDArray[Any], dims: tuple[str, ...]) -> None:
@@ -282,26 +173,19 @@ def _write_envi(em: xr.DataArray, path: Path) -> None:
     ]  # fmt: skip
     if schema.FWHM in em.coords:
         lines.append(f"fwhm = {{{_listed(em[schema.FWHM].values)}}}")
-    for target, content in (
-        (path, em.values.astype("<f8").tobytes()),
-        (path.with_suffix(".hdr"), ("\n".join(lines) + "\n").encode()),
-    ):
-        part = target.with_name(f".{target.name}.part")
-        try:
-            part.write_bytes(content)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+    with replacing(path.with_suffix(".hdr")) as header, replacing(path) as values:
+        header.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        values.write_bytes(em.values.astype("<f8").tobytes())
 
 
 def _listed(values: NDArray[Any]) -> str:
     return ", ".join(repr(float(v)) for v in values)
 
 
-READERS: dict[str, Callable[[Path], Spectra]] = {
-    ".csv": _read_csv,
-    ".txt": _read_csv,
-    ".tsv": _read_csv,
+READERS: dict[str, Callable[[Path], LibrarySpectra]] = {
+    ".csv": read_csv,
+    ".txt": read_csv,
+    ".tsv": read_csv,
     ".nc": _read_netcdf,
     **dict.fromkeys((*envi.LIBRARIES, ".hdr"), _read_envi),
     ".npy": _read_npy,
@@ -312,22 +196,3 @@ WRITERS: dict[str, Callable[[xr.DataArray, Path], None]] = {
     ".nc": _write_netcdf,
     ".sli": _write_envi,
 }
-
-
-@dataclass
-class Spectra:
-    """What a file of spectra says, as it says it."""
-
-    where: str
-    values: Floats
-    """(k, L)"""
-    wavelength: Floats | None = None
-    names: Sequence[str] | None = None
-    units: str | None = None
-    """of the wavelengths"""
-    fwhm: Floats | None = None
-    """in the unit of the wavelengths"""
-    scale: float | None = None
-    """values of reflectance 1; None where the file does not say"""
-    x: Floats | None = None
-    y: Floats | None = None

@@ -9,9 +9,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.endmembers.library import SAME_BAND, numbered
+from hsichunk.endmembers.library import numbered
 from hsichunk.endmembers.resampling import resample
 from hsichunk.errors import HsiError
+from hsichunk.readers.wavelengths import same_bands
 
 MATCH, ANGLE, BANDS, RANK = "match", "angle", "bands", "rank"
 FEWEST_BANDS = 3  # an angle between spectra of fewer tells nothing
@@ -34,7 +35,7 @@ def identify(em: xr.DataArray, library: xr.DataArray, k: int = 2) -> xr.Dataset:
     if not isinstance(k, (int, np.integer)) or not 1 <= k <= count:
         raise HsiError(f"k is {k}; expected 1 to {count}, the spectra of the library")
     nm = em[schema.WAVELENGTH].values
-    if not _same(nm, library[schema.WAVELENGTH].values):
+    if not same_bands(nm, library[schema.WAVELENGTH].values):
         fwhm = em[schema.FWHM].values if schema.FWHM in em.coords else None
         library = resample(library, nm, fwhm, outside="nan")
     names = library[schema.ENDMEMBER].values
@@ -76,10 +77,6 @@ def _checked(spectra: Any, what: str) -> xr.DataArray:
         spectra = spectra.assign_coords({schema.ENDMEMBER: names})
     ordered: xr.DataArray = spectra.transpose(schema.ENDMEMBER, schema.WAVELENGTH)
     return ordered
-
-
-def _same(one: NDArray[Any], two: NDArray[Any]) -> bool:
-    return len(one) == len(two) and bool(np.abs(one - two).max() <= SAME_BAND)
 
 
 def _angles(em: xr.DataArray, library: xr.DataArray) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

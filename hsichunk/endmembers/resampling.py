@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
+from hsichunk.readers.wavelengths import SAME
 
 SIGMAS_PER_FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
 REACH = 5.0  # standard deviations: a band sees nothing beyond
 NARROW = 0.01  # standard deviations: a response cut off closer than that is a point,
 POINT = 1e-3  # nm: and so is one that is narrower than that
-EDGE = 1e-3  # nm: a band that lies beyond the library by less lies on its edge
 
 
 def resample(
@@ -44,7 +44,7 @@ def resample(
     if widths.shape not in ((), nm.shape) or not (np.isfinite(widths) & (widths >= 0)).all():
         raise HsiError(f"fwhm has {widths.size} values for {len(nm)} bands; expected widths in nm, one or one a band")
     widths = np.broadcast_to(widths, nm.shape)
-    beyond = (nm < samples[0] - EDGE) | (nm > samples[-1] + EDGE)
+    beyond = (nm < samples[0] - SAME) | (nm > samples[-1] + SAME)
     if beyond.any() and outside != "nan":
         raise HsiError(
             f"the library covers {samples[0]:g} to {samples[-1]:g} nm, {int(beyond.sum())} of {len(nm)} bands lie "

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from hsichunk.array_types import Bools, Floats, Ints
+from hsichunk.kernels.compiled import compiled
 
 Bytes = npt.NDArray[np.uint8]
 
-kernel = njit(nogil=True, cache=True, error_model="numpy")
+kernel = compiled(error_model="numpy")
 
 PIXELS, PIVOTS, MOST_PIVOTS, FALLBACKS, RESETS = range(
     5

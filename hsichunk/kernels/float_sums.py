@@ -10,17 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from hsichunk.kernels.compiled import compiled
 from hsichunk.kernels.llvm_blocks import LANES, PIXELS, add_dot, add_rows, ask_for, place, turn_floats
 
 LOWEST, HIGHEST = -32768, 32767
 LN_BITS = 22  # ln of a count is rounded to 2**-22
 LN_UNIT = 2.0**-LN_BITS
 
-exact = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-ordered = njit(nogil=True, cache=True, error_model="numpy")
+exact = compiled(fastmath={"reassoc", "contract", "nsz"})
+ordered = compiled(error_model="numpy")
 
 
 def log_table(floor: float) -> NDArray[np.int32]:
@@ -32,7 +32,7 @@ def log_table(floor: float) -> NDArray[np.int32]:
     return np.rint(np.log(counts) / LN_UNIT).astype(np.int32)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def narrow(wide: Any, no_data: int, out: Any, valid: Any) -> bool:
     """Counts of another integer type (n, bands) as int16, no-data pixels marked in `valid` (n,) and set to 1.
 

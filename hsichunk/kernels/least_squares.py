@@ -11,12 +11,13 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from hsichunk.kernels.compiled import compiled
 
 LEAST_GAIN = 1e-13  # gradient over the largest of a pixel's products from which an endmember comes in
 PIVOT = 1e-14
 
-kernel = njit(nogil=True, cache=True, error_model="numpy")
+kernel = compiled(error_model="numpy")
 
 
 @kernel

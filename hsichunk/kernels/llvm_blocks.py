@@ -3,8 +3,6 @@
 A block is `PIXELS` pixels wide, a row of it one band or one sum. Nothing checks bounds. Vectors of eight are what LLVM
 makes of them: one register with AVX-512, two with AVX2, four with NEON. Products and sums may be fused, on a processor
 everywhere or nowhere: the last bit of sums that are not exact depends on it, but not on their place.
-
-numba's cache does not see this file: after a change delete `__pycache__` in this folder.
 """
 
 from __future__ import annotations

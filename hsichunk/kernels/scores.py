@@ -16,14 +16,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from hsichunk.kernels.compiled import compiled
 
 # asin(s) = s * sum of SERIES[n] * s**(2n); 24 terms reach 1e-17 for |s| <= 1/2
 TERMS = 24
 SERIES = tuple(math.comb(2 * n, n) / (4.0**n * (2 * n + 1)) for n in range(TERMS))
 HALF_PI = math.pi / 2
 
-strict = njit(nogil=True, cache=True, error_model="numpy")  # a test for division by zero would stop vectorisation
+strict = compiled(error_model="numpy")  # a test for division by zero would stop vectorisation
 
 
 @strict
@@ -167,7 +168,7 @@ def differences(furthest: Any, scale: float, valid: Any, out: Any) -> None:
             out[i, j] = furthest[i, j] / scale if valid[j] else np.nan
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def add_up(abundance: Any, kkt: Any, valid: Any, unit: float, sums: Any) -> float:
     """Adds the abundances (p, n) float32 of valid pixels to `sums` (p,) int64, in whole units: exact in any order.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from hsichunk.kernels.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def widen(counts: Any, no_data: int, least: Any, most: Any) -> None:
     """Lowers `least` (n,) and raises `most` (n,) int64 to the counts (n, bands) of each pixel that are data."""
     for i in range(counts.shape[0]):
@@ -22,7 +23,7 @@ def widen(counts: Any, no_data: int, least: Any, most: Any) -> None:
         most[i] = high
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def shift(counts: Any, low: int, times: int, no_data: int, marker: int, out: Any) -> None:
     """`out` (n,) int16 = times (counts - low), the marker where they are no data; what does not fit wraps."""
     for i in range(counts.shape[0]):

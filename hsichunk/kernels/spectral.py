@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-kernel = njit(nogil=True, cache=True, error_model="numpy")
+from hsichunk.kernels.compiled import compiled
+
+kernel = compiled(error_model="numpy")
 
 
 @kernel

@@ -14,13 +14,12 @@ from xarray.core import indexing
 
 from hsichunk import schema
 from hsichunk.chunks.windows import Window
+from hsichunk.memory import BLOCK_BYTES
 from hsichunk.mosaic.site import Site, open_site
 from hsichunk.mosaic.tiled_counts import TiledCounts, blocks_of, cut_at, on_grid, on_tile
 from hsichunk.readers import provenance
 from hsichunk.readers.labels import count_attrs, cube_coords, described, stored_attrs, with_grid
 from hsichunk.readers.lazy_arrays import LazyStored
-
-BLOCK_BYTES = 32 << 20  # of reflectance, as float32, in one dask block
 
 
 def open_mosaic(

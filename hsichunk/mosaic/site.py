@@ -17,13 +17,13 @@ from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.mosaic.child_process import Outcome, contained_each
 from hsichunk.readers import formats, model, neon
 from hsichunk.readers.model import inside
+from hsichunk.readers.wavelengths import same_bands
 from hsichunk.threads import available, in_parallel
 
 SECONDS = 60.0
 """in which the metadata of one tile are read, or its file is bad"""
 CHILDREN = 8
 """processes that read metadata, at most"""
-SAME_WAVELENGTH = 1e-3  # nm
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,10 @@ def open_site(
     places = []
     for file, t, lft in zip(files, tops, lefts, strict=True):
         rows, cols, _ = file.reflectance.shape
-        own = Window(t - top, t - top + rows, lft - left, lft - left + cols)
+        own = Window(0, rows, 0, cols).shifted(t - top, lft - left)
         free = outside(own, covered)
         covered.append(own)
-        local = tuple(Window(w.top - own.top, w.bottom - own.top, w.left - own.left, w.right - own.left) for w in free)
-        places.append(Place(file, own.top, own.left, local))
+        places.append(Place(file, own.top, own.left, tuple(w.shifted(-own.top, -own.left) for w in free)))
     grid = neon.Grid(
         first.grid.left + left * first.grid.dx,
         first.grid.top - top * first.grid.dy,
@@ -187,8 +186,7 @@ def _common(first: model.NeonFile, other: model.NeonFile) -> model.NeonFile:
 
     if "f" in (first.reflectance.dtype.kind, other.reflectance.dtype.kind):
         raise HsiError(f"{first.path}, {other.path}: --bands common interpolates whole counts; expected no floats")
-    same = len(first.wavelength) == len(other.wavelength)
-    if same and np.abs(first.wavelength - other.wavelength).max() <= SAME_WAVELENGTH:
+    if same_bands(first.wavelength, other.wavelength):
         return other
     warnings.warn(
         f"{other.path}: its bands are interpolated to those of {first.path}; its chunks are decoded up to twice",
@@ -216,8 +214,8 @@ def _check_same(a: model.NeonFile, b: model.NeonFile) -> None:
     ):
         if one != two:
             raise HsiError(f"{a.path} has {what} {one}, {b.path} {two}; run them separately")
-    apart = np.abs(a.wavelength - b.wavelength)
-    if (worst := int(apart.argmax()), apart[worst] > SAME_WAVELENGTH)[1]:
+    if not same_bands(a.wavelength, b.wavelength):
+        worst = int(np.abs(a.wavelength - b.wavelength).argmax())
         raise HsiError(
             f"band {worst + 1} lies at {a.wavelength[worst]:.4f} nm in {a.path} and at {b.wavelength[worst]:.4f} nm in "
             f"{b.path}; run them separately, or with --bands common"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.windows import Window
+from hsichunk.chunks.windows import Window, cuts
 from hsichunk.mosaic.site import Place, Site
 
 MOST_CELLS = 20_000  # blocks that tiles laid out of line may cut a mosaic into
@@ -144,14 +144,12 @@ class TiledCounts(ChunkedArray):
 
 def on_grid(place: Place, window: Window) -> Window:
     """Where on the common grid a window of a tile lies."""
-    down, across = place.top, place.left
-    return Window(window.top + down, window.bottom + down, window.left + across, window.right + across)
+    return window.shifted(place.top, place.left)
 
 
 def on_tile(place: Place, window: Window) -> Window:
     """The rows and columns of a tile that a window of the common grid is."""
-    down, across = place.top, place.left
-    return Window(window.top - down, window.bottom - down, window.left - across, window.right - across)
+    return window.shifted(-place.top, -place.left)
 
 
 def cut_at(windows: Sequence[Window], whole: Window) -> tuple[list[int], list[int]]:
@@ -168,10 +166,5 @@ def cut_at(windows: Sequence[Window], whole: Window) -> tuple[list[int], list[in
 
 def blocks_of(counts: Counts, window: Window, side: int = BLOCK_SIDE) -> tuple[list[int], list[int]]:
     """Edges of rows and of columns that cut a window between stored columns, about `side` pixels apart."""
-
-    def edges(first: int, last: int, size: int) -> list[int]:
-        step = max(1, round(side / size)) * size
-        return [first, *range((first // step + 1) * step, last, step), last]
-
-    cy, cx, _ = counts.stored.chunks
-    return edges(window.top, window.bottom, cy), edges(window.left, window.right, cx)
+    down, across = (max(1, round(side / size)) * size for size in counts.stored.chunks[:2])
+    return cuts(window.top, window.bottom, down), cuts(window.left, window.right, across)

@@ -31,7 +31,7 @@ def endmembers(em: xr.DataArray, *, ax: Axes | None = None) -> Axes:
     centres = wavelengths_of(em)
     order = np.argsort(centres, kind="stable")
     spectra = em.transpose(schema.ENDMEMBER, schema.WAVELENGTH).to_numpy()[:, order]
-    breaks = _gaps(centres[order])
+    breaks = missing_before(centres[order])
     x = np.insert(centres[order], breaks, (centres[order][breaks - 1] + centres[order][breaks]) / 2)
     names = em[schema.ENDMEMBER].to_numpy().astype(str)
     colors = class_colors(len(names))[1:] / 255
@@ -71,8 +71,8 @@ def histogram(
     return ax
 
 
-def _gaps(centres: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """Before which bands some are missing: the step there is far longer than the steps around it."""
+def missing_before(centres: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Numbers of the bands before which some are missing: the step in nm is far longer there than around it."""
     steps = np.diff(centres)
     usual = [np.median(steps[max(0, i - AROUND) : i + AROUND + 1]) for i in range(steps.size)]
     return np.flatnonzero(steps > GAP * np.asarray(usual)) + 1

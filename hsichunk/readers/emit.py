@@ -12,12 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.errors import HsiError
+from hsichunk.errors import HsiError, one_line
+from hsichunk.memory import BLOCK_BYTES
 from hsichunk.readers import envi, provenance
 from hsichunk.readers.hdf5_names import attribute, number
 
 BANDS, LOCATION = "sensor_band_parameters", "location"
-BLOCK_BYTES = 32 << 20  # of stored values in one dask block
 PLACES = {
     "lat": {"units": "degrees_north", "standard_name": "latitude"},
     "lon": {"units": "degrees_east", "standard_name": "longitude"},
@@ -47,7 +47,7 @@ class Variable:
             with h5py.File(self.path, "r") as file:
                 values = file[self.name][whole]
         except (OSError, KeyError) as error:
-            raise HsiError(f"{self.path}: {self.name} cannot be read ({' '.join(str(error).split())[:100]})") from error
+            raise HsiError(f"{self.path}: {self.name} cannot be read ({one_line(error)})") from error
         for axis, positions in enumerate(at):
             values = values.take(positions - positions.min(initial=self.shape[axis]), axis)
         found: NDArray[Any] = values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
@@ -71,9 +71,8 @@ def open_emit(path: str | os.PathLike[str]) -> xr.Dataset:
         with h5py.File(path, "r") as file:
             return _dataset(path, file)
     except (OSError, KeyError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:100]
         raise HsiError(
-            f"{path}: is no EMIT reflectance ({reason}); expected NetCDF-4 with reflectance and {BANDS}"
+            f"{path}: is no EMIT reflectance ({one_line(error)}); expected NetCDF-4 with reflectance and {BANDS}"
         ) from error
 
 

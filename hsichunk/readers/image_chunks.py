@@ -19,7 +19,8 @@ from hsichunk import schema
 from hsichunk.chunks.array import DECODED, ChunkedArray
 from hsichunk.chunks.columns import SMALL_COLUMN
 from hsichunk.chunks.decoded_cache import Place
-from hsichunk.errors import CorruptChunk, HsiError
+from hsichunk.errors import CorruptChunk, HsiError, one_line
+from hsichunk.memory import GDAL_CACHE
 from hsichunk.readers import envi
 from hsichunk.readers.image_metadata import Image, is_packed, open_file, stamp_of
 from hsichunk.threads import of_this_thread
@@ -27,7 +28,6 @@ from hsichunk.threads import of_this_thread
 PIXELS = 4096  # in a chunk of whole spectra: their sums stay in the cache
 BYTES = 4 << 20  # of such a chunk, at most
 BAND_PIXELS = 1 << 18  # in a chunk of one band
-GDAL_CACHE = 16 << 20  # GDAL would take 5 % of the machine
 KEPT = 2  # open datasets a thread keeps
 
 
@@ -183,8 +183,7 @@ class RasterArray(ImageArray):
         try:
             values = handle.read((bands + 1).tolist(), window=Window(left, top, wide, high))
         except RasterioError as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:120]
-            raise _Unreadable(reason) from error
+            raise _Unreadable(one_line(error.__cause__ or error)) from error
         return np.moveaxis(values, 0, -1)
 
 

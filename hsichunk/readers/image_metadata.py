@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.grid import Grid
 from hsichunk.readers import envi
 
@@ -157,7 +157,7 @@ def open_file(path: str) -> Any:
         try:
             return rasterio.open(path)
         except RasterioError as error:
-            raise HsiError(f"{path}: cannot be opened ({' '.join(str(error).split())[:120]})") from error
+            raise HsiError(f"{path}: cannot be opened ({one_line(error)})") from error
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def opened(path: str) -> Iterator[Any]:
         try:
             yield file
         except RasterioError as error:
-            raise HsiError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]})") from error
+            raise HsiError(f"{path}: cannot be read ({one_line(error)})") from error
 
 
 def _bands(

@@ -14,12 +14,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.memory import BLOCK_BYTES
 from hsichunk.readers import provenance
 from hsichunk.readers.emit import open_emit
 from hsichunk.readers.image_metadata import Image, opened, read_image
 from hsichunk.readers.labels import with_grid
-
-BLOCK_BYTES = 32 << 20  # of stored values in one dask block
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
-from hsichunk.endmembers.library import SAME_BAND
-from hsichunk.errors import HsiError
+from hsichunk.errors import HsiError, one_line
 from hsichunk.readers.image_chunks import ImageArray
 from hsichunk.readers.image_metadata import opened
 from hsichunk.readers.model import NeonFile
+from hsichunk.readers.wavelengths import bands_at
 from hsichunk.run.record import RunRecord
 
 
@@ -68,8 +68,7 @@ def spectra_of(
         own = np.flatnonzero((who < 0) & (rows >= 0) & (rows < high) & (cols >= 0) & (cols < wide))
         if not len(own):
             continue
-        bands = np.abs(file.wavelength[:, None] - nm[None, :]).argmin(0)
-        if np.abs(file.wavelength[bands] - nm).max() > SAME_BAND:
+        if (bands := bands_at(nm, file.wavelength)) is None:
             raise HsiError(
                 f"{file.path}: its bands are not those of endmembers.csv, they were interpolated (--bands common); "
                 "an audit needs tiles of one set of bands"
@@ -108,7 +107,7 @@ def _counts(
                     picked = chunk[rows[inside] - i * high, cols[inside] - j * wide]
                     out[np.ix_(inside, here)] = picked[:, bands[here] - k * deep]
     except (OSError, KeyError) as error:
-        raise HsiError(f"{file.path}: cannot be read ({' '.join(str(error).split())[:100]})") from error
+        raise HsiError(f"{file.path}: cannot be read ({one_line(error)})") from error
     return out, readable
 
 

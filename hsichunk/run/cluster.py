@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from hsichunk import memory
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.windows import Window
+from hsichunk.chunks.windows import Window, chunk_columns, chunk_window, common
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.mosaic.common_bands import CommonBands, on_bands_of
 from hsichunk.mosaic.site import Place
 from hsichunk.readers import model, neon
+from hsichunk.run import interpreter
 from hsichunk.run.options import Options
 from hsichunk.run.window_task import Stint, Work, work_off
 from hsichunk.unmixing.scoring import Tally
@@ -125,13 +126,11 @@ def _guard(group: zarr.Group, rows: slice, cols: slice) -> Iterator[None]:
     from hsichunk import schema
 
     array: Any = group[schema.RMSE]
-    shared = []
-    for i in range(rows.start // array.chunks[0], -(-rows.stop // array.chunks[0])):
-        for j in range(cols.start // array.chunks[1], -(-cols.stop // array.chunks[1])):
-            top, left = i * array.chunks[0], j * array.chunks[1]
-            bottom, right = min(top + array.chunks[0], array.shape[0]), min(left + array.chunks[1], array.shape[1])
-            if rows.start > top or rows.stop < bottom or cols.start > left or cols.stop < right:
-                shared.append((i, j))
+    whole, region = Window(0, array.shape[0], 0, array.shape[1]), Window(rows.start, rows.stop, cols.start, cols.stop)
+    stored = {
+        column: common(chunk_window(column, array.chunks), whole) for column in chunk_columns(region, array.chunks)
+    }
+    shared = [column for column, chunk in stored.items() if common(chunk, region) != chunk]
     with ExitStack() as held:
         for i, j in shared:  # always in this order: nobody waits in a circle
             held.enter_context(Lock(f"hsichunk {group.store_path} {i} {j}"))
@@ -228,14 +227,14 @@ def connected(options: Options) -> Iterator[Cluster]:
                 raise HsiError(f"{name}: has no workers; start some with: dask worker {name}") from error
         stack.enter_context(client.as_current())
         cluster = Cluster(client, name)
-        _prepare(client, name)
+        _prepare(client, name, ours=options.scheduler is None)
         with _profiled(options.profile, client):
             yield cluster
 
 
-def _prepare(client: Client, name: str) -> None:
-    """Has every worker load what the work needs, and finds those that cannot."""
-    for worker, version in client.run(_version, on_error="return").items():
+def _prepare(client: Client, name: str, ours: bool) -> None:
+    """Has every worker load what the work needs, and finds those that cannot. `ours`: they do nothing but this run."""
+    for worker, version in client.run(_version, ours, on_error="return").items():
         from hsichunk.version import __version__
 
         if version != __version__:
@@ -243,10 +242,11 @@ def _prepare(client: Client, name: str) -> None:
             raise HsiError(f"{name}: worker {worker} has hsichunk {found}; expected {__version__}: install it")
 
 
-def _version() -> str:
+def _version(ours: bool) -> str:
     from hsichunk.version import __version__
 
-    load_kernels()
+    with interpreter.dedicated() if ours else nullcontext(), interpreter.loading():
+        load_kernels()
     return __version__
 
 

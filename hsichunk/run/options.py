@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from hsichunk import schema
-from hsichunk.errors import OptionError
+from hsichunk.errors import OptionError, one_line
 from hsichunk.version import __version__
 
 # how a job is done, not what comes out of it: these may differ when a run goes on
@@ -203,7 +203,7 @@ def read_config(path: str | os.PathLike[str], given: Mapping[str, Any]) -> dict[
     except OSError as error:
         raise OptionError(f"{where}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OptionError(f"{where}: is no YAML ({' '.join(str(error).split())})") from error
+        raise OptionError(f"{where}: is no YAML ({one_line(error)})") from error
     if loaded is None:
         loaded = {}
     if not isinstance(loaded, dict):

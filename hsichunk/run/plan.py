@@ -13,7 +13,9 @@ from itertools import product
 from hsichunk import schema
 from hsichunk.chunks.columns import GROUP_BANDS, SMALL_COLUMN, TOGETHER
 from hsichunk.errors import HsiError
+from hsichunk.memory import GDAL_CACHE
 from hsichunk.unmixing.stored_pass import FINISH_SLAB
+from hsichunk.writers.zarr_layout import CHUNK_BYTES
 
 MB = 1_000_000
 # interpreter, libraries and compiled kernels while the sample is searched, in the pass, and with GDAL started: the most
@@ -24,9 +26,7 @@ STRIP_ROWS = 250  # a quarter of a tile: whole stored chunks of results
 FEWEST_ROWS = 15
 HELD_TOGETHER = (TOGETHER, 16, 8)  # band chunks held at a time, the fewer the slower
 FEWEST_SUMS = 25  # rows; fewer at a time would decode a tile more than 40 times
-GDAL_CACHE = 16 << 20
 ZARR_CHUNK = 8 << 20
-STORED_CHUNK = 16 << 20  # what `zarr_layout` makes one at most
 KEPT = 0.9  # of what a budget leaves free, for chunks that are not decoded again; a heap of them has holes
 
 
@@ -322,7 +322,7 @@ def _maps(p: int, threads: int, rows: int, cols: int) -> int:
     Measured with GDAL 3.10: 55 MB for p = 4, 150 for p = 30, whatever the size; of a small image four times its size.
     """
     high, wide = zarr_chunk(rows, cols, p)
-    layers = max(1, min(p, STORED_CHUNK // (4 * high * wide)))
+    layers = max(1, min(p, CHUNK_BYTES // (4 * high * wide)))
     tile = (p << 20) // (4 if p <= 64 else 16)  # all bands of 256 or 128 pixels square
     gdal = GDAL_CACHE + 34 * MB + min(25 * tile, 60 * MB + 12 * tile)
     block = 2 * 4 * layers * high * wide  # as stored and as decoded

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.chunks.counts import chunks_along
+from hsichunk.chunks.windows import chunk_columns
 from hsichunk.cube.bands import select_bands
 from hsichunk.cube.sampling import CELL
 from hsichunk.mosaic.site import Site
@@ -69,12 +70,7 @@ def to_decode(site: Site, bands: NDArray[np.intp]) -> tuple[int, int]:
     for place in site.places:
         stored = place.file.reflectance
         kept = chunks_along(bands, stored.chunks[2])
-        columns = {
-            (i, j)
-            for window in place.owned
-            for i in range(window.top // stored.chunks[0], -(-window.bottom // stored.chunks[0]))
-            for j in range(window.left // stored.chunks[1], -(-window.right // stored.chunks[1]))
-        }
+        columns = {column for window in place.owned for column in chunk_columns(window, stored.chunks)}
         chunks += len(columns) * kept
         size += len(columns) * kept * stored.chunk_bytes
     return chunks, size

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hsichunk.chunks.columns import is_small
 from hsichunk.chunks.counts import Counts, chunks_along
-from hsichunk.chunks.windows import Window
+from hsichunk.chunks.windows import Window, chunk_range, cuts
 from hsichunk.mosaic.site import Place
 from hsichunk.run.strip_writer import Guard, Note, StripWriter, unguarded
 from hsichunk.unmixing.left_out import LeaveOut
@@ -70,19 +70,18 @@ class Stint:
 
     def parts(self, start: int, pass_rows: int) -> Iterator[Window]:
         """The window from row `start` on, in parts whose chunks are decoded together: the passes of the plan."""
-        cuts = [start, self.window.bottom]
+        rows = [start, self.window.bottom]
         if not is_small(self.counts):
-            cuts = edges(start, self.window.bottom, self.counts.stored.chunks[0], pass_rows)
-        for top, bottom in pairwise(cuts):
+            rows = edges(start, self.window.bottom, self.counts.stored.chunks[0], pass_rows)
+        for top, bottom in pairwise(rows):
             yield Window(top, bottom, self.window.left, self.window.right)
 
     def to_decode(self, start: int, pass_rows: int) -> int:
         """Bytes that the window comes to from row `start` on."""
         cy, cx, depth = self.counts.stored.chunks
-        wide = -(-self.window.right // cx) - self.window.left // cx
-        high = sum(
-            -(-part.bottom // cy) - part.top // cy for part in self.parts(start, pass_rows) if start < part.bottom
-        )
+        wide = len(chunk_range(self.window.left, self.window.right, cx))
+        parts = [part for part in self.parts(start, pass_rows) if start < part.bottom]
+        high = sum(len(chunk_range(part.top, part.bottom, cy)) for part in parts)
         return high * wide * chunks_along(self.counts.bands, depth) * self.counts.stored.chunk_bytes
 
 
@@ -106,7 +105,7 @@ def windows(place: Place, counts: Counts) -> list[Window]:
     return [
         Window(window.top, window.bottom, left, right)
         for window in place.owned
-        for left, right in pairwise(edges(window.left, window.right, wide, wide))
+        for left, right in pairwise(cuts(window.left, window.right, wide))
     ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import re
 import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from hsichunk import schema
+from hsichunk.atomic_files import replacing_hdf5
 from hsichunk.errors import HsiError
 from hsichunk.synthetic.hdf5_tree import Tile, write_tree
 from hsichunk.synthetic.scene import Scene, draw, fill, footprint
@@ -96,39 +96,10 @@ def write_tile(
     valid = footprint(shape, no_data)
     make = _maker(scene, valid, spectra, noise_counts(grid, noise))
 
-    def write(file: h5py.File) -> None:
+    with replacing_hdf5(path) as file:
         data = write_tree(file, tile, scene.relief, valid, _storage(tile, chunks, dtype, compression, shuffle))
         _write_counts(data, make, compression, shuffle, threads)
-
-    _replace(path, write)
     return _truth(tile, names, spectra, scene, valid)
-
-
-def _replace(path: Path, write: Callable[[h5py.File], None]) -> None:
-    """Put a file at `path` once `write` has filled it, or leave everything as it was."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(part, "w") as file:
-            try:
-                write(file)
-                file.flush()
-            except BaseException:
-                os.truncate(part, 0)  # HDF5 writes once more on closing, and crashes where the disk is still full
-                raise
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:
-        reason = _reason(error)
-        raise HsiError(f"cannot write {path}: {reason}; choose a folder with room that you may write to") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _reason(error: Exception) -> str:
-    """The system's own words: h5py wraps them in several lines, in a RuntimeError where HDF5 was flushing."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    found = re.search(r"error message = '([^']*)'", str(error))
-    return found[1] if found else str(error).partition("\n")[0]
 
 
 def noise_counts(wavelength: npt.NDArray[np.float64], noise: float) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.windows import Window
+from hsichunk.chunks.windows import Window, chunk_columns, chunk_window, common, cut_rows, within
 from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.threads import in_parallel
 from hsichunk.unmixing.left_out import NOTHING, LeaveOut
@@ -28,11 +28,8 @@ def stream_floats(
     """
     if solver.exact:
         raise HsiError(f"{counts.stored.path}: holds {counts.stored.native}; expected counts: open it by hsi.open_tile")
-    cy, cx, _ = counts.stored.chunks
     checked = replace(solver, products=(*solver.products, schema.KKT))
-    step = max(1, rows // cy) * cy
-    for start in range(window.top // step * step, window.bottom, step):
-        part = Window(max(start, window.top), min(start + step, window.bottom), window.left, window.right)
+    for part in cut_rows(window, counts.stored.chunks[0], rows):
         out, (kept, tally) = empty_products(solver, part.shape), leave_out.of(part)
 
         def work(
@@ -40,8 +37,7 @@ def stream_floats(
         ) -> Tally:
             return _column(counts, checked, part, column, out, kept, leave_out.corrupt)
 
-        down, across = range(part.top // cy, -(-part.bottom // cy)), range(part.left // cx, -(-part.right // cx))
-        for share in in_parallel(work, [(i, j) for i in down for j in across], threads):
+        for share in in_parallel(work, chunk_columns(part, counts.stored.chunks), threads):
             tally.add(share)
         yield part, out, tally
 
@@ -57,17 +53,16 @@ def _column(
 ) -> Tally:
     from hsichunk.unmixing.values_pass import solve_spectra
 
-    stored, (cy, cx, _) = counts.stored, counts.stored.chunks
-    y, x = column[0] * cy, column[1] * cx
-    top, bottom = max(part.top, y), min(part.bottom, y + cy)
-    left, right = max(part.left, x), min(part.right, x + cx)
-    to = slice(top - part.top, bottom - part.top), slice(left - part.left, right - part.left)
+    stored, whole = counts.stored, chunk_window(column, counts.stored.chunks)
+    shared = common(part, whole)
+    rows, cols = within(shared, whole)
+    to = within(shared, part)
     bad: list[list[int]] = []
-    block: NDArray[Any] = np.full((bottom - top, right - left, len(counts.bands)), np.nan)
+    block: NDArray[Any] = np.full((*shared.shape, len(counts.bands)), np.nan)
     try:
         with stored.opened() as handle:
             chunk = stored.chunk(handle, (*column, 0))
-        block = reflectance(chunk[top - y : bottom - y, left - x : right - x][:, :, counts.bands], counts)
+        block = reflectance(chunk[rows, cols][:, :, counts.bands], counts)
     except CorruptChunk:
         if not corrupt:
             raise

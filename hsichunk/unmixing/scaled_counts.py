@@ -23,7 +23,7 @@ from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.decoded_cache import Place
 from hsichunk.chunks.derived import DerivedArray
-from hsichunk.chunks.windows import Window
+from hsichunk.chunks.windows import Window, within
 from hsichunk.threads import asked_for, in_parallel
 from hsichunk.unmixing.scoring import Products
 from hsichunk.unmixing.solver import LARGEST_COUNT, Solver, prepare
@@ -99,7 +99,7 @@ def find_range(counts: Counts, window: Window, shown: list[Window]) -> tuple[Int
     in_parallel(look, np.unique(number).tolist(), asked_for())
     inside = np.zeros(window.shape, np.bool_)
     for part in shown:
-        inside[part.top - window.top : part.bottom - window.top, part.left - window.left : part.right - window.left] = 1
+        inside[within(part, window)] = True
     least[~inside], most[~inside] = NONE, -NONE
     return least, (int(least.min()), int(most.max()))
 

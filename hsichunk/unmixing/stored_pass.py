@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from hsichunk import schema
 from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.columns import TOGETHER, Adder, BandChunk, band_chunks, is_small, sum_large, sum_small
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.windows import Window
+from hsichunk.chunks.windows import Window, chunk_columns, chunk_window, common, cut_rows, within
 from hsichunk.memory import release
 from hsichunk.threads import in_parallel, scratch
 from hsichunk.unmixing.count_sums import add_bands, add_spectra
@@ -43,8 +43,7 @@ def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -
         return first[1], first[2]
     whole, tally = empty_products(solver, window.shape), Tally()
     for part, products, share in chain([first], parts):
-        rows = slice(part.top - window.top, part.bottom - window.top)
-        cols = slice(part.left - window.left, part.right - window.left)
+        rows, cols = within(part, window)
         for name, values in products.items():
             whole[name][..., rows, cols] = values
         tally.add(share)
@@ -71,13 +70,13 @@ def stream_window(
         return
     groups = band_chunks(counts)
     if not is_small(counts):
-        for column in _columns(counts.stored, window):
+        for column in chunk_columns(window, counts.stored.chunks):
             yield from _large_column(counts, solver, window, column, groups, threads, rows, together, leave_out)
         return
-    for part in _cut_rows(window, counts.stored.chunks[0], rows):
+    for part in cut_rows(window, counts.stored.chunks[0], rows):
         out, (kept, tally) = empty_products(solver, part.shape), leave_out.of(part)
         work = partial(_small_column, counts, solver, part, groups, out, kept, leave_out.corrupt)
-        for share in in_parallel(work, _columns(counts.stored, part), threads):
+        for share in in_parallel(work, chunk_columns(part, counts.stored.chunks), threads):
             tally.add(share)
         yield part, out, tally
 
@@ -95,20 +94,6 @@ def load_kernels() -> None:
     score_sums(solver, total, valid)
 
 
-def _columns(stored: ChunkedArray, window: Window) -> list[tuple[int, int]]:
-    cy, cx, _ = stored.chunks
-    down = range(window.top // cy, -(-window.bottom // cy))
-    return [(i, j) for i in down for j in range(window.left // cx, -(-window.right // cx))]
-
-
-def _cut_rows(window: Window, unit: int, rows: int) -> Iterator[Window]:
-    """A window cut across at multiples of `unit`, about `rows` apart."""
-    step = max(1, rows // unit) * unit if rows < window.bottom - window.top else window.bottom
-    edges = [window.top, *range((window.top // step + 1) * step, window.bottom, step), window.bottom]
-    for top, bottom in pairwise(edges):
-        yield Window(top, bottom, window.left, window.right)
-
-
 @dataclass(frozen=True)
 class _Part:
     """The part of a column that lies in the window: rows of the chunk, and where its pixels go in the products."""
@@ -120,16 +105,9 @@ class _Part:
 
 
 def _part(stored: ChunkedArray, window: Window, column: tuple[int, int]) -> _Part:
-    cy, cx, _ = stored.chunks
-    y, x = column[0] * cy, column[1] * cx
-    top, bottom = max(window.top, y), min(window.bottom, y + cy)
-    left, right = max(window.left, x), min(window.right, x + cx)
-    return _Part(
-        slice(top - y, bottom - y),
-        slice(left - x, right - x),
-        slice(top - window.top, bottom - window.top),
-        slice(left - window.left, right - window.left),
-    )
+    chunk = chunk_window(column, stored.chunks)
+    shared = common(window, chunk)
+    return _Part(*within(shared, chunk), *within(shared, window))
 
 
 def _small_column(
@@ -165,18 +143,15 @@ def _large_column(
     leave_out: LeaveOut,
 ) -> Iterator[tuple[Window, Products, Tally]]:
     """All threads, one column: its sums, then its products strip by strip."""
-    cy, width, _ = counts.stored.chunks
-    top, left = column[0] * cy, column[1] * width
-    here = Window(
-        max(window.top, top), min(window.bottom, top + cy), max(window.left, left), min(window.right, left + width)
-    )
-    summed = slice(here.top - top, here.bottom - top)
+    width, chunk = counts.stored.chunks[1], chunk_window(column, counts.stored.chunks)
+    here = common(window, chunk)
+    summed, cols = within(here, chunk)
     n = (summed.stop - summed.start) * width
     valid, total = np.ones(n, np.bool_), np.zeros((solver.sums, n))
     bad = sum_large(counts, column, summed, groups, _adder(solver), total, valid, threads, together, leave_out.corrupt)
     release()
     decoded = Tally(chunks=len(groups), bytes=len(groups) * counts.stored.chunk_bytes, bad=bad)
-    for part in _cut_rows(here, 1, rows):
+    for part in cut_rows(here, 1, rows):
         out, (kept, tally) = empty_products(solver, part.shape), leave_out.of(part)
         tally.add(decoded)
         decoded = Tally()
@@ -186,7 +161,6 @@ def _large_column(
         def finish(slab: range, out: Products = out, part: Window = part, kept: Kept = kept) -> Tally:
             at = slice((slab.start - here.top) * width, (slab.stop - here.top) * width)
             to = slice(slab.start - part.top, slab.stop - part.top)
-            cols = slice(here.left - left, here.right - left)
             place = _Part(to, cols, to, slice(0, part.right - part.left))
             # rows of the whole column lie megabytes apart: side by side they share the cache
             return _finish(solver, total[:, at].copy(), valid[at], out, place, width, kept)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hsichunk.atomic_files import staging, sync_one
 from hsichunk.classification.palette import class_colors
+from hsichunk.memory import GDAL_CACHE
 from hsichunk.writers.band_statistics import BandStatistics, ClassCounts
 from hsichunk.writers.class_table import class_table
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from rasterio.crs import CRS
     from rasterio.io import DatasetWriter
 
-_CACHE_BYTES: Final = 16 * 2**20  # GDAL would take 5 % of the machine; 64 MiB are no faster
 _TILE_BYTES: Final = 16 * 2**20  # of all bands of one tile, which GDAL interleaves by pixel
 
 
@@ -112,7 +112,7 @@ class _SmallCache:
                 self._undo.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # as asked for
                 self._undo.callback(set_gdal_config, "GDAL_CACHEMAX", get_gdal_config("GDAL_CACHEMAX"))
-                set_gdal_config("GDAL_CACHEMAX", _CACHE_BYTES)
+                set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE)
             self._users += 1
 
     def __exit__(self, *_: object) -> None:

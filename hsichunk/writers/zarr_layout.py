@@ -14,14 +14,14 @@ from hsichunk.schema import CLASS_NO_DATA, X, Y
 if TYPE_CHECKING:
     from zarr.codecs import BloscCodec
 
-_CHUNK_BYTES: Final = 16 * 2**20  # layers that do not fit go to the next chunk: one map of many is read alone
+CHUNK_BYTES: Final = 16 << 20  # layers that do not fit go to the next chunk: one map of many is read alone
 
 
 def chunk_shape(dims: Sequence[str], shape: Sequence[int], itemsize: int, grid: Mapping[str, int]) -> tuple[int, ...]:
     """Of a map, whose stored chunks have `grid` pixels along y and x; anything else is one chunk."""
     if not {Y, X} <= set(dims):
         return tuple(shape)  # spectra and the like
-    layers = max(1, _CHUNK_BYTES // (grid[Y] * grid[X] * itemsize))
+    layers = max(1, CHUNK_BYTES // (grid[Y] * grid[X] * itemsize))
     return tuple(grid[dim] if dim in grid else min(size, layers) for dim, size in zip(dims, shape, strict=True))
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import xarray as xr
 
 from hsichunk.atomic_files import staging
-from hsichunk.errors import HsiError
+from hsichunk.errors import HsiError, one_line
 from hsichunk.schema import ALL_PRODUCTS, ENDMEMBER, GRID_MAPPING, SAM_CLASS, SID_CLASS
 from hsichunk.writers.zarr_blocks import consolidate, publish, refuse_existing
 from hsichunk.writers.zarr_encoding import aligned, chunk_grid, encoding, restored, storable
@@ -65,8 +65,8 @@ def open_store(path: str | Path, *, dask: bool = True) -> xr.Dataset:
     try:
         dataset = xr.open_zarr(path, consolidated=False, decode_coords="all", chunks={} if dask else None)
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise HsiError(f"{path} is no Zarr store that can be read ({reason}); give the folder of one") from error
+        said = one_line(error)
+        raise HsiError(f"{path} is no Zarr store that can be read ({said}); give the folder of one") from error
     if dask and ENDMEMBER in dataset.dims:
         dataset = dataset.chunk({ENDMEMBER: -1})
     maps = {name: dataset[name] for name in sorted(dataset.data_vars, key=_place)}  # folders are listed in any order

@@ -274,7 +274,7 @@ def test_refused_arguments(tmp_path: Path) -> None:
         read_library(SPECTRA, NM, units="furlong")
     with pytest.raises(HsiError, match=r"suffix .txt; expected .csv, .nc, .sli"):
         write_library(em_of(), tmp_path / "em.txt")
-    with pytest.raises(HsiError, match="cannot be written"):
+    with pytest.raises(HsiError, match="cannot write"):
         write_library(em_of(), tmp_path / "none" / "em.nc")
     with pytest.raises(HsiError, match="expected a DataArray"):
         write_library(SPECTRA, tmp_path / "em.csv")  # type: ignore[arg-type]

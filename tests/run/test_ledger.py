@@ -196,8 +196,9 @@ def test_json_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(HsiError, match="No space"):
         write_json(path, {"a": 2})
+    assert [each.name for each in tmp_path.iterdir()] == ["a.json"]
     assert read_json(path) == {"a": 1}
     assert read_json(tmp_path / "b.json") is None
 

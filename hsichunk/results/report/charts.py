@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from hsichunk.classification.palette import class_colors
 from hsichunk.endmembers.endmember_csv import Endmembers
+from hsichunk.plot.spectra import missing_before
+from hsichunk.readers.wavelengths import SAME
 from hsichunk.results.report.map_statistics import Histogram
 from hsichunk.results.report.pictures import svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GAP = 1.5  # times the usual step between bands: some are missing
-AROUND = 4  # steps on either side that tell what is usual
 DASHES = ("-", (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (2, 1.5)))
 MOST_LABELS = 24
 SHADE = "#d9d9d9"
@@ -26,12 +26,10 @@ SHADE = "#d9d9d9"
 
 def gaps(wavelength: NDArray[np.float64], every: NDArray[np.float64] | None = None) -> list[tuple[float, float]]:
     """Ranges in nm without bands: between those kept and, where all bands are known, before the first and after."""
-    steps = np.diff(wavelength)
-    usual = np.array([np.median(steps[max(0, i - AROUND) : i + AROUND + 1]) for i in range(steps.size)])
-    found = [(float(wavelength[i]), float(wavelength[i + 1])) for i in np.flatnonzero(steps > GAP * usual)]
-    if every is not None and every.min() < wavelength[0] - 1e-3:
+    found = [(float(wavelength[i - 1]), float(wavelength[i])) for i in missing_before(wavelength)]
+    if every is not None and every.min() < wavelength[0] - SAME:
         found.insert(0, (float(every.min()), float(wavelength[0])))
-    if every is not None and every.max() > wavelength[-1] + 1e-3:
+    if every is not None and every.max() > wavelength[-1] + SAME:
         found.append((float(wavelength[-1]), float(every.max())))
     return found
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hsichunk.atomic_files import staging, sync_one
+from hsichunk.atomic_files import replacing
 from hsichunk.endmembers.library import read_library
 from hsichunk.results.finished_run import open_results
 from hsichunk.results.report.page import render
@@ -31,10 +31,6 @@ def write_report(
     known = None if library is None else read_library(library)
     page = render(results, None if tiles is None else [os.fspath(tile) for tile in tiles], known)
     path = results.out / REPORT
-    with staging(path) as folder:
-        new = folder / path.name
-        new.write_text(page, encoding="utf-8")
-        sync_one(new)
-        os.replace(new, path)
-        sync_one(path.parent)
+    with replacing(path) as part:
+        part.write_text(page, encoding="utf-8")
     return path

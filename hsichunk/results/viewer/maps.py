@@ -20,6 +20,8 @@ from hsichunk.classification.class_maps import classify
 from hsichunk.classification.palette import class_colors
 from hsichunk.classification.rules import score_range
 from hsichunk.errors import HsiError
+from hsichunk.memory import GDAL_CACHE
+from hsichunk.readers.wavelengths import bands_at
 from hsichunk.results import quicklook
 from hsichunk.results.finished_run import FinishedRun
 from hsichunk.run.folder import STORE
@@ -30,7 +32,6 @@ VALUES = 16_000_000  # of a picture of all endmembers
 CACHE = 192_000_000  # bytes of views kept
 AT_ONCE = 250_000_000  # bytes of tiles that a first picture may decode
 DECODED = 600_000_000  # bytes of tiles that one picture in colours may decode
-GDAL_CACHE = 32_000_000
 SAVED = "thresholds.json"
 DEFAULTS = schema.THRESHOLDS
 
@@ -265,13 +266,13 @@ class Maps:
         return self.results.record.options.relative
 
     def save(self, thresholds: Mapping[str, Sequence[float]], relative: bool) -> Path:
-        """Writes thresholds beside the results, as options that `hsichunk run --config` takes."""
+        """Writes thresholds beside the results, as options that `hsichunk run --config` takes.
+
+        Raises HsiError where they cannot be written.
+        """
         path = self.results.out / SAVED
         content: dict[str, Any] = {f"{m}_threshold": [float(v) for v in each] for m, each in thresholds.items()}
-        try:
-            write_json(path, {**content, "relative": relative})
-        except OSError as error:
-            raise HsiError(f"{path} cannot be written ({error.strerror or error}); see to the folder") from error
+        write_json(path, {**content, "relative": relative})
         return path
 
     def _keep(self, key: Any, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
@@ -335,7 +336,6 @@ def _spectrum(tile: quicklook.Placed, row: int, col: int, wavelength: NDArray[np
     rows, cols = _one((row - tile.top, col - tile.left))
     stored = file.reflectance.read(rows, cols, np.arange(len(file.wavelength)))[0, 0]
     values = np.where(stored == file.no_data, np.nan, stored / file.scale)
-    nearest = np.abs(file.wavelength[None] - wavelength[:, None]).argmin(axis=1)
-    if np.abs(file.wavelength[nearest] - wavelength).max() <= 1e-3:
-        return np.asarray(values[nearest], np.float64)
+    if (bands := bands_at(wavelength, file.wavelength)) is not None:
+        return np.asarray(values[bands], np.float64)
     return np.interp(wavelength, file.wavelength, values)
