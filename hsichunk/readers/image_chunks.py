@@ -22,6 +22,7 @@ from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.readers import envi
 from hsichunk.readers.image_metadata import Image, is_packed, open_file, stamp_of
+from hsichunk.readers.model import no_data_count
 from hsichunk.threads import of_this_thread
 
 PIXELS = 4096  # in a chunk of whole spectra: their sums stay in the cache
@@ -43,7 +44,7 @@ class ImageArray(StoredArray):
         # of bytes every value may be a count: in a wider type there is one for no data
         self.dtype = np.dtype(np.int16) if kind.itemsize == 1 else kind
         self.chunks = chunks
-        self.no_data = _no_data(image.no_data, self.dtype)
+        self.no_data = no_data_count(image.no_data, self.dtype)
         self.order = image.bands.order
         self.sorted = bool((np.diff(self.order) == 1).all())
 
@@ -185,15 +186,6 @@ def image_array(image: Image) -> ImageArray:
     return EnviArray(image, image.header) if plain and image.header is not None else RasterArray(image)
 
 
-def check_counts(path: str | os.PathLike[str], stored: StoredArray) -> None:
-    """Raises HsiError for floats."""
-    if stored.dtype.kind == "f":
-        raise HsiError(
-            f"{path}: holds {stored.native}; expected whole numbers: unmix floats in Python, with hsi.open_tile, "
-            "hsi.clean and hsi.unmix"
-        )
-
-
 def _lines(rows: int, cols: int, spectrum: int) -> int:
     """How many lines of whole spectra, of so many bytes each, make a chunk."""
     return min(rows, max(1, min(PIXELS, BYTES // spectrum) // cols))
@@ -211,13 +203,3 @@ def _blocks(image: Image) -> tuple[int, int, int]:
         return min(-(-rows // high), max(1, most // (high * wide))) * high, wide, bands
     times = max(1, math.isqrt(most // (high * wide)))
     return min(-(-rows // high), times) * high, min(-(-cols // wide), times) * wide, bands
-
-
-def _no_data(value: float | None, kind: np.dtype[Any]) -> int:
-    """The count that means no data; where the file names none, or none that it can hold, the outermost one."""
-    if kind.kind == "f":  # where NaN is none, whatever else is
-        return int(value) if value is not None and value.is_integer() else np.iinfo(np.int32).min
-    most = np.iinfo(kind)
-    if value is not None and value.is_integer() and most.min <= value <= most.max:
-        return int(value)
-    return int(most.min or most.max)
