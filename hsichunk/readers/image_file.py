@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.readers.image_chunks import image_array
-from hsichunk.readers.image_metadata import Image, opened, read_image
+from hsichunk.readers.image_metadata import opened, read_image
 from hsichunk.readers.model import AsStored, Bands, ReadOptions, TileFile, bad_windows
 
 BLOCK_BYTES = 32 << 20  # of stored values in one dask block

@@ -10,12 +10,13 @@ import xarray as xr
 from xarray.core import indexing
 
 from hsichunk import schema
+from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.chunks.remote import is_url
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid, mapping_attrs
 from hsichunk.readers import provenance
 from hsichunk.readers.lazy_arrays import LazyArray, in_blocks
-from hsichunk.readers.model import Layer, Readable, TileFile
+from hsichunk.readers.model import Layer, TileFile
 
 CUBE = (schema.Y, schema.X, schema.WAVELENGTH)
 
@@ -53,12 +54,10 @@ def labelled(file: TileFile, *, in_dask: bool = True) -> xr.Dataset:
     return described(dataset, file, file.place, said).assign_attrs(title=file.title)
 
 
-def _lazy(dims: tuple[str, ...], stored: Readable, attrs: dict[str, Any]) -> xr.Variable:
-    # the copy is of what is written to, if anything is
-    data = indexing.CopyOnWriteArray(indexing.LazilyIndexedArray(LazyArray(stored)))
-    chunks = getattr(stored, "chunks", stored.shape)
-    encoding = {"preferred_chunks": dict(zip(dims, chunks, strict=True)), "source": stored.path}
-    return xr.Variable(dims, data, attrs, encoding)
+def _lazy(dims: tuple[str, ...], stored: StoredArray, attrs: dict[str, Any]) -> xr.Variable:
+    lazy: Any = indexing.LazilyIndexedArray(LazyArray(stored))
+    encoding = {"preferred_chunks": dict(zip(dims, stored.chunks, strict=True)), "source": stored.path}
+    return xr.Variable(dims, indexing.CopyOnWriteArray(lazy), attrs, encoding)
 
 
 def _layer(layer: Layer, in_dask: bool) -> xr.Variable:

@@ -39,9 +39,7 @@ class LazyArray(BackendArray):
         return ("hsichunk.LazyArray", self.stored.__dask_tokenize__())
 
 
-def outer(
-    key: tuple[Any, ...], along: Sequence[NDArray[np.intp]], read: Callable[..., NDArray[Any]]
-) -> NDArray[Any]:
+def outer(key: tuple[Any, ...], along: Sequence[NDArray[np.intp]], read: Callable[..., NDArray[Any]]) -> NDArray[Any]:
     """What `read` gives for the positions `along` each dimension that a slice, a list or a number of the key picks.
 
     A number drops its dimension, as NumPy has it; lists pick the outer product.

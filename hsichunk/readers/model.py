@@ -67,9 +67,14 @@ class Bands:
 class Readable(Protocol):
     """What the labelled cube asks of stored values; a StoredArray is one."""
 
-    path: str
-    shape: Any
-    dtype: np.dtype[Any]
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
 
     def read(self, *selection: NDArray[np.intp], threads: int | None = None) -> NDArray[Any]:
         """The values at the outer product of one array of positions a dimension, in native byte order."""

@@ -18,7 +18,7 @@ from hsichunk.endmembers.library import SAME_BAND, read_library
 from hsichunk.errors import HsiError
 from hsichunk.readers.image_chunks import ImageArray
 from hsichunk.readers.image_metadata import opened
-from hsichunk.readers.model import NeonFile
+from hsichunk.readers.model import TileFile
 from hsichunk.results import reference
 from hsichunk.run import folder
 
@@ -136,9 +136,9 @@ def _sample(total: int, pixels: int | None, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(total, pixels, replace=False))
 
 
-def _files(tiles: Sequence[str | os.PathLike[str]], said: dict[str, Any]) -> list[NeonFile]:
+def _files(tiles: Sequence[str | os.PathLike[str]], said: dict[str, Any]) -> list[TileFile]:
     """The metadata of the tiles in the order in which they count. Raises HsiError for tiles that are not the run's."""
-    from hsichunk.readers import neon
+    from hsichunk.readers import formats
 
     sizes = {entry["name"]: entry["size"] for entry in said.get("inputs", [])}
     files = []
@@ -148,7 +148,7 @@ def _files(tiles: Sequence[str | os.PathLike[str]], said: dict[str, Any]) -> lis
             continue
         if not os.path.exists(path):
             raise HsiError(f"{path}: is not there any more; say where the tiles of the run are now")
-        file = neon.read(path, floats=True)
+        file = formats.read(path, floats=True)
         if file.reflectance.stamp[0] != sizes.pop(name):
             raise HsiError(f"{path}: is not the tile that the run read (another size); expected the same file")
         files.append(file)
@@ -157,7 +157,7 @@ def _files(tiles: Sequence[str | os.PathLike[str]], said: dict[str, Any]) -> lis
     return files
 
 
-def endmembers_of(em: xr.DataArray, file: NeonFile, names: Sequence[str]) -> Floats:
+def endmembers_of(em: xr.DataArray, file: TileFile, names: Sequence[str]) -> Floats:
     """The spectra (p, L) that pixels of a file were unmixed with: with --per-tile, those under the tile's name."""
     have = [str(name) for name in em[schema.ENDMEMBER].values]
     if not set(names) <= set(have):
@@ -168,7 +168,7 @@ def endmembers_of(em: xr.DataArray, file: NeonFile, names: Sequence[str]) -> Flo
 
 
 def _spectra(
-    files: list[NeonFile], em: xr.DataArray, sample: xr.Dataset
+    files: list[TileFile], em: xr.DataArray, sample: xr.Dataset
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
     """Reflectance (n, L) of the pixels, the file of each (-1: none covers it) and whether it holds data."""
     x, y = sample[schema.X].values, sample[schema.Y].values
@@ -197,7 +197,7 @@ def _spectra(
 
 
 def _counts(
-    file: NeonFile, rows: NDArray[np.int64], cols: NDArray[np.int64], bands: NDArray[np.intp]
+    file: TileFile, rows: NDArray[np.int64], cols: NDArray[np.int64], bands: NDArray[np.intp]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Counts (n, L) of pixels and whether they could be read; each stored chunk that holds some is read once."""
     if isinstance(file.reflectance, ImageArray):
@@ -228,7 +228,7 @@ def _counts(
 
 
 def _of_image(
-    file: NeonFile, rows: NDArray[np.int64], cols: NDArray[np.int64], bands: NDArray[np.intp]
+    file: TileFile, rows: NDArray[np.int64], cols: NDArray[np.int64], bands: NDArray[np.intp]
 ) -> NDArray[Any]:
     """Values (n, L) of pixels of an image as GDAL reads them, line by line."""
     from rasterio.windows import Window
@@ -273,7 +273,7 @@ def _note(report: Audit, name: str, wrong: NDArray[np.bool_], sample: xr.Dataset
 def _expected(
     spectra: Floats,
     who: NDArray[np.int64],
-    files: list[NeonFile],
+    files: list[TileFile],
     em: xr.DataArray,
     names: list[str],
     metrics: tuple[str, ...],
