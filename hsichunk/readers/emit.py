@@ -14,6 +14,7 @@ from hsichunk.chunks.hdf5 import StoredArray
 from hsichunk.errors import HsiError
 from hsichunk.readers import envi
 from hsichunk.readers.hdf5_names import attribute, number
+from hsichunk.readers.hdf5_windows import labelled_values
 from hsichunk.readers.model import (
     AsStored,
     Bands,
@@ -94,7 +95,7 @@ def _read(path: str, file: Any) -> TileFile:
             bad_bands=Source.FILE if flagged else Source.ABSENT,
             grid=Source.ABSENT,
         ),
-        as_stored=AsStored(stored, (min(rows, data.shape[0]), *data.shape[1:]), no_data, units="1"),
+        as_stored=AsStored(labelled_values(stored), (min(rows, data.shape[0]), *data.shape[1:]), no_data, units="1"),
     )
 
 

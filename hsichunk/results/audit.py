@@ -16,10 +16,9 @@ from hsichunk import atomic_files, schema
 from hsichunk.array_types import Floats
 from hsichunk.endmembers.library import SAME_BAND, read_library
 from hsichunk.errors import HsiError
-from hsichunk.readers.image_chunks import ImageArray
-from hsichunk.readers.image_metadata import opened
 from hsichunk.readers.model import TileFile
 from hsichunk.results import reference
+from hsichunk.results.independent_values import values_by_others
 from hsichunk.run import folder
 
 
@@ -189,61 +188,11 @@ def _spectra(
                 f"{file.path}: its bands are not those of endmembers.csv, they were interpolated (--bands common); "
                 "an audit needs tiles of one set of bands"
             )
-        counts, readable = _counts(file, rows[own], cols[own], bands)
+        counts, readable = values_by_others(file, rows[own], cols[own], bands)
         who[own] = number
         valid[own] = readable & ~(counts == file.no_data).any(1)
         spectra[own] = counts / file.scale
     return spectra, who, valid
-
-
-def _counts(
-    file: TileFile, rows: NDArray[np.int64], cols: NDArray[np.int64], bands: NDArray[np.intp]
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Counts (n, L) of pixels and whether they could be read; each stored chunk that holds some is read once."""
-    if isinstance(file.reflectance, ImageArray):
-        return _of_image(file, rows, cols, bands), np.ones(len(rows), np.bool_)
-    import h5py
-
-    out = np.zeros((len(rows), len(bands)), np.int64)
-    readable = np.ones(len(rows), np.bool_)
-    try:
-        with h5py.File(file.path, "r") as handle:
-            data = handle[file.reflectance.name]
-            high, wide, deep = data.chunks or (1, data.shape[1], data.shape[2])
-            columns, inverse = np.unique(np.stack([rows // high, cols // wide]), axis=1, return_inverse=True)
-            for column, (i, j) in enumerate(columns.T.tolist()):
-                inside = np.flatnonzero(np.ravel(inverse) == column)
-                for k in np.unique(bands // deep).tolist():
-                    here = np.flatnonzero(bands // deep == k)
-                    try:
-                        chunk = data[i * high : (i + 1) * high, j * wide : (j + 1) * wide, k * deep : (k + 1) * deep]
-                    except OSError:  # it cannot be decoded
-                        readable[inside] = False
-                        continue
-                    picked = chunk[rows[inside] - i * high, cols[inside] - j * wide]
-                    out[np.ix_(inside, here)] = picked[:, bands[here] - k * deep]
-    except (OSError, KeyError) as error:
-        raise HsiError(f"{file.path}: cannot be read ({' '.join(str(error).split())[:100]})") from error
-    return out, readable
-
-
-def _of_image(
-    file: TileFile, rows: NDArray[np.int64], cols: NDArray[np.int64], bands: NDArray[np.intp]
-) -> NDArray[Any]:
-    """Values (n, L) of pixels of an image as GDAL reads them, line by line."""
-    from rasterio.windows import Window
-
-    stored = file.reflectance
-    assert isinstance(stored, ImageArray)
-    out = np.zeros((len(rows), len(bands)), stored.native)
-    with opened(stored.path) as image:
-        for row in np.unique(rows).tolist():
-            here = np.flatnonzero(rows == row)
-            line = image.read((stored.order[bands] + 1).tolist(), window=Window(0, row, image.width, 1))
-            out[here] = line[:, 0, cols[here]].T
-    if stored.dtype.kind == "f":
-        out[~np.isfinite(out)] = file.no_data
-    return out
 
 
 def _check_no_data(

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import hsichunk as hsi
 from hsichunk.chunks.windows import Window
 from hsichunk.cli import info
-from hsichunk.cli.app import app
+from hsichunk.cli.main import app
 from hsichunk.cube.cleaning import clean
 from hsichunk.endmembers.library import read_library
 from hsichunk.endmembers.nfindr import nfindr
