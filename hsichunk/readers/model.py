@@ -21,7 +21,7 @@ class Source(Enum):
     """Where a value of a TileFile came from."""
 
     FILE = "file"
-    """the file states it"""
+    """the file states it, or the definition of its product does"""
     FALLBACK = "fallback"
     """a stated stand-in for what the file leaves out, such as NEON's default; a warning (HsiWarning) named it"""
     USER = "user"
