@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.chunks.hdf5 import StoredArray
-from hsichunk.errors import HsiError
+from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.readers import envi
 from hsichunk.readers.hdf5_names import attribute, number
 from hsichunk.readers.hdf5_windows import labelled_values
@@ -71,6 +72,8 @@ def _read(path: str, file: Any) -> TileFile:
     flagged = "good_wavelengths" in bands
     good = _numbers(path, bands, "good_wavelengths", count) != 0 if flagged else np.ones(count, np.bool_)
     fill = attribute(data, "_FillValue")
+    if fill is None:
+        warnings.warn(f"{path}: no _FillValue; using EMIT's {NO_DATA:g}", HsiWarning, stacklevel=2)
     no_data = NO_DATA if fill is None else number(fill)
     stored = StoredArray(os.path.abspath(path), data)
     rows = max(1, BLOCK_BYTES // (data.shape[1] * count * data.dtype.itemsize))

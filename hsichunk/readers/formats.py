@@ -73,7 +73,10 @@ FORMATS = [EMIT, NEON, GDAL, ENVI]
 
 
 def register(found: Format) -> None:
-    """Makes one more format known, asked before those that are. Raises HsiError for a name that is taken."""
+    """Makes one more format known, asked before those that are: in this process and in those that it forks.
+
+    Raises HsiError for a name that is taken. Workers of a cluster have to register it, too.
+    """
     if any(found.name == other.name for other in FORMATS):
         raise HsiError(f"a format {found.name} is registered already; give it another name")
     FORMATS.insert(0, found)

@@ -18,7 +18,7 @@ from hsichunk.errors import HsiError
 from hsichunk.mosaic.site import open_site
 from hsichunk.readers import formats
 from hsichunk.readers.model import TileFile
-from tests.helpers import numpy_tiles, runs
+from tests.helpers import image_files, numpy_tiles, runs
 from tests.helpers.numpy_tiles import NUMPY
 
 pytestmark = pytest.mark.usefixtures("no_sync", "quiet")
@@ -174,3 +174,17 @@ def test_floats_are_refused_of_any_format(tmp_path: Path, registered: None) -> N
         warnings.simplefilter("error")
         file = formats.read(path, floats=True)
     assert isinstance(file, TileFile) and file.place is None and file.grid.top == -0.5
+
+
+def test_a_mosaic_of_images_drops_no_band_at_the_end(tmp_path: Path) -> None:
+    """As a run over them does: ten are noise in NEON's tiles alone."""
+    pytest.importorskip("rasterio")
+    lines = (
+        "reflectance scale factor = 10000\nsensor type = Some\n"
+        "map info = {UTM, 1, 1, 368000, 4307000, 1, 1, 18, North, WGS-84, units=Meters}\n"
+    )
+    values = np.ones((6, 7, 12), np.int16)
+    path = image_files.write_envi(tmp_path / "a.img", values, lines=lines, nm=np.linspace(400.0, 900.0, 12))
+    mosaic = hsi.open_mosaic([path])
+    assert hsi.clean(mosaic).sizes["wavelength"] == 12 == hsi.clean(hsi.open_tile(path)).sizes["wavelength"]
+    assert (mosaic.title, mosaic.sensor) == ("reflectance, a", "Some")

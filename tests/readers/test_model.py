@@ -147,7 +147,9 @@ def test_a_granule_of_emit_is_a_tile_file_too(tmp_path: Path) -> None:
     assert file.no_data == -9000 and [layer.name for layer in file.layers] == ["lat", "lon"]
     values = file.reflectance.read(*map(np.arange, file.reflectance.shape))
     np.testing.assert_array_equal(values.ravel(), np.arange(4 * 5 * 6))
-    little = read(write_emit(tmp_path / "EMIT_L2A_RFL_001_y.nc", fill=False, flags=False), floats=True, swaths=True)
+    path = write_emit(tmp_path / "EMIT_L2A_RFL_001_y.nc", fill=False, flags=False)
+    with pytest.warns(hsi.HsiWarning, match="no _FillValue; using EMIT's -9999"):
+        little = formats.read(path, floats=True, swaths=True)
     assert (little.provenance.no_data, little.provenance.bad_bands) == (Source.FALLBACK, Source.ABSENT)
     assert little.no_data == -9999 and little.bands.good.all()
     with pytest.raises(HsiError, match=r"is an EMIT granule, which hsi\.open_tile and hsi\.unmix read in Python"):
