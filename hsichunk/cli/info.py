@@ -55,6 +55,7 @@ def describe(options: Options) -> dict[str, Any]:
         "crs": f"EPSG:{grid.epsg}" if grid.epsg else grid.wkt,
         "bounds": [grid.left, min(edges), grid.left + cols * grid.dx, max(edges)],
         "pixel": [grid.dx, grid.dy],
+        "provenance": file.provenance.words(),
         "layers": sorted(layer.name for layer in file.layers),
         "plan": plan,
     }

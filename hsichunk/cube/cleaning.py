@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from hsichunk.cube.bands import select_bands as select_bands
 from hsichunk.errors import HsiError
 from hsichunk.memory import BLOCK_BYTES
 from hsichunk.readers import lineage, provenance
-from hsichunk.readers.lazy_arrays import stored_behind
+from hsichunk.readers.lazy_arrays import outer, stored_behind
 
 BAND_BLOCK_BYTES = 4 << 20  # of reflectance in a dask block where one of whole spectra would be larger than BLOCK_BYTES
 SOURCE_NAME = "hsichunk-cube"
@@ -149,13 +150,11 @@ class Cube:
         return len(self.rows), len(self.cols), len(self.counts.bands)
 
     def __getitem__(self, key: tuple[Any, ...]) -> NDArray[np.float32]:
-        rows, cols, bands = (
-            np.atleast_1d(s[k]) for s, k in zip((self.rows, self.cols, self.counts.bands), key, strict=True)
-        )
         # one thread: dask already runs several of these at once
-        stored = self.counts.stored.read(rows, cols, bands, threads=1)
+        read = partial(self.counts.stored.read, threads=1)
+        stored = outer(key, (self.rows, self.cols, self.counts.bands), read)
         values: NDArray[np.float32] = as_reflectance(stored, self.counts.scale, self.counts.no_data)
-        return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
+        return values
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (self.counts.__dask_tokenize__(), self.rows.tobytes(), self.cols.tobytes())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,19 @@ from numpy.typing import NDArray
 from hsichunk.chunks.decoded_cache import Place
 from hsichunk.chunks.derived import DerivedArray
 from hsichunk.errors import HsiError
-from hsichunk.readers.model import NeonFile
+from hsichunk.readers.model import TileFile
 from hsichunk.threads import of_this_thread
 
 KEPT = 2  # decoded chunks a thread keeps: those that the next bands share with the last
 BEYOND = 1.0  # band spacings that a wavelength may lie outside those of a tile: it takes the outermost band
 
 
-def on_bands_of(file: NeonFile, wavelength: NDArray[np.float64], fwhm: NDArray[np.float64] | None) -> NeonFile:
+def on_bands_of(file: TileFile, wavelength: NDArray[np.float64], fwhm: NDArray[np.float64] | None) -> TileFile:
     """A tile as if it had been measured at other wavelengths (nm), linearly between its own; lazy.
 
     Raises HsiError for wavelengths that the tile does not reach.
     """
-    return replace(file, reflectance=CommonBands(file, wavelength), wavelength=wavelength, fwhm=fwhm)
+    return file.on_bands(CommonBands(file, wavelength), wavelength, fwhm)
 
 
 class CommonBands(DerivedArray):
@@ -34,7 +33,7 @@ class CommonBands(DerivedArray):
     A chunk is made of the chunks of the file that its bands lie in; those of one band each are decoded twice.
     """
 
-    def __init__(self, file: NeonFile, wavelength: NDArray[np.float64]) -> None:
+    def __init__(self, file: TileFile, wavelength: NDArray[np.float64]) -> None:
         base = file.reflectance
         super().__init__(
             base,

@@ -18,8 +18,8 @@ from hsichunk.memory import BLOCK_BYTES
 from hsichunk.mosaic.site import Site, open_site
 from hsichunk.mosaic.tiled_counts import TiledCounts, blocks_of, cut_at, on_grid, on_tile
 from hsichunk.readers import provenance
-from hsichunk.readers.labels import count_attrs, cube_coords, described, stored_attrs, with_grid
-from hsichunk.readers.lazy_arrays import LazyStored
+from hsichunk.readers.labels import cube_coords, described, reflectance_attrs, with_grid
+from hsichunk.readers.lazy_arrays import LazyArray
 
 
 def open_mosaic(
@@ -47,11 +47,11 @@ def as_dataset(site: Site, chunks: Mapping[str, Any] | str | None) -> xr.Dataset
     alone = chunks is None and first.reflectance.shape == counts.shape and len(site.places) == 1
     alone = alone and site.places[0].owned == (Window(0, site.rows, 0, site.cols),)
     shared = _shared([place.file.attrs for place in site.places])
-    attrs = stored_attrs(shared, count_attrs(first, counts.no_data))
+    attrs = reflectance_attrs(first, counts.no_data, shared)
     dims = (schema.Y, schema.X, schema.WAVELENGTH)
     encoding = {"preferred_chunks": dict(zip(dims, counts.chunks, strict=True))}
     stored = first.reflectance if alone else counts
-    variable = xr.Variable(dims, indexing.LazilyIndexedArray(LazyStored(stored)), attrs, encoding)
+    variable = xr.Variable(dims, indexing.LazilyIndexedArray(LazyArray(stored)), attrs, encoding)
     if chunks == "tiles":
         variable = variable.chunk(dict(zip(dims, _blocks(counts), strict=True)))
     elif chunks is not None:

@@ -14,8 +14,9 @@ from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.remote import is_url, name_of
 from hsichunk.chunks.windows import Window, outside
 from hsichunk.errors import HsiError, HsiWarning, one_line
+from hsichunk.grid import Grid
 from hsichunk.mosaic.child_process import Outcome, contained_each
-from hsichunk.readers import formats, model, neon
+from hsichunk.readers import formats, model
 from hsichunk.readers.model import inside
 from hsichunk.readers.wavelengths import same_bands
 from hsichunk.threads import available, in_parallel
@@ -30,7 +31,7 @@ CHILDREN = 8
 class Place:
     """A tile on the common grid."""
 
-    file: model.NeonFile
+    file: model.TileFile
     top: int
     """row of the common grid at which the tile begins"""
     left: int
@@ -46,7 +47,7 @@ class Site:
     """Tiles sorted by file name on their common grid of `rows` x `cols` pixels."""
 
     places: tuple[Place, ...]
-    grid: neon.Grid
+    grid: Grid
     rows: int
     cols: int
     skipped: tuple[tuple[str, str], ...] = ()
@@ -109,7 +110,7 @@ def open_site(
         free = outside(own, covered)
         covered.append(own)
         places.append(Place(file, own.top, own.left, tuple(w.shifted(-own.top, -own.left) for w in free)))
-    grid = neon.Grid(
+    grid = Grid(
         first.grid.left + left * first.grid.dx,
         first.grid.top - top * first.grid.dy,
         first.grid.dx,
@@ -122,15 +123,9 @@ def open_site(
 
 def _read_all(
     names: list[str], on_error: str, layers: Collection[str], floats: bool
-) -> tuple[list[model.NeonFile], tuple[tuple[str, str], ...]]:
+) -> tuple[list[model.TileFile], tuple[tuple[str, str], ...]]:
     """The files in the order of `names`; and which are left out, and why."""
-    import h5py  # noqa: F401  # here, so that no child has to
-
-    if any(not is_url(name) and not name.lower().endswith(formats.HDF5_NAMES) for name in names):
-        import rasterio  # noqa: F401
-
-        import hsichunk.readers.image_file  # noqa: F401
-
+    formats.prepare(names)  # so that no child has to
     near = [name for name in names if not is_url(name)]
     far = [name for name in names if is_url(name)]
     found = dict(
@@ -156,20 +151,20 @@ def _children() -> int:
     return min(CHILDREN, 2 * available())
 
 
-def _tried(path: str, layers: Collection[str], floats: bool) -> Outcome[model.NeonFile]:
+def _tried(path: str, layers: Collection[str], floats: bool) -> Outcome[model.TileFile]:
     try:
         return Outcome(_read(path, layers, floats))
     except HsiError as error:
         return Outcome(error=error)
 
 
-def _read(path: str, layers: Collection[str], floats: bool) -> model.NeonFile:
+def _read(path: str, layers: Collection[str], floats: bool) -> model.TileFile:
     """The metadata of a tile and the places of its chunks: all that HDF5 is needed for where chunks are read directly.
 
     What HDF5 has to read chunk by chunk is tried once.
     """
     try:
-        file = neon.read(path, floats=floats)
+        file = formats.read(path, floats=floats)
         for stored in (file.reflectance, *(layer.stored for layer in file.layers if layer.name in layers)):
             stored.prepare()
         file.reflectance.check(file.no_data)
@@ -180,7 +175,7 @@ def _read(path: str, layers: Collection[str], floats: bool) -> model.NeonFile:
     return file
 
 
-def _common(first: model.NeonFile, other: model.NeonFile) -> model.NeonFile:
+def _common(first: model.TileFile, other: model.TileFile) -> model.TileFile:
     """The other tile at the wavelengths of the first."""
     from hsichunk.mosaic.common_bands import on_bands_of
 
@@ -193,17 +188,17 @@ def _common(first: model.NeonFile, other: model.NeonFile) -> model.NeonFile:
         HsiWarning,
         stacklevel=3,
     )
-    return on_bands_of(replace(other, windows=first.windows), first.wavelength, first.fwhm)
+    return on_bands_of(replace(other, bands=replace(other.bands, windows=first.windows)), first.wavelength, first.fwhm)
 
 
-def _check_places(files: Sequence[model.NeonFile]) -> None:
+def _check_places(files: Sequence[model.TileFile]) -> None:
     """Raises HsiError for several files of which one lies nowhere."""
     nowhere = next((file for file in files if not file.grid.north_up), None)
     if nowhere is not None and len(files) > 1:
         raise HsiError(f"{nowhere.path}: does not say where it lies; expected map info or a transform: run it alone")
 
 
-def _check_same(a: model.NeonFile, b: model.NeonFile) -> None:
+def _check_same(a: model.TileFile, b: model.TileFile) -> None:
     for what, one, two in (
         ("CRS", a.grid.epsg or a.grid.wkt, b.grid.epsg or b.grid.wkt),
         ("pixel size", (a.grid.dx, a.grid.dy), (b.grid.dx, b.grid.dy)),
@@ -222,13 +217,13 @@ def _check_same(a: model.NeonFile, b: model.NeonFile) -> None:
         )
 
 
-def _bad(file: model.NeonFile) -> list[bool]:
+def _bad(file: model.TileFile) -> list[bool]:
     """Which bands lie in the windows of a file: those of images begin and end at bands."""
     found: list[bool] = inside(file.wavelength, file.windows).tolist()
     return found
 
 
-def _steps(a: model.NeonFile, b: model.NeonFile, distance: float, size: float) -> int:
+def _steps(a: model.TileFile, b: model.TileFile, distance: float, size: float) -> int:
     steps = distance / size
     if abs(steps - round(steps)) > 1e-3:
         raise HsiError(f"{b.path} lies {steps:.3f} pixels from {a.path}; expected whole pixels: run them separately")

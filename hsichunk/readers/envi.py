@@ -127,12 +127,6 @@ def wavelengths_nm(values: NDArray[np.float64], units: str | None, where: str) -
     return values * factor, factor
 
 
-def windows(nm: NDArray[np.float64], good: NDArray[np.bool_]) -> list[float]:
-    """Runs of bad bands as [low, high, low, high, ...] in nm, both ends bad bands themselves."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], good, [True]]).astype(np.int8)))
-    return [float(nm[at if i % 2 == 0 else at - 1]) for i, at in enumerate(edges.tolist())]
-
-
 def header(entries: Mapping[str, str | int | Sequence[str]]) -> str:
     """The text of a header: lists in braces, without what would end one of their items."""
     lines = ["ENVI"]

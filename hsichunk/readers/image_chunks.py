@@ -23,6 +23,7 @@ from hsichunk.errors import CorruptChunk, HsiError, one_line
 from hsichunk.memory import GDAL_CACHE
 from hsichunk.readers import envi
 from hsichunk.readers.image_metadata import Image, is_packed, open_file, stamp_of
+from hsichunk.readers.model import no_data_count
 from hsichunk.threads import of_this_thread
 
 PIXELS = 4096  # in a chunk of whole spectra: their sums stay in the cache
@@ -53,7 +54,7 @@ class ImageArray(ChunkedArray):
             fill=np.zeros((), dtype),
         )
         self.header, self.kind = image.header, kind
-        self.no_data = _no_data(image.no_data, self.dtype)
+        self.no_data = no_data_count(image.no_data, self.dtype)
         self.order = image.bands.order
         self.sorted = bool((np.diff(self.order) == 1).all())
 
@@ -193,15 +194,6 @@ def image_array(image: Image) -> ImageArray:
     return EnviArray(image, image.header) if plain and image.header is not None else RasterArray(image)
 
 
-def check_counts(path: str | os.PathLike[str], stored: ChunkedArray) -> None:
-    """Raises HsiError for floats."""
-    if stored.dtype.kind == "f":
-        raise HsiError(
-            f"{path}: holds {stored.native}; expected whole numbers: unmix floats in Python, with hsi.open_tile, "
-            "hsi.clean and hsi.unmix"
-        )
-
-
 def _lines(rows: int, cols: int, spectrum: int) -> int:
     """How many lines of whole spectra, of so many bytes each, make a chunk."""
     return min(rows, max(1, min(PIXELS, BYTES // spectrum) // cols))
@@ -219,13 +211,3 @@ def _blocks(image: Image) -> tuple[int, int, int]:
         return min(-(-rows // high), max(1, most // (high * wide))) * high, wide, bands
     times = max(1, math.isqrt(most // (high * wide)))
     return min(-(-rows // high), times) * high, min(-(-cols // wide), times) * wide, bands
-
-
-def _no_data(value: float | None, kind: np.dtype[Any]) -> int:
-    """The count that means no data; where the file names none, or none that it can hold, the outermost one."""
-    if kind.kind == "f":  # where NaN is none, whatever else is
-        return int(value) if value is not None and value.is_integer() else np.iinfo(np.int32).min
-    most = np.iinfo(kind)
-    if value is not None and value.is_integer() and most.min <= value <= most.max:
-        return int(value)
-    return int(most.min or most.max)

@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.grid import Grid
 from hsichunk.readers import envi
+from hsichunk.readers.model import Provenance, ReadOptions, Source
 
 _OPENING = threading.Lock()
 COUNTS = 10000.0  # taken for reflectance 1 of whole numbers, where nothing says
@@ -27,7 +28,7 @@ _NAMED = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*\(?\s*(nm|nanomet\w*|um|\u00b5m|\u
 
 
 @dataclass(frozen=True)
-class Bands:
+class StoredBands:
     """What a file says of its bands, in its own order."""
 
     wavelength: NDArray[np.float64]
@@ -53,7 +54,7 @@ class Image:
     dtype: np.dtype[Any]
     block: tuple[int, int]
     """lines and samples that are stored together"""
-    bands: Bands
+    bands: StoredBands
     scale: float
     """what reflectance 1 is stored as"""
     no_data: float | None
@@ -62,30 +63,10 @@ class Image:
     stamp: tuple[int, int]
     """size of the data file and time of the last change, of the header too: another content is another image"""
 
-    @property
-    def wavelength(self) -> NDArray[np.float64]:
-        """nm, ascending."""
-        return self.bands.wavelength[self.bands.order]
-
-    @property
-    def fwhm(self) -> NDArray[np.float64] | None:
-        """nm, by wavelength."""
-        return None if self.bands.fwhm is None else self.bands.fwhm[self.bands.order]
-
-    @property
-    def windows(self) -> list[float]:
-        """Bad bands as [low, high, low, high, ...] in nm."""
-        return envi.windows(self.wavelength, self.bands.good[self.bands.order])
+    provenance: Provenance
 
 
-def read_image(
-    path: str | os.PathLike[str],
-    wavelength: Sequence[float] | NDArray[Any] | None = None,
-    *,
-    units: str | None = None,
-    scale: float | None = None,
-    no_data: float | None = None,
-) -> Image:
+def read_image(path: str | os.PathLike[str], options: ReadOptions) -> Image:
     """The metadata of an ENVI image, GeoTIFF or what else rasterio reads; see `open_image`."""
     data, header = _files(Path(path))
     name, stamp = str(data), stamp_of(data, header)
@@ -96,7 +77,10 @@ def read_image(
         shape = (file.height, file.width, file.count)
         if file.driver == "ENVI" and header is not None:
             _check_size(name, header, shape, kind, stamp[0])
-        none = no_data if no_data is not None else _no_data(file, header)
+        no_data, no_data_from = _no_data(file, header, options.no_data)
+        bands, wavelength_from, bad_bands_from = _bands(name, file, header, options)
+        scale, scale_from = _scale(name, file, header, options.scale, kind)
+        grid = _grid(name, file)
         return Image(
             path=name,
             header=header,
@@ -105,11 +89,18 @@ def read_image(
             shape=shape,
             dtype=kind,
             block=file.block_shapes[0],
-            bands=_bands(name, file, header, wavelength, units),
-            scale=_scale(name, file, header, scale, kind),
-            no_data=None if none is None or math.isnan(none) else float(none),
-            grid=_grid(name, file),
+            bands=bands,
+            scale=scale,
+            no_data=no_data,
+            grid=grid,
             stamp=stamp,
+            provenance=Provenance(
+                scale=scale_from,
+                no_data=no_data_from,
+                bad_bands=bad_bands_from,
+                wavelength=wavelength_from,
+                grid=Source.ABSENT if grid is None else Source.FILE,
+            ),
         )
 
 
@@ -173,9 +164,10 @@ def opened(path: str) -> Iterator[Any]:
 
 
 def _bands(
-    path: str, file: Any, header: envi.Header | None, given: Sequence[float] | NDArray[Any] | None, units: str | None
-) -> Bands:
-    count = file.count
+    path: str, file: Any, header: envi.Header | None, options: ReadOptions
+) -> tuple[StoredBands, Source, Source]:
+    """The bands, and where their wavelengths and the bad ones among them came from."""
+    count, given, units = file.count, options.wavelength, options.units
     values, width = None, None
     if given is not None:
         values = np.asarray(given, np.float64)
@@ -200,7 +192,8 @@ def _bands(
         raise HsiError(f"{path}: two bands at {same:g} nm; give the wavelengths that tell them apart: wavelength=...")
     bbl = None if header is None else header.numbers("bbl", count)
     good = np.ones(count, np.bool_) if bbl is None else bbl != 0
-    return Bands(nm, None if width is None else width * factor, good, order)
+    bands = StoredBands(nm, None if width is None else width * factor, good, order)
+    return bands, Source.FILE if given is None else Source.USER, Source.ABSENT if bbl is None else Source.FILE
 
 
 def _tagged(file: Any, units: str | None) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, str | None]:
@@ -240,9 +233,11 @@ def _number(text: str | None) -> float:
         return math.nan
 
 
-def _scale(path: str, file: Any, header: envi.Header | None, given: float | None, kind: np.dtype[Any]) -> float:
-    """What reflectance 1 is stored as."""
-    stated = given
+def _scale(
+    path: str, file: Any, header: envi.Header | None, given: float | None, kind: np.dtype[Any]
+) -> tuple[float, Source]:
+    """What reflectance 1 is stored as, and who says so."""
+    stated, source = given, Source.FILE if given is None else Source.USER
     if stated is None and header is not None:
         stated = header.number("reflectance scale factor")
     if stated is None:
@@ -256,18 +251,18 @@ def _scale(path: str, file: Any, header: envi.Header | None, given: float | None
         if step != 1.0:
             stated = round(1.0 / step, 9) if step else math.inf
     if stated is None:
-        if kind.kind == "f":
-            return 1.0
+        if kind.kind == "f":  # floats without a scale are reflectance
+            return 1.0, Source.ABSENT
         warnings.warn(
             f"{path}: does not say what reflectance 1 is stored as; taken for {COUNTS:g}, scale= or "
             "'reflectance scale factor' in the header says otherwise",
             HsiWarning,
             stacklevel=3,
         )
-        return COUNTS
+        return COUNTS, Source.FALLBACK
     if not (math.isfinite(stated) and stated > 0):
         raise HsiError(f"{path}: reflectance scale factor is {stated:g}; expected a number above 0: give scale=")
-    return float(stated)
+    return float(stated), source
 
 
 def _gains(file: Any, header: envi.Header | None) -> tuple[set[float], set[float]]:
@@ -281,9 +276,13 @@ def _gains(file: Any, header: envi.Header | None) -> tuple[set[float], set[float
     return set(file.scales), set(file.offsets)
 
 
-def _no_data(file: Any, header: envi.Header | None) -> float | None:
+def _no_data(file: Any, header: envi.Header | None, given: float | None) -> tuple[float | None, Source]:
+    """What stands for no data beside NaN, and who says so; None where nobody does."""
     stated = None if header is None else header.number("data ignore value")
-    return stated if stated is not None else file.nodata
+    found = given if given is not None else stated if stated is not None else file.nodata
+    if found is None or math.isnan(found):
+        return None, Source.ABSENT
+    return float(found), Source.FILE if given is None else Source.USER
 
 
 def _grid(path: str, file: Any) -> Grid | None:

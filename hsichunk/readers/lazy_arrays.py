@@ -1,7 +1,9 @@
-"""Stored arrays behind xarray's lazy indexing."""
+"""Stored values behind xarray's and dask's lazy indexing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,25 +14,47 @@ from xarray.core import indexing
 
 from hsichunk.chunks.array import ChunkedArray
 from hsichunk.readers import lineage
+from hsichunk.readers.model import Readable
 
 
-class LazyStored(BackendArray):
-    """A stored array behind xarray's lazy indexing: selections reach the reader before anything is decoded."""
+class LazyArray(BackendArray):
+    """Stored values as xarray and dask index them: selections reach the reader before anything is decoded."""
 
-    def __init__(self, stored: ChunkedArray) -> None:
+    def __init__(self, stored: Readable) -> None:
         self.stored = stored
-        self.shape = stored.shape
+        self.shape: tuple[int, ...] = stored.shape
         self.dtype = stored.dtype.newbyteorder("=")
 
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+    def __getitem__(self, key: indexing.ExplicitIndexer | tuple[Any, ...]) -> Any:
+        if isinstance(key, tuple):  # of dask
+            return self._read(key, 1)  # which already runs several of these at once
         if isinstance(key, indexing.VectorizedIndexer):  # single pixels
             return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
         return self._read(key.tuple)
 
-    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        positions = [np.atleast_1d(np.arange(n)[k]) for k, n in zip(key, self.shape, strict=True)]
-        values = self.stored.read(*positions)
-        return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
+    def _read(self, key: tuple[Any, ...], threads: int | None = None) -> NDArray[Any]:
+        return outer(key, [np.arange(n) for n in self.shape], partial(self.stored.read, threads=threads))
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("hsichunk.LazyArray", self.stored.__dask_tokenize__())
+
+
+def outer(key: tuple[Any, ...], along: Sequence[NDArray[np.intp]], read: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+    """What `read` gives for the positions `along` each dimension that a slice, a list or a number of the key picks.
+
+    A number drops its dimension, as NumPy has it; lists pick the outer product.
+    """
+    values = read(*(np.atleast_1d(positions[k]) for positions, k in zip(along, key, strict=True)))
+    return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
+
+
+def in_blocks(stored: Readable, blocks: tuple[int, ...]) -> Any:
+    """Stored values as a dask array of blocks."""
+    import dask.array as da
+
+    lazy = LazyArray(stored)
+    meta = np.empty((0,) * len(lazy.shape), lazy.dtype)
+    return da.from_array(lazy, chunks=blocks, asarray=False, lock=False, meta=meta)  # type: ignore[no-untyped-call]
 
 
 def stored_behind(variable: xr.Variable) -> tuple[ChunkedArray, tuple[NDArray[np.intp], ...]] | None:
@@ -56,7 +80,7 @@ def _positions(data: Any) -> tuple[ChunkedArray, tuple[NDArray[np.intp], ...]] |
         data, (indexing.MemoryCachedArray, indexing.CopyOnWriteArray, indexing.ImplicitToExplicitIndexingAdapter)
     ):
         data = data.array
-    if not isinstance(getattr(data, "array", None), LazyStored):
+    if not isinstance(getattr(data, "array", None), LazyArray):
         return None
     keys, stored = data.key.tuple, data.array.stored
     if isinstance(data, indexing.LazilyVectorizedIndexedArray):  # what a transpose makes of the other

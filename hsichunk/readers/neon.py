@@ -19,13 +19,14 @@ from hsichunk import schema
 from hsichunk.chunks import remote
 from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import HsiError, HsiWarning, one_line
-from hsichunk.grid import Grid as Grid
 from hsichunk.readers import neon_layers
-from hsichunk.readers.formats import HDF5_NAMES
 from hsichunk.readers.hdf5_names import attribute, attributes, child, number, words
-from hsichunk.readers.model import Layer, NeonFile
+from hsichunk.readers.model import Bands, Layer, Provenance, ReadOptions, Source, TileFile
 from hsichunk.readers.neon_grid import read_grid
+from hsichunk.readers.provenance import NEON_SENSOR
 
+KIND = "NEON AOP reflectance"
+ANY = ReadOptions()
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # of Reflectance_Data: read elsewhere, about the array's layout and therefore known, or said anew
 NOT_COPIED = frozenset(
@@ -39,24 +40,15 @@ NM = (200.0, 20_000.0)  # wavelengths
 WIDEST = 1000.0  # nm, of a band
 
 
-def read(path: str | os.PathLike[str], *, floats: bool = False) -> NeonFile:
-    """The metadata of the NEON file at `path`; of an image of another sensor as if it were one.
+def read(path: str | os.PathLike[str], options: ReadOptions = ANY) -> TileFile:
+    """What the NEON file at `path` says; no option changes it.
 
-    Raises HsiError where it is none, or none that can be trusted, and for an image of floats unless `floats`; warns
-    (HsiWarning) where one of NEON's values stands in for what the file leaves out.
+    Raises HsiError where it is none, or none that can be trusted; warns (HsiWarning) where one of NEON's values stands
+    in for what the file leaves out.
     """
     import h5py
 
-    if not isinstance(path, (str, bytes, os.PathLike)):
-        raise HsiError(f"open_tile got {type(path).__name__}; expected the path of a NEON reflectance file")
     path = os.fsdecode(path)
-    if not remote.is_url(path) and not path.lower().endswith(HDF5_NAMES):
-        from hsichunk.readers.formats import is_image
-
-        if is_image(path):
-            from hsichunk.readers import image_file
-
-            return image_file.read(path, floats=floats)
     source: Any = path
     try:
         if remote.is_url(path):
@@ -100,7 +92,7 @@ def _why_not_hdf5(head: bytes, error: OSError) -> str:
     return f"{found}; NEON reflectance tiles are HDF5 (NEON_..._reflectance.h5)"
 
 
-def _read(path: str, file: Any) -> NeonFile:
+def _read(path: str, file: Any) -> TileFile:
     site, group = _site(path, file)
     data = child(group, "reflectance_data")
     if not hasattr(data, "shape"):
@@ -108,19 +100,29 @@ def _read(path: str, file: Any) -> NeonFile:
     _check_array(path, file, data)
     metadata = child(group, "metadata")
     spectral = child(metadata, "spectral_data")
-    return NeonFile(
+    count = data.shape[2]
+    scale, scale_from = _scale(path, data)
+    no_data, no_data_from = _no_data(path, data)
+    windows, windows_from = _windows(path, group, data)
+    wavelength = _wavelength(path, child(spectral, "wavelength"), count)
+    fwhm = _fwhm(path, child(spectral, "fwhm"), count)
+    grid, grid_from = read_grid(path, child(metadata, "coordinate_system"), data)
+    return TileFile(
         path=path,
+        kind=KIND,
         site=site,
+        names_site=True,
+        title=f"{KIND}, {site}",
+        sensor=NEON_SENSOR,
         reflectance=HDF5Array(path, data),
-        scale=_scale(path, data),
-        no_data=_no_data(path, data),
-        windows=_windows(path, group, data),
-        wavelength=_wavelength(path, child(spectral, "wavelength"), data.shape[2]),
-        fwhm=_fwhm(path, child(spectral, "fwhm"), data.shape[2]),
-        grid=read_grid(path, child(metadata, "coordinate_system"), data),
+        bands=Bands(wavelength, fwhm, windows, schema.NEON_DROP_LAST),
+        scale=scale,
+        no_data=no_data,
+        place=grid,
         layers=tuple(_layers(path, file, metadata, data.shape[:2])),
         sun=tuple(_sun(child(metadata, "logs"))),
         attrs=attributes(data, NOT_COPIED),
+        provenance=Provenance(scale_from, no_data_from, windows_from, Source.FILE, grid_from),
     )
 
 
@@ -182,32 +184,32 @@ def _warn(message: str) -> None:
     warnings.warn(message, HsiWarning, stacklevel=2)
 
 
-def _scale(path: str, data: Any) -> float:
+def _scale(path: str, data: Any) -> tuple[float, Source]:
     value = attribute(data, "scale_factor", "reflectance_scale_factor")
     if value is None:
         _warn(f"{path}: no Scale_Factor; using NEON's {schema.NEON_SCALE:g} counts per unit reflectance")
-        return schema.NEON_SCALE
+        return schema.NEON_SCALE, Source.FALLBACK
     scale = number(value)
     if not (math.isfinite(scale) and 1 <= scale <= 1e6):
         raise HsiError(f"{path}: Scale_Factor is {scale:g}; expected counts per unit reflectance, as NEON's 10000")
-    return scale
+    return scale, Source.FILE
 
 
-def _no_data(path: str, data: Any) -> int:
+def _no_data(path: str, data: Any) -> tuple[int, Source]:
     value = attribute(data, "data_ignore_value")
     if value is None:
         _warn(f"{path}: no Data_Ignore_Value; using NEON's {schema.NEON_NO_DATA}")
-        return schema.NEON_NO_DATA
+        return schema.NEON_NO_DATA, Source.FALLBACK
     ignored, kind = number(value), np.iinfo(data.dtype)
     if not ignored.is_integer() or not kind.min <= ignored <= kind.max:
         raise HsiError(
             f"{path}: Data_Ignore_Value is {ignored:g}; expected a whole number of counts that {data.dtype} can hold, "
             "as NEON's -9999"
         )
-    return int(ignored)
+    return int(ignored), Source.FILE
 
 
-def _windows(path: str, group: Any, data: Any) -> tuple[tuple[float, float], ...]:
+def _windows(path: str, group: Any, data: Any) -> tuple[tuple[tuple[float, float], ...], Source]:
     found: list[tuple[float, float]] = []
     for owner in (group, data):
         for key in sorted(owner.attrs):
@@ -218,10 +220,10 @@ def _windows(path: str, group: Any, data: Any) -> tuple[tuple[float, float], ...
                     raise HsiError(f"{path}: {key[:60]} is {said}; expected two wavelengths in nm, low and high")
                 found.append((float(ends[0]), float(ends[1])))
         if found:
-            return tuple(found)
+            return tuple(found), Source.FILE
     listed = ", ".join(f"{low:g}-{high:g}" for low, high in schema.NEON_WINDOWS)
     _warn(f"{path}: no bad-band windows in the file; using NEON's {listed} nm")
-    return schema.NEON_WINDOWS
+    return schema.NEON_WINDOWS, Source.FALLBACK
 
 
 def _wavelength(path: str, dataset: Any, bands: int) -> NDArray[np.float64]:

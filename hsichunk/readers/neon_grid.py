@@ -13,6 +13,7 @@ import numpy as np
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.grid import Geotransform, Grid
 from hsichunk.readers.hdf5_names import attribute, child, text
+from hsichunk.readers.model import Source
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,10 @@ class _Place(Geotransform):
     """what the map info says of the CRS"""
 
 
-def read_grid(path: str, system: Any, data: Any) -> Grid:
+def read_grid(path: str, system: Any, data: Any) -> tuple[Grid, Source]:
     """The grid of Reflectance_Data `data` from the group Coordinate_System `system` (None when absent).
+
+    A fallback where a part of it stands in for what the file should say.
 
     Raises HsiError where nothing tells the place of the pixels, or where it is none on a north-up grid in metres; warns
     where Spatial_Extent_meters stands in for the map info, or the map info for the EPSG code.
@@ -36,6 +39,7 @@ def read_grid(path: str, system: Any, data: Any) -> Grid:
             f"{path}: origin ({place.left:g}, {place.top:g}) and pixel size ({place.dx:g}, {place.dy:g}); "
             "expected a grid in projected metres"
         )
+    source = Source.FALLBACK if info is None else Source.FILE
     if info is not None:
         _check_extent(path, data, place)
     epsg, wkt = _code(text(child(system, "epsg_code", "epsg"))), text(child(system, "coordinate_system_string"))
@@ -43,7 +47,8 @@ def read_grid(path: str, system: Any, data: Any) -> Grid:
         epsg = place.epsg
         found = f"taken from Map_Info: EPSG {epsg}" if epsg else "results will carry no coordinate reference system"
         warnings.warn(f"{path}: no EPSG code; {found}", HsiWarning, stacklevel=2)
-    return Grid(place.left, place.top, place.dx, place.dy, epsg, None if epsg is not None else wkt or None)
+        source = Source.FALLBACK
+    return Grid(place.left, place.top, place.dx, place.dy, epsg, None if epsg is not None else wkt or None), source
 
 
 def _check_extent(path: str, data: Any, place: _Place) -> None:

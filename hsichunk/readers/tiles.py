@@ -6,7 +6,9 @@ import os
 
 import xarray as xr
 
-from hsichunk.readers.backend import NeonBackendEntrypoint
+from hsichunk.chunks.remote import is_url
+from hsichunk.readers import formats
+from hsichunk.readers.labels import labelled
 
 
 def open_tile(path: str | os.PathLike[str]) -> xr.Dataset:
@@ -18,10 +20,6 @@ def open_tile(path: str | os.PathLike[str]) -> xr.Dataset:
     generation .001 or .002; warns (HsiWarning) where a NEON default stands in for what the file leaves out.
     Source: NEON DP3.30006.001/.002, DP1.30006.001/.002.
     """
-    if isinstance(path, (str, os.PathLike)):
-        from hsichunk.readers.formats import is_image
-        from hsichunk.readers.images import open_image
-
-        if is_image(path):
-            return open_image(path)
-    return xr.open_dataset(path, engine=NeonBackendEntrypoint, cache=False)  # a cache would come to hold the whole cube
+    if isinstance(path, (str, os.PathLike)) and not is_url(name := os.fspath(path)):
+        path = os.path.abspath(os.path.expanduser(name))  # a lazy dataset is read from wherever the process is then
+    return labelled(formats.read(path, floats=True, swaths=True))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
-from hsichunk.readers.model import NeonFile
+from hsichunk.readers.model import TileFile
 from hsichunk.results import reference
 from hsichunk.results.audit_report import Audit, Difference
 from hsichunk.results.audit_tiles import endmembers_of
@@ -41,7 +41,7 @@ def _note(report: Audit, name: str, wrong: NDArray[np.bool_], sample: xr.Dataset
 def expected_products(
     spectra: Floats,
     who: NDArray[np.int64],
-    files: list[NeonFile],
+    files: list[TileFile],
     em: xr.DataArray,
     names: list[str],
     options: Options,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,17 +12,16 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
-from hsichunk.errors import HsiError, one_line
-from hsichunk.readers.image_chunks import ImageArray
-from hsichunk.readers.image_metadata import opened
-from hsichunk.readers.model import NeonFile
+from hsichunk.errors import HsiError
+from hsichunk.readers.model import TileFile
 from hsichunk.readers.wavelengths import bands_at
+from hsichunk.results.independent_values import values_by_others
 from hsichunk.run.record import RunRecord
 
 
-def files_of(tiles: Sequence[str | os.PathLike[str]], record: RunRecord) -> list[NeonFile]:
+def files_of(tiles: Sequence[str | os.PathLike[str]], record: RunRecord) -> list[TileFile]:
     """The metadata of the tiles in the order in which they count. Raises HsiError for tiles that are not the run's."""
-    from hsichunk.readers import neon
+    from hsichunk.readers import formats
 
     sizes = {tile.name: tile.size for tile in record.inputs}
     files = []
@@ -33,7 +31,7 @@ def files_of(tiles: Sequence[str | os.PathLike[str]], record: RunRecord) -> list
             continue
         if not os.path.exists(path):
             raise HsiError(f"{path}: is not there any more; say where the tiles of the run are now")
-        file = neon.read(path, floats=True)
+        file = formats.read(path, floats=True)
         if file.reflectance.stamp[0] != sizes.pop(name):
             raise HsiError(f"{path}: is not the tile that the run read (another size); expected the same file")
         files.append(file)
@@ -42,7 +40,7 @@ def files_of(tiles: Sequence[str | os.PathLike[str]], record: RunRecord) -> list
     return files
 
 
-def endmembers_of(em: xr.DataArray, file: NeonFile, names: Sequence[str]) -> Floats:
+def endmembers_of(em: xr.DataArray, file: TileFile, names: Sequence[str]) -> Floats:
     """The spectra (p, L) that pixels of a file were unmixed with: with --per-tile, those under the tile's name."""
     have = [str(name) for name in em[schema.ENDMEMBER].values]
     if not set(names) <= set(have):
@@ -53,7 +51,7 @@ def endmembers_of(em: xr.DataArray, file: NeonFile, names: Sequence[str]) -> Flo
 
 
 def spectra_of(
-    files: list[NeonFile], em: xr.DataArray, sample: xr.Dataset
+    files: list[TileFile], em: xr.DataArray, sample: xr.Dataset
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
     """Reflectance (n, L) of the pixels, the file of each (-1: none covers it) and whether it holds data."""
     x, y = sample[schema.X].values, sample[schema.Y].values
@@ -73,58 +71,8 @@ def spectra_of(
                 f"{file.path}: its bands are not those of endmembers.csv, they were interpolated (--bands common); "
                 "an audit needs tiles of one set of bands"
             )
-        counts, readable = _counts(file, rows[own], cols[own], bands)
+        counts, readable = values_by_others(file, rows[own], cols[own], bands)
         who[own] = number
         valid[own] = readable & ~(counts == file.no_data).any(1)
         spectra[own] = counts / file.scale
     return spectra, who, valid
-
-
-def _counts(
-    file: NeonFile, rows: NDArray[np.int64], cols: NDArray[np.int64], bands: NDArray[np.intp]
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Counts (n, L) of pixels and whether they could be read; each stored chunk that holds some is read once."""
-    if isinstance(file.reflectance, ImageArray):
-        return _of_image(file, rows, cols, bands), np.ones(len(rows), np.bool_)
-    import h5py
-
-    out = np.zeros((len(rows), len(bands)), np.int64)
-    readable = np.ones(len(rows), np.bool_)
-    try:
-        with h5py.File(file.path, "r") as handle:
-            data = handle[file.reflectance.name]
-            high, wide, deep = data.chunks or (1, data.shape[1], data.shape[2])
-            columns, inverse = np.unique(np.stack([rows // high, cols // wide]), axis=1, return_inverse=True)
-            for column, (i, j) in enumerate(columns.T.tolist()):
-                inside = np.flatnonzero(np.ravel(inverse) == column)
-                for k in np.unique(bands // deep).tolist():
-                    here = np.flatnonzero(bands // deep == k)
-                    try:
-                        chunk = data[i * high : (i + 1) * high, j * wide : (j + 1) * wide, k * deep : (k + 1) * deep]
-                    except OSError:  # it cannot be decoded
-                        readable[inside] = False
-                        continue
-                    picked = chunk[rows[inside] - i * high, cols[inside] - j * wide]
-                    out[np.ix_(inside, here)] = picked[:, bands[here] - k * deep]
-    except (OSError, KeyError) as error:
-        raise HsiError(f"{file.path}: cannot be read ({one_line(error)})") from error
-    return out, readable
-
-
-def _of_image(
-    file: NeonFile, rows: NDArray[np.int64], cols: NDArray[np.int64], bands: NDArray[np.intp]
-) -> NDArray[Any]:
-    """Values (n, L) of pixels of an image as GDAL reads them, line by line."""
-    from rasterio.windows import Window
-
-    stored = file.reflectance
-    assert isinstance(stored, ImageArray)
-    out = np.zeros((len(rows), len(bands)), stored.native)
-    with opened(stored.path) as image:
-        for row in np.unique(rows).tolist():
-            here = np.flatnonzero(rows == row)
-            line = image.read((stored.order[bands] + 1).tolist(), window=Window(0, row, image.width, 1))
-            out[here] = line[:, 0, cols[here]].T
-    if stored.dtype.kind == "f":
-        out[~np.isfinite(out)] = file.no_data
-    return out

@@ -14,7 +14,7 @@ from hsichunk.array_types import Positions
 from hsichunk.chunks.counts import chunks_along
 from hsichunk.chunks.remote import is_url
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
-from hsichunk.readers import model, neon
+from hsichunk.readers import formats, model
 from hsichunk.results.finished_run import MapGrid
 
 COLORS = (660.0, 550.0, 480.0)  # nm: red, green, blue
@@ -25,7 +25,7 @@ PERCENTILES = (2.0, 98.0)
 class Placed:
     """A tile on the grid of the maps."""
 
-    file: model.NeonFile
+    file: model.TileFile
     top: int
     """row of the maps at which it begins"""
     left: int
@@ -59,14 +59,14 @@ def place_tiles(paths: Sequence[str], grid: MapGrid) -> tuple[tuple[Placed, ...]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", HsiWarning)  # said when it was run
-                file = neon.read(path, floats=True)
+                file = formats.read(path, floats=True)
             placed.append(_place(file, grid))
         except HsiError as error:
             missing.append((path, str(error).removeprefix(f"{path}: ")))
     return tuple(placed), tuple(missing)
 
 
-def _place(file: model.NeonFile, grid: MapGrid) -> Placed:
+def _place(file: model.TileFile, grid: MapGrid) -> Placed:
     own = file.grid
     top, left = (grid.top - own.top) / grid.dy, (own.left - grid.left) / grid.dx
     if max(abs(top - round(top)), abs(left - round(left))) > 1e-2:

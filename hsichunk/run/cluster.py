@@ -22,7 +22,7 @@ from hsichunk.chunks.windows import Window, chunk_columns, chunk_window, common
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.mosaic.common_bands import CommonBands, on_bands_of
 from hsichunk.mosaic.site import Place
-from hsichunk.readers import model, neon
+from hsichunk.readers import formats, model
 from hsichunk.run import interpreter
 from hsichunk.run.options import Options
 from hsichunk.run.window_task import Stint, Work, work_off
@@ -70,7 +70,7 @@ def errand(stint: Stint) -> Errand:
     )
 
 
-def wavelength_of(file: model.NeonFile) -> NDArray[np.float64] | None:
+def wavelength_of(file: model.TileFile) -> NDArray[np.float64] | None:
     """The wavelengths that a tile is interpolated to, None where it is not."""
     return file.reflectance.wavelength if isinstance(file.reflectance, CommonBands) else None
 
@@ -106,11 +106,11 @@ def read_draw(
     return counts.pixels(draw.rows, draw.cols, threads, corrupt)
 
 
-def _open(path: str, stamp: tuple[int, int], wavelength: NDArray[np.float64] | None) -> model.NeonFile:
+def _open(path: str, stamp: tuple[int, int], wavelength: NDArray[np.float64] | None) -> model.TileFile:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HsiWarning)  # said when the run began
         try:
-            file = neon.read(path, floats=True)
+            file = formats.read(path, floats=True)
         except HsiError as error:
             raise HsiError(f"{error} (seen by a worker: tiles and results must lie where all workers reach)") from error
     if tuple(file.reflectance.stamp) != tuple(stamp):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,8 +28,9 @@ from hsichunk.mosaic.site import open_site
 from hsichunk.mosaic.tiled_counts import TiledCounts
 from hsichunk.readers import image_chunks, neon
 from hsichunk.readers.image_metadata import read_image
+from hsichunk.readers.model import ReadOptions
 from hsichunk.unmixing.scaled_counts import ShiftedCounts
-from tests.helpers import conformance, tiles
+from tests.helpers import conformance, numpy_tiles, tiles
 from tests.helpers.conformance import CHECKS, Check, Damage, Maker, Storage
 from tests.helpers.image_files import write_envi, write_tiff
 
@@ -142,7 +144,7 @@ def envi(interleave: str, order: int = 0, offset: int = 0, dtype: str = "i2") ->
         cut: list[tuple[int, int]] = []
 
         def opened() -> ChunkedArray:
-            array = image_chunks.image_array(read_image(path, scale=10000.0))
+            array = image_chunks.image_array(read_image(path, ReadOptions(scale=10000.0)))
             if cut:  # a file too short is refused when it is opened: let it have been cut since, unseen
                 os.truncate(path, cut[0][0])
                 os.utime(path, ns=(cut[0][1], cut[0][1]))
@@ -181,7 +183,9 @@ def geotiff(interleave: str = "pixel", **profile: Any) -> Maker:
         path = folder / "scene.tif"
 
         def opened() -> ChunkedArray:
-            return image_chunks.image_array(read_image(path, np.linspace(400.0, 2500.0, 6), scale=10000.0))
+            return image_chunks.image_array(
+                read_image(path, ReadOptions(wavelength=np.linspace(400.0, 2500.0, 6), scale=10000.0))
+            )
 
         def write(content: NDArray[Any]) -> None:
             write_tiff(path, content, **given, **profile)
@@ -362,6 +366,18 @@ def in_memory(folder: Path) -> Storage:
     return Storage(lambda: MemoryArray(name), values, change, damage)
 
 
+def numpy_format(folder: Path) -> Storage:
+    """The chunks of the format that the tests of the readers register."""
+    path, values, nm = folder / "f.npz", tiles.counts(SHAPE), np.linspace(400.0, 900.0, SHAPE[2])
+    numpy_tiles.write(path, values, nm)
+
+    def change() -> None:
+        time.sleep(0.01)
+        numpy_tiles.write(path, values + 1, nm)
+
+    return Storage(lambda: numpy_tiles.NumpyArray(str(path), values.shape, values.dtype), values, change, None)
+
+
 SPATIAL = hdf5(**GZIP)
 MORE_BANDS, FEWER_BANDS = np.linspace(410.0, 2490.0, 23), np.linspace(900.0, 2000.0, 9)
 STORAGES: dict[str, Maker] = {
@@ -391,6 +407,7 @@ STORAGES: dict[str, Maker] = {
     "bad chunks as no data, GeoTIFF": bad_as_no_data(geotiff(), damaged=True),
     "shifted counts": shifted_counts(SPATIAL),
     "in memory": in_memory,
+    "a format of the tests": numpy_format,
 }
 
 

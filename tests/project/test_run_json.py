@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hsichunk.chunks.hdf5 import StoredArray
+from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import HsiError
 from hsichunk.run.ledger import Ledger
 from hsichunk.run.record import SCHEMA, RunRecord
@@ -109,7 +109,7 @@ def test_the_schema_and_the_record_refuse_the_same(how: str, validator: Any) -> 
 def damaged(tile: Path) -> Path:
     """The tile with a broken chunk."""
     with h5py.File(tile) as file:
-        stored = StoredArray(tile, file["SERC/Reflectance/Reflectance_Data"])
+        stored = HDF5Array(tile, file["SERC/Reflectance/Reflectance_Data"])
         offset, size = int(stored.index.offset[2, 1, 1]), int(stored.index.size[2, 1, 1])
     with tile.open("r+b") as raw:
         raw.seek(offset + size // 2)

@@ -16,7 +16,7 @@ from hsichunk.cube.cleaning import clean
 from hsichunk.endmembers.library import endmembers_for, read_library
 from hsichunk.endmembers.nfindr import nfindr
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.readers.formats import is_image
+from hsichunk.readers.formats import format_of
 from hsichunk.readers.images import open_image
 from hsichunk.unmixing.unmixing import unmix
 from tests.helpers import image_files
@@ -184,7 +184,7 @@ def test_bands_out_of_order_are_sorted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", [{"blockysize": 5}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
 def test_geotiff_with_tagged_bands(tmp_path: Path, interleave: str, layout: dict[str, Any], monkeypatch: Any) -> None:
     values = counts((50, 70, 6))
-    monkeypatch.setattr("hsichunk.readers.images.BLOCK_BYTES", 20 * 20 * 6 * 2)
+    monkeypatch.setattr("hsichunk.readers.image_file.BLOCK_BYTES", 20 * 20 * 6 * 2)
     path = write_tiff(tmp_path / "scene.tif", values, tagged, interleave=interleave, **layout)
     with pytest.warns(HsiWarning, match="does not say what reflectance 1 is stored as; taken for 10000"):
         image = open_image(path)
@@ -336,9 +336,14 @@ def test_tokens_pickles_and_another_content(tmp_path: Path) -> None:
     assert open_image(path).reflectance.data.name != one.reflectance.data.name
 
 
-def test_is_image(tmp_path: Path, shared: Path) -> None:
-    assert is_image("a.tif") and is_image("b.HDR") and is_image(shared / "emit" / EMIT)
-    assert not is_image("NEON_D02_reflectance.h5") and not is_image(tmp_path / "emit.nc")
+def test_formats_are_told_by_name_and_header(tmp_path: Path, shared: Path) -> None:
+    assert format_of("a.tif").name == format_of("a.VRT").name == "GeoTIFF"
+    assert format_of("b.HDR").name == format_of(shared / "emit" / EMIT).name == "ENVI"
+    assert {format_of(name).name for name in ("x.h5", "https://host/x", tmp_path / "emit.nc", "x", "")} == {"NEON"}
+    assert format_of("EMIT_L2A_RFL_001_20250324T221005_2508314_001.nc").name == "EMIT"
+    assert format_of("x.h5", image=True).name == format_of(tmp_path / "none.nc", image=True).name == "GeoTIFF"
+    (tmp_path / "some.nc").touch()
+    assert format_of(tmp_path / "some.nc", image=True).name == "EMIT"
 
 
 # EMIT
@@ -370,7 +375,7 @@ def test_an_emit_granule(shared: Path, tmp_path: Path, no_compute: Any) -> None:
     with no_compute():
         image = open_image(path)
         cube = clean(image, drop_last=0)
-    assert is_image(path) and image.reflectance.attrs["data_ignore_value"] == -9999.0
+    assert format_of(path).name == "EMIT" and image.reflectance.attrs["data_ignore_value"] == -9999.0
     np.testing.assert_array_equal(image.reflectance.values, crop.reflectance.values)
     np.testing.assert_array_equal(
         image.reflectance[7:2:-2, [3, 1], 5].values, crop.reflectance[7:2:-2, [3, 1], 5].values

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 import hsichunk as hsi
 from hsichunk.chunks.windows import Window
 from hsichunk.cli import info
-from hsichunk.cli.app import app
+from hsichunk.cli.main import app
 from hsichunk.cube.cleaning import clean
 from hsichunk.endmembers.library import read_library
 from hsichunk.endmembers.nfindr import nfindr
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.mosaic.site import open_site
-from hsichunk.readers import image_chunks, neon
+from hsichunk.readers import formats, image_chunks
 from hsichunk.readers.images import open_image
 from hsichunk.unmixing.float_pass import stream_floats
 from hsichunk.unmixing.left_out import LeaveOut
@@ -122,7 +122,7 @@ def test_envi_as_gdal_reads_it(tmp_path: Path, monkeypatch: Any, interleave: str
     monkeypatch.setattr(image_chunks, "BAND_PIXELS", 130)
     for order, offset in ((0, 0), (1, 11)):
         path = write_envi(tmp_path / f"{order}.img", values, interleave, SAID, order=order, offset=offset)
-        stored = pickle.loads(pickle.dumps(neon.read(path, floats=True).reflectance))
+        stored = pickle.loads(pickle.dumps(formats.read(path, floats=True).reflectance))
         by_band = interleave == "bsq" and values.dtype.kind != "f"
         assert isinstance(stored, image_chunks.EnviArray) and stored.chunks == (6, 19, 1 if by_band else 24)
         np.testing.assert_array_equal(pieced(stored), raw(path))
@@ -136,7 +136,7 @@ def test_geotiff_as_gdal_reads_it(tmp_path: Path, counts: Any, monkeypatch: Any,
     path = write_tiff(tmp_path / "scene.tif", counts, **LAYOUTS[layout])
     if least:  # blocks too large for whole spectra
         monkeypatch.setattr(image_chunks, "SMALL_COLUMN", 1000)
-    stored = pickle.loads(pickle.dumps(neon.read(path).reflectance))
+    stored = pickle.loads(pickle.dumps(formats.read(path).reflectance))
     by_band = "pixel" not in layout
     assert isinstance(stored, image_chunks.RasterArray) and stored.chunks[2] == (1 if least and by_band else BANDS)
     with rasterio.open(path) as file:
@@ -157,7 +157,7 @@ def test_bands_by_wavelength(tmp_path: Path, counts: Any, interleave: str) -> No
     bad = [str(int(position not in (3, 4, 9))) for position in range(BANDS)]
     mixed_up = ", ".join(repr(float(NM[i])) for i in order)
     header.write_text(header.read_text().replace(said, mixed_up) + f"bbl = {{{', '.join(bad[i] for i in order)}}}\n")
-    file = neon.read(path)
+    file = formats.read(path)
     np.testing.assert_array_equal(file.wavelength, NM)
     np.testing.assert_array_equal(pieced(file.reflectance), raw(path)[:, :, np.argsort(order)])
     assert file.windows == ((NM[3], NM[4]), (NM[9], NM[9]))
@@ -317,7 +317,7 @@ def test_a_cluster_reads_images(tmp_path: Path, counts: Any, theirs: Path) -> No
     from hsichunk.run import cluster
 
     path = write_tiff(tmp_path / "scene.tif", counts)
-    file = neon.read(path)
+    file = formats.read(path)
     draw = cluster.Draw(str(path), file.reflectance.stamp, np.array([3, 50]), np.array([0, 49]), None)
     values, valid = cluster.read_draw((np.arange(BANDS), False), draw, 1)
     np.testing.assert_array_equal(values, counts[[3, 50], [0, 49]])
@@ -457,7 +457,7 @@ def test_refused(tmp_path: Path, counts: Any, shared: Path) -> None:
 
 def test_an_image_that_changes(tmp_path: Path, counts: Any) -> None:
     for path in (write_envi(tmp_path / "scene.img", counts), write_tiff(tmp_path / "scene.tif", counts)):
-        stored = neon.read(path).reflectance
+        stored = formats.read(path).reflectance
         with stored.opened() as handle:
             stored.chunk(handle, (0, 0, 0))
         path.write_bytes(path.read_bytes() + b" ")
@@ -476,7 +476,7 @@ def test_damaged_blocks(tmp_path: Path, counts: Any, monkeypatch: Any) -> None:
     whole[len(whole) // 2 : len(whole) // 2 + 40] = b"\xff" * 40
     path.write_bytes(whole)
     with pytest.raises(CorruptChunk, match=r"scene.tif: lines \d+ to \d+ cannot be read"):
-        pieced(neon.read(path).reflectance)
+        pieced(formats.read(path).reflectance)
     em = tmp_path / "em.csv"
     spectra = mixed()[[0, 10, 20], [0, 10, 20]] / 10000
     rows = [",".join(map(repr, [float(nm), *values.tolist()])) for nm, values in zip(NM, spectra.T, strict=True)]

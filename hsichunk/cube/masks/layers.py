@@ -20,7 +20,7 @@ from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.readers import neon_layers
 
 if TYPE_CHECKING:
-    from hsichunk.readers.model import Layer, NeonFile
+    from hsichunk.readers.model import Layer, TileFile
 
 
 GREEN, RED, NIR = 560.0, 665.0, 865.0  # nm
@@ -38,7 +38,7 @@ STRIP_PIXELS = 1 << 20
 LARGEST_COUNT = 1 << 15
 
 
-def layer(file: NeonFile, name: str, mask: str, instead: str = "leave the mask out") -> Layer:
+def layer(file: TileFile, name: str, mask: str, instead: str = "leave the mask out") -> Layer:
     """An ancillary layer of a value, or of three colours, a pixel."""
     wanted = file.reflectance.shape[:2]
     for found in file.layers:
@@ -54,10 +54,10 @@ class Weather:
 
     yellow: bool
 
-    def check(self, file: NeonFile) -> None:
+    def check(self, file: TileFile) -> None:
         layer(file, "weather_quality", "weather")
 
-    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
+    def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         stored = layer(file, "weather_quality", "weather").stored
         if len(stored.shape) == 2:
             return np.isin(
@@ -72,14 +72,14 @@ class Weather:
 class WaterLayer:
     """Water, also under cloud or haze, by the file's haze, cloud and water map or its vegetation classification."""
 
-    def check(self, file: NeonFile) -> None:
+    def check(self, file: TileFile) -> None:
         self._layer(file)
 
-    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
+    def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         found = self._layer(file)
         return np.isin(found.stored.read(rows, cols, threads=threads), WATER[found.name])
 
-    def _layer(self, file: NeonFile) -> Layer:
+    def _layer(self, file: TileFile) -> Layer:
         flat = [f for name in WATER for f in file.layers if f.name == name and len(f.stored.shape) == 2]
         return flat[0] if flat else layer(file, "haze_cloud_water", "water", "give water=ndwi, or leave the mask out")
 
@@ -95,7 +95,7 @@ class Shadow:
 
     value: float | None
 
-    def check(self, file: NeonFile) -> None:
+    def check(self, file: TileFile) -> None:
         if len(shape := layer(file, "cast_shadow", "shadow").stored.shape) != 2:
             raise HsiError(f"{file.path}: cast_shadow has shape {shape}; expected one value a pixel")
         if self.value is None and len(values := self._decided(file, 1)[1]) == 1:
@@ -106,13 +106,13 @@ class Shadow:
                 stacklevel=2,
             )
 
-    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
+    def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         values = layer(file, "cast_shadow", "shadow").stored.read(rows, cols, threads=threads)
         meant = self._decided(file, threads)[0] if self.value is None else self.value
         flags: Bools = np.zeros(values.shape, np.bool_) if meant is None else values == meant
         return flags
 
-    def _decided(self, file: NeonFile, threads: int) -> tuple[float | None, list[float]]:
+    def _decided(self, file: TileFile, threads: int) -> tuple[float | None, list[float]]:
         """The value that means shadow, None where there is none, and the values found where that was looked up."""
         found = layer(file, "cast_shadow", "shadow")
         key = (found.stored.path, found.stored.stamp)
@@ -136,7 +136,7 @@ def described(attrs: dict[str, Any]) -> float | None:
     return float(said.pop()) if len(said) == 1 else None
 
 
-def decide(file: NeonFile, found: Layer, threads: int) -> tuple[float | None, list[float]]:
+def decide(file: TileFile, found: Layer, threads: int) -> tuple[float | None, list[float]]:
     """Which of two values means shadow by how many pixels with data have it, and how dark they are: see `Shadow`."""
     (band,) = bands_near(file, (NIR,), "shadow")
     tones = _tones(file, found, int(band), threads)
@@ -159,7 +159,7 @@ def decide(file: NeonFile, found: Layer, threads: int) -> tuple[float | None, li
     )
 
 
-def _tones(file: NeonFile, found: Layer, band: int, threads: int) -> dict[float, NDArray[np.int64]]:
+def _tones(file: TileFile, found: Layer, band: int, threads: int) -> dict[float, NDArray[np.int64]]:
     """For each value of a layer, how many pixels with data have each count in a band."""
     high, wide = file.reflectance.shape[:2]
     deep = file.reflectance.chunks[0]
@@ -184,7 +184,7 @@ def _tones(file: NeonFile, found: Layer, band: int, threads: int) -> dict[float,
     return tones
 
 
-def by_chunk(file: NeonFile, rows: Positions, cols: Positions) -> list[tuple[Positions, Positions]]:
+def by_chunk(file: TileFile, rows: Positions, cols: Positions) -> list[tuple[Positions, Positions]]:
     """The outer product of rows and columns cut into what shares a column of stored chunks."""
     high, wide, _ = file.reflectance.chunks
     down = [rows[rows // high == i] for i in np.unique(rows // high)]
@@ -196,7 +196,7 @@ def _median(tones: NDArray[np.int64]) -> int:
     return int(np.searchsorted(tones.cumsum(), tones.sum() / 2))
 
 
-def bands_near(file: NeonFile, wanted: tuple[float, ...], mask: str) -> Positions:
+def bands_near(file: TileFile, wanted: tuple[float, ...], mask: str) -> Positions:
     """The band of the file nearest to each wavelength (nm). Raises HsiError where that is more than 25 nm away."""
     near: Positions = np.abs(file.wavelength - np.array(wanted)[:, np.newaxis]).argmin(axis=1)
     for nm, found in zip(wanted, file.wavelength[near], strict=True):
@@ -212,10 +212,10 @@ def bands_near(file: NeonFile, wanted: tuple[float, ...], mask: str) -> Position
 class WaterIndex:
     """NDWI (green - near infrared) / (green + near infrared) above 0, bands near 560 and 865 nm. McFeeters 1996."""
 
-    def check(self, file: NeonFile) -> None:
+    def check(self, file: TileFile) -> None:
         bands_near(file, (GREEN, NIR), "water=ndwi")
 
-    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
+    def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         bands = bands_near(file, (GREEN, NIR), "water=ndwi")
         counts, valid = _counts(file, rows, cols, bands, threads)
         total = counts[..., 0].astype(np.int64) + counts[..., 1]
@@ -230,10 +230,10 @@ class Ndvi:
     low: float
     high: float
 
-    def check(self, file: NeonFile) -> None:
+    def check(self, file: TileFile) -> None:
         bands_near(file, (RED, NIR), "ndvi")
 
-    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
+    def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         counts, valid = _counts(file, rows, cols, bands_near(file, (RED, NIR), "ndvi"), threads)
         red, nir = counts[..., 0].astype(np.float64), counts[..., 1].astype(np.float64)
         total = nir + red
@@ -249,10 +249,10 @@ class Brightness:
     low: float
     high: float
 
-    def check(self, file: NeonFile) -> None:
+    def check(self, file: TileFile) -> None:
         bands_near(file, BRIGHTNESS, "brightness")
 
-    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
+    def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         counts, valid = _counts(file, rows, cols, bands_near(file, BRIGHTNESS, "brightness"), threads)
         mean = counts.sum(axis=-1, dtype=np.int64) / (len(BRIGHTNESS) * file.scale)
         flags: Bools = valid & ~((self.low <= mean) & (mean <= self.high))
@@ -260,7 +260,7 @@ class Brightness:
 
 
 def _counts(
-    file: NeonFile, rows: Positions, cols: Positions, bands: Positions, threads: int
+    file: TileFile, rows: Positions, cols: Positions, bands: Positions, threads: int
 ) -> tuple[NDArray[Any], Bools]:
     """Counts (rows, cols, bands), and where all of them are data."""
     counts = file.reflectance.read(rows, cols, bands, threads=threads)

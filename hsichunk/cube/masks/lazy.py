@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from hsichunk.array_types import Bools, Positions
 from hsichunk.cube.cleaning import clean
 from hsichunk.cube.masks.masks import Masks, parse
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.readers import model, neon
-from hsichunk.readers.lazy_arrays import stored_behind
+from hsichunk.readers import formats, model
+from hsichunk.readers.lazy_arrays import outer, stored_behind
 
 
 def mask(tile: xr.Dataset, *what: str) -> xr.DataArray:
@@ -37,7 +38,7 @@ def mask(tile: xr.Dataset, *what: str) -> xr.DataArray:
     stored, (rows, cols, _) = found
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HsiWarning)  # open_tile gave them
-        file = neon.read(stored.path)
+        file = formats.read(stored.path)
     if file.reflectance.stamp != stored.stamp:
         raise HsiError(f"{stored.path}: changed since it was opened; open it again")
     masks.check(file)
@@ -57,7 +58,7 @@ class _LeftOut:
     """Array-like view of the masks of a selection of pixels, the source behind dask's blocks."""
 
     masks: Masks
-    file: model.NeonFile
+    file: model.TileFile
     rows: Positions
     cols: Positions
 
@@ -69,6 +70,6 @@ class _LeftOut:
         return len(self.rows), len(self.cols)
 
     def __getitem__(self, key: tuple[Any, ...]) -> Bools:
-        rows, cols = (np.atleast_1d(at[k]) for at, k in zip((self.rows, self.cols), key, strict=True))
-        flags: Bools = self.masks.outer(self.file, rows, cols, 1) != 0  # dask already runs several of these at once
-        return flags[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
+        # one thread: dask already runs several of these at once
+        left_out = outer(key, (self.rows, self.cols), partial(self.masks.outer, self.file, threads=1))
+        return np.asarray(left_out != 0)

@@ -31,7 +31,7 @@ from hsichunk.cube.masks.rasters import Raster
 from hsichunk.errors import CorruptChunk, HsiError, OptionError
 
 if TYPE_CHECKING:
-    from hsichunk.readers.model import NeonFile
+    from hsichunk.readers.model import TileFile
 
 MOST = 32  # bits of the flags
 TOGETHER = 1 << 20  # pixels that are looked up at once for single ones among them
@@ -45,10 +45,10 @@ BESIDE = (".shx", ".prj")  # files that belong to a shapefile and change what it
 class Mask(Protocol):
     """One reason to leave pixels out."""
 
-    def check(self, file: NeonFile) -> None:
+    def check(self, file: TileFile) -> None:
         """Raises HsiError where the tile lacks what the mask needs."""
 
-    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
+    def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         """Whether the pixels at the outer product of rows and columns are left out."""
 
 
@@ -60,7 +60,7 @@ class Masks:
     """as given"""
     masks: tuple[Mask, ...]
 
-    def within(self, file: NeonFile, window: Window, threads: int, corrupt: bool = False) -> NDArray[np.uint32]:
+    def within(self, file: TileFile, window: Window, threads: int, corrupt: bool = False) -> NDArray[np.uint32]:
         """Flags (rows, cols) of a window of the file: 0 for the pixels to keep.
 
         With `corrupt`, pixels of a stored chunk that a mask needs and that cannot be decoded are left out by this mask.
@@ -69,7 +69,7 @@ class Masks:
         return self.outer(file, rows, cols, threads, corrupt)
 
     def at(
-        self, file: NeonFile, rows: Positions, cols: Positions, threads: int, corrupt: bool = False
+        self, file: TileFile, rows: Positions, cols: Positions, threads: int, corrupt: bool = False
     ) -> NDArray[np.uint32]:
         """Flags (m,) of single pixels, in any order; those that share a stored chunk are looked up together."""
         rows, cols = np.asarray(rows, np.intp), np.asarray(cols, np.intp)
@@ -81,7 +81,7 @@ class Masks:
         return out
 
     def outer(
-        self, file: NeonFile, rows: Positions, cols: Positions, threads: int, corrupt: bool = False
+        self, file: TileFile, rows: Positions, cols: Positions, threads: int, corrupt: bool = False
     ) -> NDArray[np.uint32]:
         """Flags (rows, cols) of the outer product of rows and columns, in any order."""
         out = np.zeros((len(rows), len(cols)), np.uint32)
@@ -95,7 +95,7 @@ class Masks:
             out |= flags.astype(np.uint32) << np.uint32(bit)
         return out
 
-    def check(self, file: NeonFile) -> None:
+    def check(self, file: TileFile) -> None:
         """Raises HsiError where the tile lacks what a mask needs, or a user's file does not fit the tile."""
         for one in self.masks:
             one.check(file)
@@ -107,7 +107,7 @@ class Masks:
         ]
 
 
-def _by_column(file: NeonFile, rows: Positions, cols: Positions) -> list[Positions]:
+def _by_column(file: TileFile, rows: Positions, cols: Positions) -> list[Positions]:
     """Which of some single pixels lie in each column of stored chunks, or in each strip of a large one."""
     high, wide, _ = file.reflectance.chunks
     high = min(high, max(1, TOGETHER // wide))
@@ -116,7 +116,7 @@ def _by_column(file: NeonFile, rows: Positions, cols: Positions) -> list[Positio
     return [part for part in np.split(order, np.flatnonzero(np.diff(column[order])) + 1) if len(part)]
 
 
-def _around_corrupt(one: Mask, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
+def _around_corrupt(one: Mask, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
     """What a mask says of the pixels whose chunks can be decoded, True of the others."""
     high, wide, _ = file.reflectance.chunks
     flags = np.ones((len(rows), len(cols)), np.bool_)

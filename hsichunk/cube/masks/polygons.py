@@ -19,7 +19,7 @@ from hsichunk.errors import HsiError, one_line
 
 if TYPE_CHECKING:
     from hsichunk.array_types import Bools, Positions
-    from hsichunk.readers.model import NeonFile
+    from hsichunk.readers.model import TileFile
 
 GEOJSON = (".geojson", ".json")
 VECTOR = (".shp", ".gpkg", ".fgb", ".kml", ".gml", ".gpx", ".geojsonl", ".geojsons", ".sqlite", ".parquet")
@@ -39,15 +39,15 @@ class Polygons:
     path: str
     outside: bool
 
-    def check(self, file: NeonFile) -> None:
+    def check(self, file: TileFile) -> None:
         self._polygons(file)
 
-    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
+    def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         high, wide, _ = file.reflectance.shape
         inside = find_inside(self._polygons(file), file.grid.y(high)[rows], file.grid.x(wide)[cols])
         return ~inside if self.outside else inside
 
-    def _polygons(self, file: NeonFile) -> tuple[NDArray[np.float64], ...]:
+    def _polygons(self, file: TileFile) -> tuple[NDArray[np.float64], ...]:
         try:
             status = os.stat(self.path)
         except OSError as error:

@@ -14,12 +14,12 @@ from hsichunk.errors import HsiError, one_line
 
 if TYPE_CHECKING:
     from hsichunk.array_types import Bools, Positions
-    from hsichunk.readers.model import NeonFile
+    from hsichunk.readers.model import TileFile
 
 ALIGNED = 1e-3  # pixels that a grid may be off, here as between tiles
 
 
-def crs_of(file: NeonFile, path: str) -> Any:
+def crs_of(file: TileFile, path: str) -> Any:
     """The CRS of a tile, for the mask by a file."""
     from rasterio.crs import CRS
 
@@ -34,7 +34,7 @@ class Raster:
 
     path: str
 
-    def check(self, file: NeonFile) -> None:
+    def check(self, file: TileFile) -> None:
         from rasterio.errors import NotGeoreferencedWarning
 
         with warnings.catch_warnings():
@@ -42,7 +42,7 @@ class Raster:
             with self._opened() as source:
                 self._check_grid(file, source)
 
-    def left_out(self, file: NeonFile, rows: Positions, cols: Positions, threads: int) -> Bools:
+    def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         from rasterio.windows import Window
 
         out = np.zeros((len(rows), len(cols)), np.bool_)
@@ -77,7 +77,7 @@ class Raster:
         with source:
             yield source
 
-    def _check_grid(self, file: NeonFile, source: Any) -> tuple[int, int]:
+    def _check_grid(self, file: TileFile, source: Any) -> tuple[int, int]:
         """Row and column of the raster at the tile's first pixel."""
         from rasterio.enums import ColorInterp
 
