@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +12,30 @@ import typer
 
 from hsichunk.run import option as groups
 from hsichunk.run.option import Option
+from hsichunk.run.option_kinds import dashed
 from hsichunk.run.options import TABLE
 
 
-def option(*names: str, metavar: str | None, text: str, panel: str | None = None) -> Any:
-    """An option whose help says its default in words."""
-    return typer.Option(*names, metavar=metavar, help=text, show_default=False, rich_help_panel=panel)
+def option(*names: str, metavar: str | None, text: str, panel: str | None = None, choices: Sequence[str] = ()) -> Any:
+    """An option whose help says its default in words; a shell completes its choices."""
+    return typer.Option(
+        *names,
+        metavar=metavar,
+        help=text,
+        show_default=False,
+        rich_help_panel=panel,
+        autocompletion=_completing(choices) if choices else None,
+    )
+
+
+def _completing(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """Offers choices for a word, or for the last of words with commas."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in dashed(choices) if name.startswith(last)]
+
+    return complete
 
 
 Config = Annotated[Path | None, option(metavar="FILE", text="YAML file of options, as 'k: 4'; those given here win.")]
@@ -65,13 +83,16 @@ def takes_options(command: str, *, tiles_required: bool = True) -> Callable[[Cal
 def _parameter(row: Option, required: bool) -> inspect.Parameter:
     """A row as a parameter that Typer understands: None, or False of a switch, where the user gives nothing."""
     switch = row.kind.parsed is bool
-    how: dict[str, Any] = {"metavar": row.shown, "help": row.help, "show_default": False}
-    if row.choices:
-        how["autocompletion"] = row.complete
     what = (
-        typer.Argument(**how)
+        typer.Argument(metavar=row.shown, help=row.help, show_default=False)
         if row.positional
-        else typer.Option(row.flag, **how, rich_help_panel=None if row.group == groups.OUTPUT else row.group)
+        else option(
+            row.flag,
+            metavar=row.shown,
+            text=row.help,
+            panel=None if row.group == groups.OUTPUT else row.group,
+            choices=row.choices,
+        )
     )
     nothing: Any = False if switch else None
     return inspect.Parameter(

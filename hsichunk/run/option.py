@@ -80,7 +80,7 @@ class Option:
 
     def value(self) -> Any:
         """The default; MISSING where there is none."""
-        return self.default() if callable(self.default) and self.default is not MISSING else self.default
+        return self.default() if callable(self.default) else self.default
 
     def read(self, value: Any) -> Any:
         """The value of plain values of a file or of words of the command line. Raises OptionError."""
@@ -95,12 +95,6 @@ class Option:
         if self.kind.repeated:
             return [word for each in value for word in ([each] if self.positional else [self.flag, each])]
         return [self.flag, self.kind.write(value)]
-
-    def complete(self, begun: str) -> list[str]:
-        """The choices that a shell may offer for a word, or for the last of words with commas."""
-        before, comma, last = begun.rpartition(",")
-        names = (name.replace("_", "-") for name in self.choices)
-        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
 
 def _of_any_type(make: Callable[P, Option]) -> Callable[P, Any]:

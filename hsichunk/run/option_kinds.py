@@ -42,6 +42,11 @@ def either(names: Iterable[str], word: str = "or") -> str:
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
+def dashed(names: Iterable[str]) -> list[str]:
+    """Names as the command line writes them."""
+    return [name.replace("_", "-") for name in names]
+
+
 def _whole(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise wrong(name, value, "a whole number")
@@ -144,6 +149,6 @@ SIZE: Final = Kind(_size, str, "SIZE", _size_text)
 TEXT: Final = Kind(_text, str, "FILE")
 TEXTS: Final = Kind(_texts, list[str], "FILE", repeated=True)
 NAME: Final = Kind(_word, str, "NAME")
-METRICS: Final = Kind(_metrics, list[str], "NAMES", _with_commas)
+SCORES: Final = Kind(_metrics, list[str], "NAMES", _with_commas)
 NUMBERS: Final = Kind(numbers, list[str], "X[,X...]", _with_commas)
 RANGES: Final = Kind(_ranges, list[str], "RANGES", _ranges_text)

@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar
 
 from hsichunk import metrics, schema
 from hsichunk.errors import OptionError
-from hsichunk.run import option_kinds as kinds
 from hsichunk.run.option import (
     ABUNDANCES,
     ALL,
@@ -32,10 +31,26 @@ from hsichunk.run.option import (
     Option,
     option,
 )
+from hsichunk.run.option_kinds import (
+    NAME,
+    NUMBER,
+    NUMBERS,
+    RANGES,
+    SCORES,
+    SIZE,
+    SWITCH,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    dashed,
+    either,
+    wrong,
+)
 from hsichunk.version import __version__
 
 T = TypeVar("T")
-_NFINDR = schema.METHODS[0]
+NFINDR = schema.METHODS[0]
+ASCENDING = (lambda ranges: all(-math.inf < low <= high < math.inf for low, high in ranges), "(low, high) in nm")
 
 
 def _processors() -> int:
@@ -53,9 +68,7 @@ def _table(cls: type[T]) -> type[T]:
         if name == "metric":
             for metric in metrics.METRICS:
                 threshold = f"{metric.name}_threshold"
-                rows[threshold] = Option(
-                    (metric.threshold,), kinds.NUMBERS, f"{metric.limit}: one, or one a class.", CLASSES
-                )
+                rows[threshold] = Option((metric.threshold,), NUMBERS, f"{metric.limit}: one, or one a class.", CLASSES)
                 types[threshold] = "tuple[float, ...]"
     for name, row in rows.items():
         default: Any = {"default_factory": row.default} if callable(row.default) else {"default": row.default}
@@ -69,231 +82,107 @@ def _table(cls: type[T]) -> type[T]:
 class Options:
     """Everything that a run is asked for."""
 
+    # fmt: off
     tiles: tuple[str, ...] = option(
-        MISSING,
-        kinds.TEXTS,
-        "NEON reflectance tiles (HDF5), ENVI images, GeoTIFFs.",
-        commands=READS,
-        rule=(bool, "at least one tile"),
-        metavar="TILE",
-        changes_results=False,
-        positional=True,
-    )
+        MISSING, TEXTS, "NEON reflectance tiles (HDF5), ENVI images, GeoTIFFs.", commands=READS, metavar="TILE",
+        positional=True, rule=(bool, "at least one tile"), changes_results=False)
     out: str = option(
-        MISSING, kinds.TEXT, "Folder for the results; made if missing.", metavar="DIR", changes_results=False
-    )
+        MISSING, TEXT, "Folder for the results; made if missing.", metavar="DIR", changes_results=False)
     overwrite: bool = option(
-        False,
-        kinds.SWITCH,
-        "Replace results that were made with other options.",
-        changes_results=False,
-        asked_each_time=True,
-    )
+        False, SWITCH, "Replace results that were made with other options.", changes_results=False,
+        asked_each_time=True)
+
     k: int = option(
-        4,
-        kinds.WHOLE,
-        "How many to find.",
-        SEARCH,
-        (RUN, ENDMEMBERS, INFO),
-        rule=(lambda k: 2 <= k <= schema.MAX_ENDMEMBERS, f"2 to {schema.MAX_ENDMEMBERS} endmembers"),
-    )
+        4, WHOLE, "How many to find.", SEARCH, (RUN, ENDMEMBERS, INFO),
+        rule=(lambda k: 2 <= k <= schema.MAX_ENDMEMBERS, f"2 to {schema.MAX_ENDMEMBERS} endmembers"))
     seed: int = option(
-        0,
-        kinds.WHOLE,
-        "Seed of the sample of pixels.",
-        SEARCH,
-        READS,
-        rule=(lambda seed: 0 <= seed < 2**63, "a whole number from 0"),
-    )
+        0, WHOLE, "Seed of the sample of pixels.", SEARCH, READS,
+        rule=(lambda seed: 0 <= seed < 2**63, "a whole number from 0"))
     sample: int = option(
-        20_000, kinds.WHOLE, "Pixels to search.", SEARCH, SEARCHES, rule=(lambda n: n >= 1, "at least one pixel")
-    )
+        20_000, WHOLE, "Pixels to search.", SEARCH, SEARCHES, rule=(lambda n: n >= 1, "at least one pixel"))
     share: float = option(
-        0.125,
-        kinds.NUMBER,
-        "Share of the 64 x 64 pixel cells that they come from.",
-        SEARCH,
-        SEARCHES,
-        rule=(lambda share: 0 < share <= 1, "a share above 0, at most 1"),
-    )
+        0.125, NUMBER, "Share of the 64 x 64 pixel cells that they come from.", SEARCH, SEARCHES,
+        rule=(lambda share: 0 < share <= 1, "a share above 0, at most 1"))
     method: str = option(
-        _NFINDR,
-        kinds.NAME,
-        "How: nfindr (the default), atgp, ppi, fippi (as many as it finds, about k) or vca.",
-        SEARCH,
-        SEARCHES,
-        choices=schema.METHODS,
-    )
+        NFINDR, NAME, "How: nfindr (the default), atgp, ppi, fippi (as many as it finds, about k) or vca.",
+        SEARCH, SEARCHES, choices=schema.METHODS)
     maxit: int | None = option(
-        None,
-        kinds.WHOLE,
-        "Sweeps of N-FINDR at most (3 k), or rounds of FIPPI.",
-        SEARCH,
-        SEARCHES,
-        rule=(lambda n: n >= 1, "at least one sweep"),
-    )
+        None, WHOLE, "Sweeps of N-FINDR at most (3 k), or rounds of FIPPI.", SEARCH, SEARCHES,
+        rule=(lambda n: n >= 1, "at least one sweep"))
     refine: bool = option(
-        False,
-        kinds.SWITCH,
-        "Search all pixels, in this process, until none makes the simplex larger: goes through the tiles twice.",
-        SEARCH,
-        SEARCHES,
-    )
+        False, SWITCH, "Search all pixels, in this process, until none makes the simplex larger: goes through the "
+        "tiles twice.", SEARCH, SEARCHES)
     exclude: float | None = option(
-        None,
-        kinds.NUMBER,
-        "Leave outliers out: pixels so many robust deviations from the median (as 50), or the farthest share "
-        "(as 1e-5).",
-        SEARCH,
-        SEARCHES,
-        rule=(
-            lambda x: math.isfinite(x) and x > 0,
-            "a distance of 1 or more (as 50), or a share of pixels below 1 (as 1e-5)",
-        ),
-    )
-    endmembers: str | None = option(
-        None,
-        kinds.TEXT,
-        "Use these (CSV, NetCDF, ENVI .sli or .lib) instead of finding k.",
-        SEARCH,
-        changes_results=False,  # the inputs hold their spectra, wherever the file lies
-    )
-    per_tile: bool = option(False, kinds.SWITCH, "Endmembers of each tile from its own pixels.", SEARCH)
+        None, NUMBER, "Leave outliers out: pixels so many robust deviations from the median (as 50), or the farthest "
+        "share (as 1e-5).", SEARCH, SEARCHES,
+        rule=(lambda x: 0 < x < math.inf, "a distance of 1 or more (as 50), or a share of pixels below 1 (as 1e-5)"))
+    endmembers: str | None = option(  # the fingerprint holds their spectra
+        None, TEXT, "Use these (CSV, NetCDF, ENVI .sli or .lib) instead of finding k.", SEARCH, changes_results=False)
+    per_tile: bool = option(False, SWITCH, "Endmembers of each tile from its own pixels.", SEARCH)
+
     solver: str = option(
-        schema.FCLS,
-        kinds.NAME,
-        "What binds them: fcls, at least 0 and summing to one (the default), nnls, at least 0, or ucls, unbound.",
-        ABUNDANCES,
-        choices=tuple(schema.CONSTRAINTS),
-    )
+        schema.FCLS, NAME, "What binds them: fcls, at least 0 and summing to one (the default), nnls, at least 0, or "
+        "ucls, unbound.", ABUNDANCES, choices=tuple(schema.CONSTRAINTS))
+
     metric: tuple[str, ...] = option(
-        (schema.SAM, schema.SID),
-        kinds.METRICS,
-        "Scores to store, each with its class map: some of "
-        f"{kinds.either((name.replace('_', '-') for name in schema.METRICS), 'and')}.",
-        CLASSES,
-        choices=schema.METRICS,
-    )
+        (schema.SAM, schema.SID), SCORES, "Scores to store, each with its class map: some of "
+        f"{either(dashed(schema.METRICS), 'and')}.", CLASSES, choices=schema.METRICS)
     relative: bool = option(
-        False, kinds.SWITCH, "Thresholds are shares of the range over the image (PySpTools' rule).", CLASSES
-    )
+        False, SWITCH, "Thresholds are shares of the range over the image (PySpTools' rule).", CLASSES)
+
     keep: tuple[tuple[float, float], ...] | None = option(
-        None,
-        kinds.RANGES,
-        "Keep only bands within these ranges (nm), as 400:1300,1500:1700.",
-        BANDS,
-        READS,
-        rule=(lambda ranges: all(low <= high for low, high in ranges), "(low, high) in nm"),
-    )
+        None, RANGES, "Keep only bands within these ranges (nm), as 400:1300,1500:1700.", BANDS, READS,
+        rule=ASCENDING)
     drop: tuple[tuple[float, float], ...] = option(
-        (),
-        kinds.RANGES,
-        "Drop bands within these ranges (nm), beside the windows named in the file.",
-        BANDS,
-        READS,
-        rule=(lambda ranges: all(low <= high for low, high in ranges), "(low, high) in nm"),
-    )
+        (), RANGES, "Drop bands within these ranges (nm), beside the windows named in the file.", BANDS, READS,
+        rule=ASCENDING)
     drop_last: int | None = option(
-        None,
-        kinds.WHOLE,
-        "Bands to drop at the end (10 of NEON's tiles, which are noise, none of images).",
-        BANDS,
-        READS,
-        rule=(lambda n: n >= 0, "no or some bands"),
-    )
+        None, WHOLE, "Bands to drop at the end (10 of NEON's tiles, which are noise, none of images).", BANDS, READS,
+        rule=(lambda n: n >= 0, "no or some bands"))
     every: int = option(
-        1,
-        kinds.WHOLE,
-        "Keep every n-th.",
-        BANDS,
-        READS,
-        rule=(lambda n: n >= 1, "1 for all bands, 2 for every other, ..."),
-    )
-    lesson_bands: bool = option(False, kinds.SWITCH, "The 360 of NEON's lesson instead of all good ones.", BANDS, READS)
+        1, WHOLE, "Keep every n-th.", BANDS, READS,
+        rule=(lambda n: n >= 1, "1 for all bands, 2 for every other, ..."))
+    lesson_bands: bool = option(
+        False, SWITCH, "The 360 of NEON's lesson instead of all good ones.", BANDS, READS)
+
     mask: tuple[str, ...] = option(
-        (),
-        kinds.TEXTS,
-        "Pixels to leave out, may be given again: weather, shadow, water, ndvi=0.2:1 (the range to keep), "
-        "brightness=0.02:0.8, or a raster or polygon file.",
-        INPUT,
-        SEARCHES,
-        metavar="WHAT",
-    )
+        (), TEXTS, "Pixels to leave out, may be given again: weather, shadow, water, ndvi=0.2:1 (the range to keep), "
+        "brightness=0.02:0.8, or a raster or polygon file.", INPUT, SEARCHES, metavar="WHAT")
     on_error: str = option(
-        "stop",
-        kinds.NAME,
-        "On a bad tile: stop (the default), skip it, or mask: leave out the pixels of a bad chunk, too.",
-        INPUT,
-        SEARCHES,
-        choices=("stop", "skip", "mask"),
-        metavar="WHAT",
-    )
+        "stop", NAME, "On a bad tile: stop (the default), skip it, or mask: leave out the pixels of a bad chunk, too.",
+        INPUT, SEARCHES, metavar="WHAT", choices=("stop", "skip", "mask"))
     bands: str = option(
-        "same",
-        kinds.NAME,
-        "Tiles of other wavelengths: same (the default) refuses them, common interpolates to the first tile's.",
-        INPUT,
-        choices=("same", "common"),
-        metavar="WHAT",
-    )
+        "same", NAME, "Tiles of other wavelengths: same (the default) refuses them, common interpolates to the first "
+        "tile's.", INPUT, metavar="WHAT", choices=("same", "common"))
+
     memory: int = option(
-        2_000_000_000,
-        kinds.SIZE,
-        "Most memory that the whole process may hold, as 512MB.",
-        WORK,
-        ALL,
-        rule=(lambda size: size > 0, "bytes, as 2GB"),
-        changes_results=False,
-    )
+        2_000_000_000, SIZE, "Most memory that the whole process may hold, as 512MB.", WORK, ALL,
+        rule=(lambda size: size > 0, "bytes, as 2GB"), changes_results=False)
     threads: int = option(
-        _processors,
-        kinds.WHOLE,
-        "Threads.",
-        WORK,
-        ALL,
-        rule=(lambda n: n >= 1, "at least one thread"),
-        default_text="all processors",
-        changes_results=False,
-    )
+        _processors, WHOLE, "Threads.", WORK, ALL, default_text="all processors",
+        rule=(lambda n: n >= 1, "at least one thread"), changes_results=False)
     scheduler: str | None = option(
-        None,
-        kinds.TEXT,
-        "Work on a dask cluster, as tcp://host:8786.",
-        WORK,
-        metavar="ADDRESS",
-        changes_results=False,
-    )
+        None, TEXT, "Work on a dask cluster, as tcp://host:8786.", WORK, metavar="ADDRESS", changes_results=False)
     cluster: str | None = option(
-        None,
-        kinds.NAME,
-        "Work in processes, each with --threads and --memory.",
-        WORK,
-        choices=("local",),
-        metavar="local",
-        changes_results=False,
-    )
+        None, NAME, "Work in processes, each with --threads and --memory.", WORK, metavar="local",
+        choices=("local",), changes_results=False)
     workers: int = option(
-        2,
-        kinds.WHOLE,
-        "Processes of a local cluster.",
-        WORK,
-        rule=(lambda n: n >= 1, "at least one process"),
-        changes_results=False,
-    )
+        2, WHOLE, "Processes of a local cluster.", WORK, rule=(lambda n: n >= 1, "at least one process"),
+        changes_results=False)
     profile: str | None = option(
-        None, kinds.TEXT, "Save dask's performance report (HTML).", WORK, changes_results=False
-    )
+        None, TEXT, "Save dask's performance report (HTML).", WORK, changes_results=False)
+    # fmt: on
 
     def __post_init__(self) -> None:
         for row in TABLE.values():
             self._check(row)
         found_by = self.method
-        self._need(self.maxit is None or found_by in (_NFINDR, "fippi"), "maxit", f"none for {found_by}")
+        self._need(self.maxit is None or found_by in (NFINDR, "fippi"), "maxit", f"none for {found_by}")
         self._need(self.exclude is None or not self.endmembers, "endmembers", "no --exclude beside it")
         self._need(not (self.cluster and self.scheduler), "scheduler", "no --cluster beside it")
         self._need(not (self.per_tile and self.endmembers), "endmembers", "no --per-tile beside it")
-        self._need(found_by == _NFINDR or not self.endmembers, "method", "no --endmembers beside it")
-        self._need(not self.refine or found_by == _NFINDR, "method", "nfindr, with --refine")
+        self._need(found_by == NFINDR or not self.endmembers, "method", "no --endmembers beside it")
+        self._need(not self.refine or found_by == NFINDR, "method", "nfindr, with --refine")
         self._need(not (self.refine and self.endmembers), "endmembers", "no --refine beside it")
         self._need(found_by != "fippi" or not self.per_tile, "method", "one that finds k, with --per-tile")
         self._check_thresholds()
@@ -305,7 +194,7 @@ class Options:
         if isinstance(value, tuple) and row.choices:
             self._need(bool(value) and set(value) <= set(row.choices), row.name, f"some of {', '.join(row.choices)}")
         elif row.choices:
-            self._need(value in row.choices, row.name, kinds.either(row.choices))
+            self._need(value in row.choices, row.name, either(row.choices))
         if row.rule is not None:
             self._need(row.rule[0](value), row.name, row.rule[1])
 
@@ -341,12 +230,18 @@ class Options:
 
     def _need(self, good: bool, name: str, expected: str) -> None:
         if not good:
-            raise kinds.wrong(name, getattr(self, name), expected)
+            raise wrong(name, getattr(self, name), expected)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
+
+    def words(self) -> list[str]:
+        """Words of `hsichunk run` that ask for the same; defaults are left out."""
+        asked = [row for row in TABLE.values() if not row.asked_each_time]
+        values = ((row, getattr(self, row.name)) for row in asked)
+        return [word for row, value in values if value != row.value() for word in row.words(value)]
 
     def fingerprint(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """What the results depend on: version, options that matter, inputs. Runs with equal ones share a folder."""
@@ -368,21 +263,10 @@ def build(values: Mapping[str, Any]) -> Options:
 
 
 def check_names(values: Mapping[str, Any], where: str = "") -> None:
-    """Raises OptionError for names of no option, with the nearest that is one."""
-    if unknown := sorted(set(values) - set(TABLE)):
-        nearest = difflib.get_close_matches(unknown[0], TABLE, 1)
-        meant = (
-            f"{nearest[0]}, the nearest of {', '.join(sorted(TABLE))}"
-            if nearest
-            else f"one of {', '.join(sorted(TABLE))}"
-        )
-        raise OptionError(f"{where}unknown option {', '.join(unknown)}; expected {meant}")
-
-
-def words(values: Mapping[str, Any]) -> list[str]:
-    """Options of run.json as words of `hsichunk run` that ask for the same; defaults are left out."""
-    said: list[str] = []
-    for name, row in TABLE.items():
-        if name in values and not row.asked_each_time and (value := row.read(values[name])) != row.value():
-            said += row.words(value)
-    return said
+    """Raises OptionError for names of no option, each with the nearest that is one."""
+    unknown = []
+    for name in sorted(set(values) - set(TABLE)):
+        near = difflib.get_close_matches(name, TABLE, 1)
+        unknown.append(f"{name} (did you mean {near[0]}?)" if near else name)
+    if unknown:
+        raise OptionError(f"{where}unknown option {', '.join(unknown)}; known are {', '.join(sorted(TABLE))}")

@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 import hsichunk as hsi
 from hsichunk.chunks.array import DECODED
 from hsichunk.endmembers.library import read_library
-from hsichunk.run import options
+from hsichunk.run import config_file, options
 from hsichunk.threads import available
 from tests.helpers.runs import go, products, shell, write
 
@@ -226,7 +226,7 @@ def test_a_written_config_says_and_gives_the_same(done: tuple[Path, Path], tmp_p
     assert shell(*words, "--write-config", path) == (0, f"{path}\n")
     assert not (tmp_path / "out").exists()
     text = path.read_text()
-    given = options.read_config(path, {})
+    given = config_file.read(path, {})
     assert options.build(given) == options.build(
         {
             "tiles": [str(done[0])],

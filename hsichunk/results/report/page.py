@@ -54,7 +54,6 @@ def content(results: Results, tiles: list[str] | None, library: xr.DataArray | N
     placed, missing = quicklook.place_tiles(results.tiles if tiles is None else tiles, raster)
     every = placed[0].file.wavelength if placed else None
     dropped = charts.gaps(results.endmembers.wavelength, every)
-    command, options_file = tables.command(results)
     solver = results.run.get("options", {}).get("solver", schema.FCLS)
     return {
         "results": results,
@@ -89,8 +88,7 @@ def content(results: Results, tiles: list[str] | None, library: xr.DataArray | N
         "facts": _facts(results),
         "versions": [("hsichunk", results.run.get("hsichunk", "")), *tables.flat(results.run.get("versions", {}))],
         "options": tables.flat(results.run.get("options", {})),
-        "command": command,
-        "options_file": options_file,
+        "command": tables.command(results),
         "number": tables.number,
         "percent": tables.percent,
         "whole": tables.whole,

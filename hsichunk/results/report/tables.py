@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,10 @@ from hsichunk.classification.palette import class_colors, css
 from hsichunk.results.finished_run import Raster, Results
 from hsichunk.results.report.map_statistics import Sums
 from hsichunk.results.report.pictures import AGREEMENT
-from hsichunk.run.options import Options
+from hsichunk.run.options import build
 
 MATRIX = 8  # classes up to which all pairs of the two maps are in a table
 MOST_PAIRS = 20
-IN_FILE = ("keep", "drop", "drop_last", "maxit")  # options that the command line takes from a file alone
-ARGUMENT = ("tiles", "out", "overwrite")
 
 
 @dataclass(frozen=True)
@@ -173,37 +171,7 @@ def flat(content: Any, before: str = "") -> list[tuple[str, str]]:
     return [(before, "none" if content is None else str(content))]
 
 
-def command(results: Results) -> tuple[str, str | None]:
-    """The command line that repeats the run, and the YAML file that it needs, if it does."""
-    given = results.run.get("options", {})
-    words = ["hsichunk", "run", *results.tiles, "--out", str(given.get("out", results.out))]
-    file: dict[str, Any] = {}
-    for each in fields(Options):
-        if each.name in ARGUMENT or each.name not in given:
-            continue
-        value = given[each.name]
-        default = None if each.default is MISSING else each.default
-        if value == (list(default) if isinstance(default, tuple) else default):
-            continue
-        if each.name in IN_FILE:
-            file[each.name.replace("_", "-")] = value
-            continue
-        words += _flag(each.name, value)
-    if file:
-        import yaml
-
-        return shlex.join([*words, "--config", "options.yaml"]), str(yaml.safe_dump(file, sort_keys=False))
-    return shlex.join(words), None
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    flag = "-k" if name == "k" else f"--{name.replace('_', '-')}"
-    if value is True:
-        return [flag]
-    if value is False or value is None:
-        return []
-    if name == "memory":
-        return [flag, f"{value}B"]
-    if name == "mask":
-        return [word for each in value for word in (flag, str(each))]
-    return [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+def command(results: Results) -> str:
+    """The command line that repeats the run."""
+    given = {"tiles": results.tiles, "out": str(results.out), **results.run.get("options", {})}
+    return shlex.join(["hsichunk", "run", *build(given).words()])
