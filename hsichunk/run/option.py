@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass
-from typing import Any, Final, ParamSpec
+from typing import Any, Final, Literal, ParamSpec
 
 from hsichunk.run.option_kinds import Kind
 
@@ -48,9 +48,9 @@ class Option:
     metavar: str | None = None
     """where the kind's says too little"""
     default_text: str = ""
-    """where the default is made by a function"""
-    changes_results: bool = True
-    """False for how the work is done, and for what the inputs of the fingerprint say: may differ when a run goes on"""
+    """where the default is no value"""
+    changes: Literal["results", "inputs", "work"] = "results"
+    """results: part of the fingerprint; inputs: the fingerprint holds what lies in the file; work: how it is done"""
     asked_each_time: bool = False
     """no part of what repeats a run"""
     positional: bool = False
@@ -71,12 +71,17 @@ class Option:
     @property
     def help(self) -> str:
         """The explanation with the default, where it is no choice."""
-        text = self.default_text or self._default_text()
-        return f"{self.explanation.removesuffix('.')} ({text})." if text else self.explanation
+        told = isinstance(self.default, str) or self.default_shown in ("none", "off", "")
+        return self.explanation if told else f"{self.explanation.removesuffix('.')} ({self.default_shown})."
 
-    def _default_text(self) -> str:
-        none = self.default is MISSING or self.default is None or self.default is False or self.default == ()
-        return "" if none or self.default in self.choices else self.kind.write(self.default)
+    @property
+    def default_shown(self) -> str:
+        """The default in words; "" for what must be given."""
+        if self.default_text or self.default is MISSING:
+            return self.default_text
+        if self.default is False:
+            return "off"
+        return "none" if self.default is None or self.default == () else self.kind.write(self.default)
 
     def value(self) -> Any:
         """The default; MISSING where there is none."""

@@ -85,11 +85,11 @@ class Options:
     # fmt: off
     tiles: tuple[str, ...] = option(
         MISSING, TEXTS, "NEON reflectance tiles (HDF5), ENVI images, GeoTIFFs.", commands=READS, metavar="TILE",
-        positional=True, rule=(bool, "at least one tile"), changes_results=False)
+        positional=True, rule=(bool, "at least one tile"), changes="inputs")
     out: str = option(
-        MISSING, TEXT, "Folder for the results; made if missing.", metavar="DIR", changes_results=False)
+        MISSING, TEXT, "Folder for the results; made if missing.", metavar="DIR", changes="work")
     overwrite: bool = option(
-        False, SWITCH, "Replace results that were made with other options.", changes_results=False,
+        False, SWITCH, "Replace results that were made with other options.", changes="work",
         asked_each_time=True)
 
     k: int = option(
@@ -107,7 +107,7 @@ class Options:
         NFINDR, NAME, "How: nfindr (the default), atgp, ppi, fippi (as many as it finds, about k) or vca.",
         SEARCH, SEARCHES, choices=schema.METHODS)
     maxit: int | None = option(
-        None, WHOLE, "Sweeps of N-FINDR at most (3 k), or rounds of FIPPI.", SEARCH, SEARCHES,
+        None, WHOLE, "Sweeps of N-FINDR at most, or rounds of FIPPI.", SEARCH, SEARCHES, default_text="3 k sweeps",
         rule=(lambda n: n >= 1, "at least one sweep"))
     refine: bool = option(
         False, SWITCH, "Search all pixels, in this process, until none makes the simplex larger: goes through the "
@@ -116,8 +116,8 @@ class Options:
         None, NUMBER, "Leave outliers out: pixels so many robust deviations from the median (as 50), or the farthest "
         "share (as 1e-5).", SEARCH, SEARCHES,
         rule=(lambda x: 0 < x < math.inf, "a distance of 1 or more (as 50), or a share of pixels below 1 (as 1e-5)"))
-    endmembers: str | None = option(  # the fingerprint holds their spectra
-        None, TEXT, "Use these (CSV, NetCDF, ENVI .sli or .lib) instead of finding k.", SEARCH, changes_results=False)
+    endmembers: str | None = option(
+        None, TEXT, "Use these (CSV, NetCDF, ENVI .sli or .lib) instead of finding k.", SEARCH, changes="inputs")
     per_tile: bool = option(False, SWITCH, "Endmembers of each tile from its own pixels.", SEARCH)
 
     solver: str = option(
@@ -137,8 +137,8 @@ class Options:
         (), RANGES, "Drop bands within these ranges (nm), beside the windows named in the file.", BANDS, READS,
         rule=ASCENDING)
     drop_last: int | None = option(
-        None, WHOLE, "Bands to drop at the end (10 of NEON's tiles, which are noise, none of images).", BANDS, READS,
-        rule=(lambda n: n >= 0, "no or some bands"))
+        None, WHOLE, "Bands to drop at the end.", BANDS, READS,
+        default_text="10 of NEON's tiles, which are noise, none of images", rule=(lambda n: n >= 0, "no or some bands"))
     every: int = option(
         1, WHOLE, "Keep every n-th.", BANDS, READS,
         rule=(lambda n: n >= 1, "1 for all bands, 2 for every other, ..."))
@@ -157,20 +157,20 @@ class Options:
 
     memory: int = option(
         2_000_000_000, SIZE, "Most memory that the whole process may hold, as 512MB.", WORK, ALL,
-        rule=(lambda size: size > 0, "bytes, as 2GB"), changes_results=False)
+        rule=(lambda size: size > 0, "bytes, as 2GB"), changes="work")
     threads: int = option(
         _processors, WHOLE, "Threads.", WORK, ALL, default_text="all processors",
-        rule=(lambda n: n >= 1, "at least one thread"), changes_results=False)
+        rule=(lambda n: n >= 1, "at least one thread"), changes="work")
     scheduler: str | None = option(
-        None, TEXT, "Work on a dask cluster, as tcp://host:8786.", WORK, metavar="ADDRESS", changes_results=False)
+        None, TEXT, "Work on a dask cluster, as tcp://host:8786.", WORK, metavar="ADDRESS", changes="work")
     cluster: str | None = option(
         None, NAME, "Work in processes, each with --threads and --memory.", WORK, metavar="local",
-        choices=("local",), changes_results=False)
+        choices=("local",), changes="work")
     workers: int = option(
         2, WHOLE, "Processes of a local cluster.", WORK, rule=(lambda n: n >= 1, "at least one process"),
-        changes_results=False)
+        changes="work")
     profile: str | None = option(
-        None, TEXT, "Save dask's performance report (HTML).", WORK, changes_results=False)
+        None, TEXT, "Save dask's performance report (HTML).", WORK, changes="work")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -245,7 +245,7 @@ class Options:
 
     def fingerprint(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """What the results depend on: version, options that matter, inputs. Runs with equal ones share a folder."""
-        what = {name: value for name, value in self.as_dict().items() if TABLE[name].changes_results}
+        what = {name: value for name, value in self.as_dict().items() if TABLE[name].changes == "results"}
         return {"hsichunk": __version__, **what, "inputs": inputs}
 
 

@@ -205,11 +205,13 @@ def test_every_option_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     given = options_of(
         monkeypatch, "a.h5", "b.h5", "--out", "o", "-k", 5, "--seed", 7, "--sample", 99, "--share", 0.5,
         "--sam-threshold", 0.2, "--sid-threshold", 0.4, "--relative", "--every", 3, "--lesson-bands",
-        "--memory", "3GB", "--threads", 3, "--overwrite",
+        "--memory", "3GB", "--threads", 3, "--overwrite", "--keep", "400:1300,1500:1700", "--keep", "2000:2300",
+        "--drop", "900:1000", "--drop-last", 0, "--maxit", 9,
     )  # fmt: skip
     assert given == Options(
         ("a.h5", "b.h5"), "o", k=5, seed=7, sample=99, share=0.5, every=3, lesson_bands=True, sam_threshold=(0.2,),
         sid_threshold=(0.4,), relative=True, memory=3 * 10**9, threads=3, overwrite=True,
+        keep=((400.0, 1300.0), (1500.0, 1700.0), (2000.0, 2300.0)), drop=((900.0, 1000.0),), drop_last=0, maxit=9,
     )  # fmt: skip
 
 
@@ -248,6 +250,10 @@ BAD_OPTIONS = {
     "--sam-threshold nan": "sam-threshold is nan",
     "--sam-threshold 0.1,0.2,0.3": "one for each of k",
     "--relative --sam-threshold 1.5": "from 0 to 1",
+    "--keep 400": "keep is ['400']; expected ranges in nm, as 400:1300",
+    "--drop 1000:900": "drop is (1000.0, 900.0); expected (low, high) in nm",
+    "--maxit 0": "maxit is 0",
+    "--drop-last -1": "drop-last is -1",
     "--config no.yaml": "cannot be read",
 }
 
