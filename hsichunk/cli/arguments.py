@@ -67,10 +67,8 @@ def takes_options(command: str, *, tiles_required: bool = True) -> Callable[[Cal
 
         @functools.wraps(function)
         def with_options(**values: Any) -> None:
-            given = {row.name: values.pop(row.name) for row in rows}
-            # by identity: 0 equals False, but is given
-            absent = {name for name, value in given.items() if value is None or value is False or value == []}
-            function({name: value for name, value in given.items() if name not in absent}, **values)
+            words = {row.name: values.pop(row.name) for row in rows}
+            function({name: value for name, value in words.items() if value not in (None, False, [])}, **values)
 
         # what Typer reads
         vars(with_options)["__signature__"] = inspect.Signature(parameters)
@@ -82,7 +80,7 @@ def takes_options(command: str, *, tiles_required: bool = True) -> Callable[[Cal
 
 def _parameter(row: Option, required: bool) -> inspect.Parameter:
     """A row as a parameter that Typer understands: None, or False of a switch, where the user gives nothing."""
-    switch = row.kind.parsed is bool
+    switch = row.kind.typed is bool
     what = (
         typer.Argument(metavar=row.shown, help=row.help, show_default=False)
         if row.positional
@@ -99,5 +97,5 @@ def _parameter(row: Option, required: bool) -> inspect.Parameter:
         row.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if required else nothing,
-        annotation=Annotated[row.kind.parsed if switch or required else row.kind.parsed | None, what],
+        annotation=Annotated[row.kind.typed if switch or required else row.kind.typed | None, what],
     )

@@ -51,7 +51,7 @@ def count(
     ] = None,
     figure: Annotated[str | None, option(metavar="FILE", text="Draw the eigenvalues (PNG, SVG, PDF).")] = None,
     sample: Annotated[
-        int | None,
+        str | None,
         option(metavar="N", text="Read about so many pixels, from everywhere, in place of all.", panel=SEARCH),
     ] = None,
     debug: Debug = False,
@@ -64,10 +64,10 @@ def count(
     def work() -> None:
         from hsichunk.run.options import build
 
-        asked = build({"out": "", **given} if sample is None else {"out": "", **given, "sample": sample})
+        asked = build({"out": "", **given} | ({} if sample is None else {"sample": sample}))
         from hsichunk.cli import search
 
-        for line in search.count(asked, sample, far or [1e-3, 1e-4, 1e-5], figure):
+        for line in search.count(asked, None if sample is None else asked.sample, far or [1e-3, 1e-4, 1e-5], figure):
             typer.echo(line)
 
     do(work, debug)

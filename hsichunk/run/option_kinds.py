@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -20,8 +21,8 @@ class Kind:
 
     read: Callable[[str, Any], Any]
     """makes the value of the option of that name, from words or plain values; raises OptionError"""
-    parsed: Any
-    """type that the command line asks its parser for"""
+    typed: Any
+    """what the command line hands to `read`: bool, str or list[str]"""
     metavar: str | None
     """what stands for the value in the help"""
     write: Callable[[Any], str] = str
@@ -48,15 +49,17 @@ def dashed(names: Iterable[str]) -> list[str]:
 
 
 def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise wrong(name, value, "a whole number")
-    return value
+    if isinstance(value, (int, str)) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            return int(value)
+    raise wrong(name, value, "a whole number")
 
 
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise wrong(name, value, "a number")
-    return float(value)
+def _number(name: str, value: Any, expected: str = "a number") -> float:
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    raise wrong(name, value, expected)
 
 
 def _switch(name: str, value: Any) -> bool:
@@ -93,21 +96,21 @@ def numbers(name: str, value: Any) -> tuple[float, ...]:
     out: list[float] = []
     for item in _items(value):
         try:
-            out += [float(part) for part in item.split(",")] if isinstance(item, str) else [_number(name, item)]
-        except ValueError:
+            out += [_number(name, part) for part in _parts(item)]
+        except OptionError:
             raise wrong(name, item, "numbers, as 0.1 or 0.8,0.3,0.03") from None
     return tuple(out)
 
 
 def _ranges(name: str, value: Any) -> tuple[tuple[float, float], ...]:
     """Pairs of numbers, or text."""
+    expected = "ranges in nm, as 400:1300,1500:1700 or [[400, 1300], [1500, 1700]]"
     out = []
-    try:
-        for part in _parts(value):
-            low, high = map(float, part.split(":")) if isinstance(part, str) else (_number(name, end) for end in part)
-            out.append((low, high))
-    except (TypeError, ValueError):
-        raise wrong(name, value, "ranges in nm, as 400:1300,1500:1700 or [[400, 1300], [1500, 1700]]") from None
+    for part in _parts(value):
+        ends = part.split(":") if isinstance(part, str) else part
+        if not isinstance(ends, (list, tuple)) or len(ends) != 2:
+            raise wrong(name, part, expected)
+        out.append((_number(name, ends[0], expected), _number(name, ends[1], expected)))
     return tuple(out)
 
 
@@ -142,8 +145,8 @@ def _ranges_text(ranges: Iterable[tuple[float, float]]) -> str:
     return ",".join(f"{low}:{high}" for low, high in ranges)
 
 
-WHOLE: Final = Kind(_whole, int, "N")
-NUMBER: Final = Kind(_number, float, "X")
+WHOLE: Final = Kind(_whole, str, "N")
+NUMBER: Final = Kind(_number, str, "X")
 SWITCH: Final = Kind(_switch, bool, None)
 SIZE: Final = Kind(_size, str, "SIZE", _size_text)
 TEXT: Final = Kind(_text, str, "FILE")
