@@ -153,7 +153,7 @@ class Options:
         INPUT, SEARCHES, metavar="WHAT", choices=("stop", "skip", "mask"))
     bands: str = option(
         "same", NAME, "Tiles of other wavelengths: same (the default) refuses them, common interpolates to the first "
-        "tile's.", INPUT, metavar="WHAT", choices=("same", "common"))
+        "tile's.", INPUT, READS, metavar="WHAT", choices=("same", "common"))
 
     memory: int = option(
         2_000_000_000, SIZE, "Most memory that the whole process may hold, as 512MB.", WORK, ALL,
