@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any, get_type_hints
 import pytest
 import typer
 
+import hsichunk as hsi
 from hsichunk import metrics, schema
 from hsichunk.cli import main as cli
 from hsichunk.errors import OptionError
@@ -198,6 +200,28 @@ def test_a_shell_completes_closed_sets() -> None:
     assert completed("--method", "") == list(schema.METHODS)
     assert completed("--metric", "sam,s") == ["sam,sam", "sam,sid", "sam,sid-sam"]
     assert completed("--on-error", "s") == ["stop", "skip"]
+
+
+@pytest.mark.parametrize(
+    ("function", "others"),
+    [
+        (hsi.clean, {"tile", "windows"}),
+        (hsi.nfindr, {"cube"}),
+        (hsi.atgp, {"cube"}),
+        (hsi.fippi, {"cube"}),
+        (hsi.vca, {"cube", "snr"}),
+        (hsi.moments, {"cube", "noise"}),
+        (hsi.fit_sample, {"cube", "model", "y"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_python_says_the_same_words(function: Any, others: set[str]) -> None:
+    """Keywords are names of options, and defaults are theirs, but where everything is read unless told otherwise."""
+    parameters = inspect.signature(function).parameters
+    assert set(parameters) - others <= set(TABLE)
+    for name in set(parameters) - others - {"k"}:
+        given = parameters[name].default
+        assert given == TABLE[name].value() or (given is None and function is hsi.moments), name
 
 
 def said(code: str) -> str:
