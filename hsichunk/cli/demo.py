@@ -16,7 +16,6 @@ from hsichunk.run.folder import STORE
 from hsichunk.run.job import Progress
 from hsichunk.run.runner import RunResult, run
 from hsichunk.synthetic.tile import write_tile
-from hsichunk.threads import available
 from hsichunk.writers import zarr_store
 
 TILE = "NEON_D02_SERC_DP3_368000_4306000_reflectance.h5"
@@ -46,7 +45,6 @@ def demo(out: Path, size: int, progress: Progress) -> Demo:
             "out": str(results),
             "sam_threshold": 0.5,
             "sid_threshold": 1.0,
-            "threads": available(),
             "overwrite": True,
         }
     )

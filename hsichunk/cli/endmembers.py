@@ -2,74 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hsichunk.cli.app import app
-from hsichunk.cli.arguments import (
-    SEARCH,
-    Debug,
-    Every,
-    Exclude,
-    K,
-    LessonBands,
-    Mask,
-    Memory,
-    Method,
-    OnError,
-    Refine,
-    Sample,
-    Seed,
-    Share,
-    Threads,
-    option,
-)
+from hsichunk.cli.arguments import Debug, option, takes_options
 from hsichunk.cli.outcome import do
-from hsichunk.cli.running import processors
+from hsichunk.run.option import SEARCH
 
 
 @app.command()
+@takes_options("endmembers")
 def endmembers(
-    tiles: Annotated[
-        list[str],
-        typer.Argument(metavar="TILE", help="NEON reflectance tiles, ENVI images, GeoTIFFs.", show_default=False),
-    ],
+    given: dict[str, Any],
     output: Annotated[
         str, option("--output", "-o", metavar="FILE", text="CSV, NetCDF (.nc) or ENVI library (.sli), by suffix.")
     ],
-    k: K = None,
     library: Annotated[
         str | None, option(metavar="FILE", text="Library of known spectra: names the best match of each.", panel=SEARCH)
     ] = None,
-    seed: Seed = None,
-    sample: Sample = None,
-    share: Share = None,
-    method: Method = None,
-    refine: Refine = False,
-    exclude: Exclude = None,
-    every: Every = None,
-    lesson_bands: LessonBands = False,
-    mask: Mask = None,
-    on_error: OnError = None,
-    memory: Memory = None,
-    threads: Threads = None,
     debug: Debug = False,
 ) -> None:
     """Endmembers of tiles, and nothing else, into a file that `run --endmembers` takes.
 
     Example: **hsichunk endmembers tile.h5 -k 4 -o em.csv**
     """
-    given = {
-        "tiles": tiles, "out": "", "k": k, "seed": seed, "sample": sample, "share": share, "method": method,
-        "refine": refine or None, "exclude": exclude, "every": every, "lesson_bands": lesson_bands or None,
-        "mask": mask, "on_error": on_error, "memory": memory, "threads": threads or processors(),
-    }  # fmt: skip
 
     def work() -> None:
-        from hsichunk.run import options
+        from hsichunk.run.options import build
 
-        asked = options.build({name: value for name, value in given.items() if value not in (None, [])})
+        asked = build({"out": "", **given})
         from hsichunk.cli import progress, search
 
         with progress.shown() as show:
@@ -80,21 +43,17 @@ def endmembers(
 
 
 @app.command()
+@takes_options("count")
 def count(
-    tiles: Annotated[
-        list[str],
-        typer.Argument(metavar="TILE", help="NEON reflectance tiles, ENVI images, GeoTIFFs.", show_default=False),
-    ],
+    given: dict[str, Any],
     far: Annotated[
         list[float] | None, option(metavar="X", text="False-alarm rates of HFC, may be given again (1e-3, 1e-4, 1e-5).")
     ] = None,
     figure: Annotated[str | None, option(metavar="FILE", text="Draw the eigenvalues (PNG, SVG, PDF).")] = None,
     sample: Annotated[
-        int | None, option(metavar="N", text="Read about so many pixels, from everywhere, in place of all.")
+        str | None,
+        option(metavar="N", text="Read about so many pixels, from everywhere, in place of all.", panel=SEARCH),
     ] = None,
-    seed: Annotated[int | None, option(metavar="N", text="Seed of that sample (0).")] = None,
-    memory: Memory = None,
-    threads: Threads = None,
     debug: Debug = False,
 ) -> None:
     """How many endmembers tiles hold: HFC, noise-whitened HFC and HySime, from one pass over all their pixels.
@@ -102,17 +61,13 @@ def count(
     Example: **hsichunk count tile.h5 --figure eigenvalues.png**
     """
 
-    given = {
-        "tiles": tiles, "out": "", "sample": sample, "seed": seed, "memory": memory, "threads": threads or processors(),
-    }  # fmt: skip
-
     def work() -> None:
-        from hsichunk.run import options
+        from hsichunk.run.options import build
 
-        asked = options.build({name: value for name, value in given.items() if value is not None})
+        asked = build({"out": "", **given} | ({} if sample is None else {"sample": sample}))
         from hsichunk.cli import search
 
-        for line in search.count(asked, sample, far or [1e-3, 1e-4, 1e-5], figure):
+        for line in search.count(asked, None if sample is None else asked.sample, far or [1e-3, 1e-4, 1e-5], figure):
             typer.echo(line)
 
     do(work, debug)

@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
+from hsichunk import metrics, schema
 from hsichunk.cli.app import app
 from hsichunk.cli.arguments import Debug, option
 from hsichunk.cli.outcome import do
+from hsichunk.run.option_kinds import dashed, either
+
+SCORES = (*schema.METRICS, schema.ABUNDANCE)
+LARGER_IS_NEARER = dashed([*(metric.name for metric in metrics.METRICS if metric.larger_is_nearer), schema.ABUNDANCE])
 
 Results = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished run.", show_default=False)]
 
@@ -18,13 +23,13 @@ Results = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a fi
 def classify(
     results: Results,
     metric: Annotated[
-        str, option(metavar="NAME", text="Of the run: sam, sid, sid-sam, ncc, chebyshev or abundance (sid).")
+        str, option(metavar="NAME", text=f"Of the run: {either(dashed(SCORES))} (sid).", choices=SCORES)
     ] = "sid",
     threshold: Annotated[
         list[str] | None,
         option(
             metavar="X[,X...]",
-            text="Largest distance (ncc, abundance: smallest value) of a class: one, or one a class.",
+            text=f"Largest distance ({', '.join(LARGER_IS_NEARER)}: smallest value) of a class: one, or one a class.",
         ),
     ] = None,
     endmember: Annotated[

@@ -10,44 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hsichunk.cli.app import app
-from hsichunk.cli.arguments import (
-    ChebyshevThreshold,
-    Cluster,
-    CommonBands,
-    Config,
-    Debug,
-    DryRun,
-    Endmembers,
-    Every,
-    Exclude,
-    K,
-    LessonBands,
-    Mask,
-    Memory,
-    Method,
-    Metric,
-    NccThreshold,
-    OnError,
-    Out,
-    Overwrite,
-    PerTile,
-    Profile,
-    Refine,
-    Relative,
-    Report,
-    Sample,
-    SamThreshold,
-    Scheduler,
-    Seed,
-    Share,
-    SidSamThreshold,
-    SidThreshold,
-    SolverName,
-    Threads,
-    Workers,
-    WriteConfig,
-    option,
-)
+from hsichunk.cli.arguments import Config, Debug, DryRun, Report, WriteConfig, option, takes_options
 from hsichunk.cli.outcome import do
 
 if TYPE_CHECKING:
@@ -55,44 +18,13 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@takes_options("run", tiles_required=False)
 def run(
-    tiles: Annotated[
-        list[str] | None, typer.Argument(metavar="TILE", help="NEON reflectance tiles (HDF5), ENVI images, GeoTIFFs.")
-    ] = None,
-    out: Out = None,
+    given: dict[str, Any],
     config: Config = None,
-    overwrite: Overwrite = False,
-    k: K = None,
-    seed: Seed = None,
-    sample: Sample = None,
-    share: Share = None,
-    method: Method = None,
-    refine: Refine = False,
-    exclude: Exclude = None,
-    solver: SolverName = None,
-    metric: Metric = None,
-    sam_threshold: SamThreshold = None,
-    sid_threshold: SidThreshold = None,
-    sid_sam_threshold: SidSamThreshold = None,
-    ncc_threshold: NccThreshold = None,
-    chebyshev_threshold: ChebyshevThreshold = None,
-    relative: Relative = False,
-    every: Every = None,
-    lesson_bands: LessonBands = False,
-    endmembers: Endmembers = None,
-    per_tile: PerTile = False,
-    mask: Mask = None,
-    on_error: OnError = None,
-    bands: CommonBands = None,
-    memory: Memory = None,
-    threads: Threads = None,
-    scheduler: Scheduler = None,
-    cluster: Cluster = None,
-    workers: Workers = None,
-    profile: Profile = None,
+    write_config: WriteConfig = None,
     dry_run: DryRun = False,
     report: Report = False,
-    write_config: WriteConfig = None,
     debug: Debug = False,
 ) -> None:
     """Endmembers, abundances, SAM, SID and classes of tiles, into a folder.
@@ -108,29 +40,15 @@ def run(
     It leaves products.zarr, abundance.tif, rmse.tif, sam_class.tif, sid_class.tif (one for each --metric),
     endmembers.csv, item.json (STAC) and run.json; with --report also report.html.
     """
-    given = {
-        "tiles": tiles, "out": out, "k": k, "seed": seed, "sample": sample, "share": share,
-        "method": method, "refine": refine or None, "exclude": exclude, "solver": solver, "metric": metric,
-        "sam_threshold": sam_threshold, "sid_threshold": sid_threshold,
-        "sid_sam_threshold": sid_sam_threshold, "ncc_threshold": ncc_threshold,
-        "chebyshev_threshold": chebyshev_threshold, "relative": relative or None,
-        "every": every, "lesson_bands": lesson_bands or None,
-        "memory": memory, "threads": threads, "overwrite": overwrite or None,
-        "endmembers": endmembers, "per_tile": per_tile or None, "mask": mask, "on_error": on_error, "bands": bands,
-        "scheduler": scheduler, "cluster": cluster, "workers": workers, "profile": profile,
-    }  # fmt: skip
-    values = {name: value for name, value in given.items() if value not in (None, [])}
-    do(lambda: _run(values, config, dry_run, report, write_config), debug)
+    do(lambda: _run(given, config, dry_run, report, write_config), debug)
 
 
 def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool, written: Path | None) -> None:
-    from hsichunk.run import options
+    from hsichunk.run import config_file
+    from hsichunk.run.options import build
 
-    values = options.read_config(config, given) if config else given
-    asked = options.build({"threads": processors(), **values})
+    asked = build(config_file.read(config, given) if config else given)
     if written is not None:
-        from hsichunk.cli import config_file
-
         config_file.write(asked, written)
         typer.echo(str(written))
         return
@@ -150,13 +68,6 @@ def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool, writ
         raise typer.Exit(1)  # in a process of its own: this one's memory is for the run
 
 
-def processors() -> int:
-    """Threads when none are asked for."""
-    from hsichunk.threads import available
-
-    return available()
-
-
 def _summary(out: str, result: RunResult) -> None:
     record = result.record
     pixels, search = record.pixels, record.stages.endmembers
@@ -169,7 +80,9 @@ def _summary(out: str, result: RunResult) -> None:
 
 
 @app.command()
+@takes_options("info")
 def info(
+    given: dict[str, Any],
     tile: Annotated[
         str,
         typer.Argument(
@@ -177,9 +90,6 @@ def info(
         ),
     ],
     json: Annotated[bool, option("--json", metavar=None, text="For programs.")] = False,
-    k: K = None,
-    memory: Memory = None,
-    threads: Threads = None,
     debug: Debug = False,
 ) -> None:
     """What a tile is, and how a run over it would go.
@@ -190,10 +100,9 @@ def info(
     """
 
     def work() -> None:
-        from hsichunk.run import options
+        from hsichunk.run.options import build
 
-        given = {"tiles": [tile], "out": "", "k": k, "memory": memory, "threads": threads or processors()}
-        asked = options.build({name: value for name, value in given.items() if value is not None})
+        asked = build({"tiles": tile, "out": "", **given})
         from hsichunk.cli import info
 
         said = info.describe(asked)

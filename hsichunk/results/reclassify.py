@@ -12,7 +12,7 @@ from hsichunk import schema
 from hsichunk.classification.class_maps import classify
 from hsichunk.errors import HsiError
 from hsichunk.run.folder import STORE
-from hsichunk.run.options import numbers
+from hsichunk.run.option_kinds import numbers
 from hsichunk.writers import zarr_store
 from hsichunk.writers.geotiff import write_geotiff
 

@@ -1,4 +1,4 @@
-"""Pages that are made of something else: README.md, the command's help, the public names, the record of a run."""
+"""Pages made of something else: README.md, the command's help, the table of options, names, the record of a run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+GOES_ON = {"results": "the same", "inputs": "the same content", "work": "any"}  # options of a run that was stopped
 LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)")  # what a link or picture of a Markdown file leads to, but for addresses
 
 sys.path.insert(0, str(ROOT))
@@ -25,6 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made = {
         "index.md": readme,
         "commands.md": commands(),
+        "options.md": options(),
         "names.md": names(),
         "run_json.md": run_json.page(),
         "style.css": style(),
@@ -53,6 +55,31 @@ def commands() -> str:
     for command in group.commands.values():
         command.short_help = command.help.split("\n\n")[0]  # the whole sentence in the list of commands
     return get_docs_for_click(obj=group, ctx=typer.Context(group), name="hsichunk", title="Command line")
+
+
+def options() -> str:
+    """Every option of a run in a table a group: how it is asked for, what holds otherwise, which commands take it."""
+    from hsichunk.run.options import TABLE
+
+    lines = [
+        "# Options of a run\n",
+        "A YAML file for `run --config` takes each of them by its name, with - or _; "
+        "`run --write-config` writes such a file, and `run.json` names them the same. What is given on the command "
+        "line wins. To go on where it was stopped, a run needs the same as before of what changes results.\n",
+    ]
+    for group in dict.fromkeys(row.group for row in TABLE.values()):
+        lines += [
+            f"## {'Tiles and results' if group == 'Options' else group}\n",
+            "| name | command line | default | to go on | commands | what it is |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name, row in TABLE.items():
+            if row.group == group:
+                asked = row.flag if row.shown in (None, row.flag) else f"{row.flag} {row.shown}"
+                cells = (f"`{name}`", f"`{asked}`", row.default_shown, GOES_ON[row.changes], ", ".join(row.commands))
+                lines.append(f"| {' | '.join(cells)} | {row.explanation} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def names() -> str:

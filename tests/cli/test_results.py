@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 import hsichunk as hsi
 from hsichunk.chunks.array import DECODED
 from hsichunk.endmembers.library import read_library
-from hsichunk.run import options
+from hsichunk.run import config_file, options
 from hsichunk.threads import available
 from tests.helpers.runs import go, products, shell, write
 
@@ -37,6 +37,19 @@ def test_endmembers_alone_are_those_of_a_run(done: tuple[Path, Path], tmp_path: 
     status, said = shell("endmembers", done[0], "-k", 3, "-o", tmp_path / "em.nc", "--library", tmp_path / "em.csv")
     assert status == 0, said
     assert read_library(tmp_path / "em.nc").sizes["endmember"] == 3
+
+
+def test_bands_are_chosen_as_clean_chooses_them(done: tuple[Path, Path], tmp_path: Path) -> None:
+    chosen = ("--keep", "400:1300,1500:1700", "--drop", "900:1000", "--drop-last", 0, "--every", 2)
+    cube = hsi.clean(hsi.open_tile(done[0]), keep=[(400, 1300), (1500, 1700)], drop=[(900, 1000)], drop_last=0, every=2)
+    status, said = shell("endmembers", done[0], "-k", 3, "--maxit", 1, *chosen, "-o", tmp_path / "em.csv")
+    assert status == 0, said
+    found, expected = read_library(tmp_path / "em.csv"), hsi.nfindr(cube, 3, maxit=1)
+    assert_array_equal(found.wavelength.values, expected.wavelength.values)
+    assert_array_equal(found.values, expected.values)
+    status, said = shell("count", done[0], *chosen)
+    assert status == 0, said
+    assert f"HySime  {int(hsi.hysime(cube)['count'])}\n" in said
 
 
 def test_endmembers_say_how_near_the_library_is(done: tuple[Path, Path], tmp_path: Path) -> None:
@@ -226,7 +239,7 @@ def test_a_written_config_says_and_gives_the_same(done: tuple[Path, Path], tmp_p
     assert shell(*words, "--write-config", path) == (0, f"{path}\n")
     assert not (tmp_path / "out").exists()
     text = path.read_text()
-    given = options.read_config(path, {})
+    given = config_file.read(path, {})
     assert options.build(given) == options.build(
         {
             "tiles": [str(done[0])],

@@ -12,7 +12,7 @@ import xarray as xr
 
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.run.runner import run
-from tests.helpers.runs import BANDS, LAYOUTS, SHAPE, asked, go, products, write
+from tests.helpers.runs import BANDS, LAYOUTS, SHAPE, asked, go, products, shell, write
 
 OWN = np.linspace(400.0, 2500.0, BANDS).astype(np.float32)
 NO_DATA = -9999
@@ -55,6 +55,19 @@ def test_interpolated_tiles_are_as_those_that_numpy_interpolates(layout: str, tm
         np.testing.assert_allclose(ours[name].values, theirs[name].values, atol=2e-4, err_msg=name)
     assert np.isnan(ours.rmse.values[3, SHAPE[1] + 5])
     xr.testing.assert_equal(ours.rmse[:, : SHAPE[1]].isnull(), theirs.rmse[:, : SHAPE[1]].isnull())
+
+
+@pytest.mark.usefixtures("quiet", "no_sync")
+def test_searches_take_common_bands_too(tmp_path: Path) -> None:
+    first, other, _ = scene(tmp_path, "spatial")
+    with pytest.warns(HsiWarning, match="are interpolated"):
+        go([first, other], tmp_path / "out", bands="common")
+    status, said = shell("endmembers", first, other, "--bands", "common", "-o", tmp_path / "em.csv")
+    assert status == 0, said
+    assert (tmp_path / "em.csv").read_text() == (tmp_path / "out" / "endmembers.csv").read_text()
+    status, said = shell("count", first, other, "--bands", "common", "--sample", 500)
+    assert status == 0, said
+    assert "HySime" in said
 
 
 def test_bands_that_a_tile_does_not_reach(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import xarray as xr
 import hsichunk as hsi
 from hsichunk.cli import main as cli
 from hsichunk.run.folder import FILES, RUN_JSON
+from hsichunk.run.options import TABLE
 from tests.helpers.runs import go, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,6 +161,22 @@ def test_every_command_and_option_is_shown(site: Path) -> None:
         assert "Example: hsichunk " in part
         options = [each for param in command.params if not param.hidden for each in param.opts if each[0] == "-"]
         assert [each for each in options if each not in part] == []
+
+
+def test_every_option_of_the_table_has_a_row(site: Path) -> None:
+    text = html.unescape(re.sub(r"</?code>", "", (site / "options.html").read_text(encoding="utf-8")))
+    rows = [
+        re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL) for row in re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)
+    ]
+    told = {cells[0]: cells[1:] for cells in rows if cells}
+    assert list(told) == list(TABLE)
+    for name, (asked, default, goes_on, commands, explanation) in told.items():
+        row = TABLE[name]
+        assert asked.split()[0] == row.flag
+        assert default == row.default_shown
+        assert (goes_on == "the same") == (row.changes == "results")
+        assert commands.split(", ") == list(row.commands)
+        assert explanation == row.explanation
 
 
 def test_results_are_described(site: Path, tmp_path: Path) -> None:

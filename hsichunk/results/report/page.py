@@ -54,7 +54,6 @@ def content(results: FinishedRun, tiles: list[str] | None, library: xr.DataArray
     placed, missing = quicklook.place_tiles(results.tiles if tiles is None else tiles, grid)
     every = placed[0].file.wavelength if placed else None
     dropped = charts.gaps(results.endmembers.wavelength, every)
-    command, options_file = tables.command(results)
     record = results.record
     solver = record.options.solver
     return {
@@ -90,8 +89,7 @@ def content(results: FinishedRun, tiles: list[str] | None, library: xr.DataArray
         "facts": _facts(results),
         "versions": [("hsichunk", record.hsichunk), *record.versions.items()],
         "options": tables.flat(record.options.as_dict()),
-        "command": command,
-        "options_file": options_file,
+        "command": tables.command(results),
         "number": tables.number,
         "percent": tables.percent,
         "whole": tables.whole,

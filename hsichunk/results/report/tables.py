@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,9 @@ from hsichunk.classification.palette import class_colors, css
 from hsichunk.results.finished_run import FinishedRun, MapGrid
 from hsichunk.results.report.map_statistics import Sums
 from hsichunk.results.report.pictures import AGREEMENT
-from hsichunk.run.options import Options
 
 MATRIX = 8  # classes up to which all pairs of the two maps are in a table
 MOST_PAIRS = 20
-IN_FILE = ("keep", "drop", "drop_last", "maxit")  # options that the command line takes from a file alone
-ARGUMENT = ("tiles", "out", "overwrite")
 
 
 @dataclass(frozen=True)
@@ -161,35 +158,6 @@ def flat(content: Any, before: str = "") -> list[tuple[str, str]]:
     return [(before, "none" if content is None else str(content))]
 
 
-def command(results: FinishedRun) -> tuple[str, str | None]:
-    """The command line that repeats the run, and the YAML file that it needs, if it does."""
-    options = results.record.options
-    given = options.as_dict()
-    words = ["hsichunk", "run", *options.tiles, "--out", options.out]
-    file: dict[str, Any] = {}
-    for each in fields(Options):
-        if each.name in ARGUMENT or getattr(options, each.name) == each.default:
-            continue
-        value = given[each.name]
-        if each.name in IN_FILE:
-            file[each.name.replace("_", "-")] = value
-            continue
-        words += _flag(each.name, value)
-    if file:
-        import yaml
-
-        return shlex.join([*words, "--config", "options.yaml"]), str(yaml.safe_dump(file, sort_keys=False))
-    return shlex.join(words), None
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    flag = "-k" if name == "k" else f"--{name.replace('_', '-')}"
-    if value is True:
-        return [flag]
-    if value is False or value is None:
-        return []
-    if name == "memory":
-        return [flag, f"{value}B"]
-    if name == "mask":
-        return [word for each in value for word in (flag, str(each))]
-    return [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+def command(results: FinishedRun) -> str:
+    """The command line that repeats the run."""
+    return shlex.join(["hsichunk", "run", *results.record.options.words()])

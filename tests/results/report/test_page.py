@@ -310,8 +310,8 @@ def test_the_command_repeats_the_run(site: Path, parsed: Page) -> None:
 
     from hsichunk.cli.main import app
 
-    command, file = tables.command(open_results(site))
-    assert command in parsed.text and file is None
+    command = tables.command(open_results(site))
+    assert command in parsed.text
     words = shlex.split(command)
     assert words[:2] == ["hsichunk", "run"] and "--mask" in words and "--seed" not in words
     ended = CliRunner().invoke(app, words[1:])
@@ -319,18 +319,11 @@ def test_the_command_repeats_the_run(site: Path, parsed: Page) -> None:
     assert "nothing left to do" in ended.output  # the folder holds what these words ask for
 
 
-def test_options_that_need_a_file(site: Path, tmp_path: Path) -> None:
-    from hsichunk.run import options
-
+def test_the_command_tells_sizes_and_ranges(site: Path) -> None:
     results = open_results(site)
-    changed = replace(results.record.options, drop=((900.0, 1000.0),), drop_last=3, memory=512_000_000)
-    results = replace(results, record=replace(results.record, options=changed))
-    command, file = tables.command(results)
-    assert command.endswith("--config options.yaml") and "--memory 512000000B" in command
-    (tmp_path / "options.yaml").write_text(str(file))
-    given = {"tiles": results.tiles, "out": "x", "sid_threshold": "0.4,0.3,0.2,0.1"}
-    made = options.build(options.read_config(tmp_path / "options.yaml", given))
-    assert made.drop == ((900.0, 1000.0),) and made.drop_last == 3
+    changed = replace(results.record.options, drop=((900.0, 1000.5),), drop_last=3, memory=512_000_000)
+    command = tables.command(replace(results, record=replace(results.record, options=changed)))
+    assert "--drop 900.0:1000.5 --drop-last 3" in command and "--memory 512MB" in command
 
 
 def test_endmembers_are_marked_where_they_lie(site: Path) -> None:

@@ -20,7 +20,7 @@ from hsichunk.results.finished_run import open_results
 from hsichunk.results.viewer import maps as maps_module
 from hsichunk.results.viewer.maps import Maps, MapView
 from hsichunk.results.viewer.server import serve
-from hsichunk.run import options
+from hsichunk.run import config_file, options
 from tests.helpers import runs
 from tests.helpers.browser import Browser
 
@@ -223,7 +223,7 @@ def test_save(maps: Maps, out: Path) -> None:
     path = maps.save(wanted, False)
     try:
         assert Maps(open_results(out)).stored_thresholds() == wanted
-        given = options.read_config(path, {"tiles": ["a.h5"], "out": "b"})
+        given = config_file.read(path, {"tiles": ["a.h5"], "out": "b"})
         made = options.build(given)
         assert list(made.sam_threshold) == wanted["sam"] and list(made.sid_threshold) == wanted["sid"]
         path.write_text(json.dumps({"sam_threshold": [0.1, 0.2]}))  # of another number of classes
