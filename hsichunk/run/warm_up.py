@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator
 
 from hsichunk.unmixing.stored_pass import load_kernels
 
-LATE = ("zarr", "zarr.codecs", "hsichunk.run.product_store", "pyproj", "rasterio", "rasterio.shutil")
+LATE = (
+    *("zarr", "zarr.codecs", "hsichunk.run.product_store"),
+    *("pyproj", "rasterio", "rasterio.shutil"),
+    "hsichunk.run.summary",
+)
 SWITCH = 2e-4  # seconds
 
 
