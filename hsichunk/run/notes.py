@@ -43,7 +43,7 @@ class Stage:
     def plus(self, other: Stage) -> Self:
         """Both together: what comes of a stage that is done in parts."""
         sums = {one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(Stage)}
-        return replace(self, **{**sums, "seconds": round(sums["seconds"], 3)})
+        return replace(self, **{**sums, "seconds": round(self.seconds + other.seconds, 3)})
 
 
 @dataclass(frozen=True, kw_only=True)
