@@ -18,8 +18,8 @@ from hsichunk.chunks.remote import FETCHED
 from hsichunk.mosaic.site import Site
 from hsichunk.run import plan
 from hsichunk.run.ledger import Ledger
+from hsichunk.run.notes import InputFile, Stage, Stages
 from hsichunk.run.options import Options
-from hsichunk.run.record import InputFile, Stage, Stages
 
 if TYPE_CHECKING:
     from hsichunk.cube.masks.masks import Masks

@@ -10,15 +10,17 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsichunk import schema
 from hsichunk.atomic_files import read_json, sync_one, write_json
 from hsichunk.errors import HsiError
 from hsichunk.run.folder import EVERY_FILE, LATER, RUN_JSON, STATE, STORE, files
 from hsichunk.run.json_records import as_json, from_json
-from hsichunk.run.record import RunRecord, fingerprint_in
 from hsichunk.unmixing.scoring import Tally
+
+if TYPE_CHECKING:
+    from hsichunk.run.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,11 @@ class Ledger:
 
     def _compare(self, overwrite: bool) -> str:
         finished, state = read_json(self.out / RUN_JSON), read_json(self.folder / "state.json")
-        found = state if finished is None else fingerprint_in(finished)
+        found = state
+        if finished is not None:
+            from hsichunk.run.record import RunRecord, fingerprint_in
+
+            found = fingerprint_in(finished)
         if found is None:
             held = [name for name in (*EVERY_FILE, RUN_JSON) if (self.out / name).exists()]
             if held and not overwrite:

@@ -8,7 +8,7 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,15 @@ from hsichunk.run.endmembers import Found
 from hsichunk.run.job import Job, Progress, silent
 from hsichunk.run.json_records import as_json, from_json
 from hsichunk.run.ledger import Ledger
+from hsichunk.run.notes import InputFile, Stages
 from hsichunk.run.options import Options
 from hsichunk.run.planning import make_plan
 from hsichunk.run.preparation import connected, masks_of, prepared
-from hsichunk.run.record import InputFile, RunRecord, Stages, read_record
 from hsichunk.run.warm_up import importing
 from hsichunk.unmixing.solver import Solver
+
+if TYPE_CHECKING:
+    from hsichunk.run.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ def run(options: Options, progress: Progress = silent) -> RunResult:
     book = Ledger(Path(options.out), fingerprint)
     state = book.look(options.overwrite)
     if state == "done":
+        from hsichunk.run.record import read_record
+
         book.tidy()
         return RunResult(read_record(book.out), done_before=True)
     with connected(options) as cluster:

@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterator
 from hsichunk.run import interpreter
 from hsichunk.unmixing.stored_pass import load_kernels
 
-LATE = ("zarr", "zarr.codecs", "hsichunk.run.product_store", "pyproj", "rasterio", "rasterio.shutil")
+LATE = (
+    "zarr",
+    "zarr.codecs",
+    "hsichunk.run.product_store",
+    "pyproj",
+    "rasterio",
+    "rasterio.shutil",
+    "hsichunk.run.summary",
+)
 
 
 @contextlib.contextmanager

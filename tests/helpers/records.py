@@ -6,18 +6,15 @@ from dataclasses import fields, replace
 from typing import Any
 
 from hsichunk.run import options
+from hsichunk.run.notes import InputFile, SearchStage, Stage, Stages
 from hsichunk.run.plan import Plan
 from hsichunk.run.record import (
     BandCount,
     Certificate,
     DecodedChunks,
-    InputFile,
     MapExtent,
     PixelCounts,
     RunRecord,
-    SearchStage,
-    Stage,
-    Stages,
 )
 
 

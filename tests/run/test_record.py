@@ -14,7 +14,8 @@ import pytest
 from hsichunk.errors import HsiError
 from hsichunk.run import json_records
 from hsichunk.run.json_records import ABSENT, RecordError
-from hsichunk.run.record import SCHEMA, Certificate, RunRecord, SearchStage, Stage, Stages, read_record
+from hsichunk.run.notes import SearchStage, Stage, Stages
+from hsichunk.run.record import SCHEMA, Certificate, RunRecord, read_record
 from tests.helpers.records import example
 
 PACKAGE = Path(__file__).resolve().parents[2] / "hsichunk"
