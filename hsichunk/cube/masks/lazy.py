@@ -14,6 +14,7 @@ from hsichunk.array_types import Bools, Positions
 from hsichunk.cube.cleaning import clean
 from hsichunk.cube.masks.masks import Masks, parse
 from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.mosaic.tiled_counts import TiledCounts
 from hsichunk.readers import model, neon
 from hsichunk.readers.lazy_arrays import stored_behind
 
@@ -35,6 +36,8 @@ def mask(tile: xr.Dataset, *what: str) -> xr.DataArray:
     if found is None:
         raise HsiError("mask got a computed or loaded tile; expected what open_tile gives: make the mask first")
     stored, (rows, cols, _) = found
+    if isinstance(stored, TiledCounts):
+        raise HsiError("mask got a mosaic of tiles; expected what open_tile gives of one: mask each tile by itself")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HsiWarning)  # open_tile gave them
         file = neon.read(stored.path)
