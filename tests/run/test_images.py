@@ -475,7 +475,7 @@ def test_damaged_blocks(tmp_path: Path, counts: Any, monkeypatch: Any) -> None:
     whole = bytearray(path.read_bytes())
     whole[len(whole) // 2 : len(whole) // 2 + 40] = b"\xff" * 40
     path.write_bytes(whole)
-    with pytest.raises(CorruptChunk, match=r"scene.tif: lines \d+ to \d+ cannot be read"):
+    with pytest.raises(CorruptChunk, match=r"scene.tif: chunk \(\d, \d, 0\), lines \d+ to \d+, cannot be read"):
         pieced(formats.read(path).reflectance)
     em = tmp_path / "em.csv"
     spectra = mixed()[[0, 10, 20], [0, 10, 20]] / 10000

@@ -15,6 +15,7 @@ from hsichunk.array_types import Bools, Positions
 from hsichunk.cube.cleaning import clean
 from hsichunk.cube.masks.masks import Masks, parse
 from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.mosaic.tiled_counts import TiledCounts
 from hsichunk.readers import formats, model
 from hsichunk.readers.lazy_arrays import outer, stored_behind
 
@@ -36,6 +37,8 @@ def mask(tile: xr.Dataset, *what: str) -> xr.DataArray:
     if found is None:
         raise HsiError("mask got a computed or loaded tile; expected what open_tile gives: make the mask first")
     stored, (rows, cols, _) = found
+    if isinstance(stored, TiledCounts):
+        raise HsiError("mask got a mosaic of tiles; expected what open_tile gives of one: mask each tile by itself")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HsiWarning)  # open_tile gave them
         file = formats.read(stored.path)

@@ -29,6 +29,7 @@ from hsichunk.cube.cleaning import clean
 from hsichunk.cube.masks import masks
 from hsichunk.cube.masks.lazy import mask
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, OptionError
+from hsichunk.mosaic.mosaic import open_mosaic
 from hsichunk.readers import neon
 from hsichunk.readers.tiles import open_tile
 from hsichunk.synthetic.tile import write_tile
@@ -658,6 +659,8 @@ def test_lazy_mask_of_what_is_no_tile(tile: Path) -> None:
         mask(open_tile(tile).load(), "weather")
     with pytest.raises(HsiError, match="expected a tile"):
         mask(None, "weather")  # type: ignore[arg-type]
+    with pytest.raises(HsiError, match="a mosaic of tiles; expected what open_tile gives"):
+        mask(open_mosaic(tile), "weather")
     with pytest.raises(OptionError):
         mask(open_tile(tile), "nothing")
 
