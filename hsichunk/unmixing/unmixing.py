@@ -7,8 +7,6 @@ gives the same bits, else float64 results within 1e-6.
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -17,8 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.cube.blockwise import whole_spectra
 from hsichunk.cube.checks import check_cube, check_endmembers
-from hsichunk.errors import HsiError, HsiWarning
+from hsichunk.errors import HsiError
 from hsichunk.readers import provenance
 from hsichunk.threads import asked_for
 from hsichunk.unmixing.dask_graph import from_blocks, from_chunks, rectangle
@@ -140,19 +139,10 @@ def _solvers(
 def _from_values(cube: xr.DataArray, solvers: tuple[Solver | None, Solver]) -> dict[str, Any]:
     from hsichunk.unmixing.values_pass import solve_spectra
 
-    data = cube.data
-    if not hasattr(data, "dask"):
-        return dict(solve_spectra(np.asarray(data), solvers, asked_for()))
-    if len(data.chunks[2]) > 1:
-        warnings.warn(
-            f"the cube's bands lie in {len(data.chunks[2])} chunks and it is no plain selection of a stored tile; they "
-            "are rechunked to whole spectra, which holds blocks in memory: unmix what clean() gives to avoid that",
-            HsiWarning,
-            stacklevel=3,
-        )
-        side = max(1, math.isqrt((64 << 20) // (data.shape[2] * data.dtype.itemsize)))
-        data = data.rechunk({0: side, 1: side, 2: -1})
-    return from_blocks(data, solvers)
+    data = whole_spectra(cube)
+    if hasattr(data, "dask"):
+        return from_blocks(data, solvers)
+    return dict(solve_spectra(np.asarray(data), solvers, asked_for()))
 
 
 def label(arrays: dict[str, Any], cube: xr.DataArray, names: tuple[str, ...]) -> xr.Dataset:
