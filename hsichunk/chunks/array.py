@@ -78,8 +78,9 @@ class ChunkedArray(abc.ABC):
     """A stored array: its shape and layout now, its chunks on demand, from any thread or process.
 
     A storage implements `opened` and `decode`; the rest follows from these two and may be overridden where the storage
-    knows a better way. Threads share no open file. A copy pickles without locks and kept chunks. A file that changes after opening is refused with HsiError, not misread.
-    tests/helpers/conformance.py checks what this contract promises, of any implementation.
+    knows a better way. Threads share no open file. A copy pickles without locks and kept chunks. A file that changes
+    after opening is refused with HsiError, not misread. tests/helpers/conformance.py checks what this contract
+    promises, of any implementation.
     """
 
     keeps_chunks: ClassVar[bool] = True

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.array_types import Floats
 from hsichunk.cube.blockwise import Kernel, counts_first, on_pixels
+from hsichunk.unmixing.product_rows import ProductRows
 from hsichunk.unmixing.solver import Solver, prepare
 from hsichunk.unmixing.unmixing import fits, in_one_pass, label, takes
 
@@ -40,14 +41,8 @@ def products(
         solver = prepare(spectra, names, wanted, float(scale), exact=True, constraint=constraint)
         exactly = partial(_of_counts, solver=solver, wanted=wanted)
         kernel = partial(counts_first, scale=solver.scale, exactly=exactly, kernel=kernel)
-    widths = [len(names) if name in schema.PER_ENDMEMBER else 1 for name in wanted]
-    found = on_pixels(cube, kernel, sum(widths))
-    starts = np.cumsum([0, *widths])
-    arrays = {
-        name: found[start : start + width] if name in schema.PER_ENDMEMBER else found[start]
-        for name, start, width in zip(wanted, starts, widths, strict=False)
-    }
-    return label(arrays, cube, names)
+    rows = ProductRows(wanted, len(names))
+    return label(rows.split(on_pixels(cube, kernel, rows.count)), cube, names)
 
 
 def _of_counts(rows: NDArray[np.int16], solver: Solver, wanted: tuple[str, ...]) -> Floats:

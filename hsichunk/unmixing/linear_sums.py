@@ -33,12 +33,12 @@ class Linear:
         return self.weights.tobytes(), self.shift.tobytes()
 
 
-def solve(counts: Counts, linear: Linear, window: Window) -> dict[str, NDArray[np.float32]]:
-    """The sums of a window of stored pixels."""
+def solve(counts: Counts, linear: Linear, window: Window) -> NDArray[np.float32]:
+    """The sums (k, rows, columns) of a window of stored pixels, NaN where a band holds no data."""
     from hsichunk.cube.projection import project
 
     values, valid = np.empty((*window.shape, linear.p)), np.empty(window.shape, np.bool_)
     rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
     project(counts, rows, cols, linear.weights, linear.shift, values, valid, asked_for())
     values[~valid] = np.nan
-    return {schema.WEIGHTED: np.ascontiguousarray(np.moveaxis(values, -1, 0), np.float32)}
+    return np.ascontiguousarray(np.moveaxis(values, -1, 0), np.float32)

@@ -46,6 +46,15 @@ class Scaled:
     loose: Solver
     """of values 0..1 that are no counts"""
 
+    @property
+    def products(self) -> tuple[str, ...]:
+        return self.loose.products
+
+    @property
+    def p(self) -> int:
+        """Number of endmembers."""
+        return self.loose.p
+
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.Scaled", self.spectra.tobytes(), self.loose.__dask_tokenize__())
 
@@ -78,16 +87,28 @@ def _flat(values: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-def find_range(counts: Counts, window: Window, shown: list[Window]) -> tuple[Ints, Range]:
-    """The smallest count of each pixel of a window over its kept bands, and the range over all of them.
+def find_ends(counts: Counts | None, window: Window, shown: Iterable[Window], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The smallest and the largest count (2, rows, columns) of each pixel of a window over its kept bands.
 
-    Decodes each stored chunk once. Pixels that none of the windows in `shown` holds have no part, nor has no-data.
+    Decodes each stored chunk once. Pixels that none of the windows in `shown` holds, and those of nothing but no-data,
+    have the ends of `dtype` the wrong way round, which widen no range.
     """
+    least, most = np.full(window.shape, NONE), np.full(window.shape, -NONE)
+    if counts is not None:
+        _widen(counts, window, least, most)
+    inside = np.zeros(window.shape, np.bool_)
+    for part in shown:
+        inside[within(part, window)] = True
+    inside &= least <= most
+    limits = np.iinfo(dtype)
+    return np.stack([np.where(inside, least, limits.max), np.where(inside, most, limits.min)]).astype(dtype)
+
+
+def _widen(counts: Counts, window: Window, least: Ints, most: Ints) -> None:
     from hsichunk.kernels import shifted_counts
 
     rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
-    least, most, lock = np.full(window.shape, NONE), np.full(window.shape, -NONE), threading.Lock()
-    number = counts.bands // counts.stored.chunks[2]
+    number, lock = counts.bands // counts.stored.chunks[2], threading.Lock()
 
     def look(n: int) -> None:
         values = counts.stored.read(rows, cols, counts.bands[number == n], threads=1)
@@ -97,26 +118,25 @@ def find_range(counts: Counts, window: Window, shown: list[Window]) -> tuple[Int
             )
 
     in_parallel(look, np.unique(number).tolist(), asked_for())
-    inside = np.zeros(window.shape, np.bool_)
-    for part in shown:
-        inside[within(part, window)] = True
-    least[~inside], most[~inside] = NONE, -NONE
-    return least, (int(least.min()), int(most.max()))
 
 
-def join_ranges(found: Iterable[tuple[Ints, Range]]) -> Range:
-    """The range of all windows."""
-    low, high = zip(*(one for _, one in found), strict=True)
-    return min(low), max(high)
+def range_of(ends: NDArray[Any], axis: Any = None, keepdims: bool = True) -> NDArray[Any]:
+    """The range (2, 1, 1) of all pixels whose own ends (2, rows, columns) are given, as dask reduces an array."""
+    return np.stack([ends[0].min(), ends[1].max()]).reshape(2, 1, 1)
 
 
-def solve_scaled(counts: Counts, scaled: Scaled, window: Window, found: tuple[Ints, Range], whole: Range) -> Products:
-    """Every product of the scaled pixels of a window, given its smallest counts and the range of all windows."""
+def solve_scaled(
+    counts: Counts, scaled: Scaled, window: Window, ends: NDArray[Any], whole: Range, products: Products
+) -> None:
+    """Every product of the scaled pixels of a window, given their own ends and the range of all, put into arrays."""
     low, high = whole
     if low > high:  # nothing but no-data
         low, high = 0, 1
-    every = high - low > LARGEST_COUNT
-    if not every:
+    every = high - low > LARGEST_COUNT  # farther apart than whole numbers of 16 bits
+    if every:
+        for values in products.values():
+            values.fill(np.nan)
+    else:
         # a small range is a larger one in finer units: the solver knows what is little among counts by the thousand
         times = max(1, int(schema.NEON_SCALE) // max(high - low, 1))
         shifted = replace(counts, stored=ShiftedCounts(counts.stored, low, times, counts.no_data), no_data=NO_DATA)
@@ -131,18 +151,11 @@ def solve_scaled(counts: Counts, scaled: Scaled, window: Window, found: tuple[In
             guard=loose.guard,
             constraint=loose.constraint,
         )
-        products = solve_window(shifted, replace(solver, floor=1.0), window, asked_for())[0]
-    else:  # farther apart than whole numbers of 16 bits
-        shape = window.shape
-        products = {n: np.full((*v.shape[:-2], *shape), np.nan, np.float32) for n, v in _few(scaled, 1).items()}
+        solve_window(shifted, replace(solver, floor=1.0), window, asked_for(), products)
     again = [n for n in products if every or n in (schema.SID, schema.SID_SAM)]
     if again:
-        _solve_again(counts, scaled, window, found[0] <= (high if every else low), (low, high), again, products)
-    return products
-
-
-def _few(scaled: Scaled, n: int) -> Products:
-    return solve_spectra(np.zeros((1, n, scaled.loose.bands)), (None, scaled.loose), 1)
+        dark = (ends[0] <= ends[1]) & (ends[0] <= (high if every else low))
+        _solve_again(counts, scaled, window, dark, (low, high), again, products)
 
 
 def _solve_again(

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,21 +30,21 @@ FINISH_SLAB = 4096  # pixels solved and scored at once
 FINISH_ROWS = 250  # of a large column whose products are made at a time
 
 
-def solve_window(counts: Counts, solver: Solver, window: Window, threads: int) -> tuple[Products, Tally]:
+def solve_window(
+    counts: Counts, solver: Solver, window: Window, threads: int, into: Products | None = None
+) -> tuple[Products, Tally]:
     """Every product of the pixels of a window, float32, NaN where a kept band holds no data; and what it came to.
 
-    Decodes each stored chunk that holds a kept band and a pixel of the window exactly once.
+    Decodes each stored chunk that holds a kept band and a pixel of the window exactly once. The products are new
+    arrays, or those given.
     """
     # fresh memory costs more than copying: strips of a large column take the place of the last
     parts = stream_window(counts, solver, window, threads, window.shape[0] if is_small(counts) else FINISH_ROWS)
-    first = next(parts)
-    if first[0] == window:
-        return first[1], first[2]
-    whole, tally = empty_products(solver, window.shape), Tally()
-    for part, products, share in chain([first], parts):
-        rows, cols = within(part, window)
+    whole, tally = empty_products(solver, window.shape) if into is None else into, Tally()
+    for part, products, share in parts:
+        at = within(part, window)
         for name, values in products.items():
-            whole[name][..., rows, cols] = values
+            whole[name][..., *at] = values
         tally.add(share)
     return whole, tally
 

@@ -20,8 +20,7 @@ from hsichunk.cube.checks import check_cube, check_endmembers
 from hsichunk.errors import HsiError
 from hsichunk.readers import provenance
 from hsichunk.threads import asked_for
-from hsichunk.unmixing.dask_graph import from_chunks, rectangle, split
-from hsichunk.unmixing.scoring import Products
+from hsichunk.unmixing.dask_graph import from_blocks, from_chunks, rectangle
 from hsichunk.unmixing.solver import LARGEST_COUNT, MOST_BANDS, Solver, prepare
 
 GUARD = 2.2204460492503131e-16  # what PySpTools adds to the shares of a spectrum
@@ -141,22 +140,9 @@ def _from_values(cube: xr.DataArray, solvers: tuple[Solver | None, Solver]) -> d
     from hsichunk.unmixing.values_pass import solve_spectra
 
     data = whole_spectra(cube, "unmix a plain selection of what clean() gives to avoid that")
-    if not hasattr(data, "dask"):
-        return dict(solve_spectra(np.asarray(data), solvers, asked_for()))
-    from dask.base import tokenize
-
-    name = f"unmix-{tokenize(data, solvers)}"
-    graph: dict[Any, Any] = {f"{name}-solvers": solvers}
-    for i in range(data.numblocks[0]):
-        for j in range(data.numblocks[1]):
-            graph[(name, i, j)] = (_solve_block, (data.name, i, j, 0), f"{name}-solvers")
-    return split(name, graph, [data], data.chunks[:2], solvers[1])
-
-
-def _solve_block(block: NDArray[Any], solvers: tuple[Solver | None, Solver]) -> Products:
-    from hsichunk.unmixing.values_pass import solve_spectra
-
-    return solve_spectra(block, solvers, asked_for())
+    if hasattr(data, "dask"):
+        return from_blocks(data, solvers)
+    return dict(solve_spectra(np.asarray(data), solvers, asked_for()))
 
 
 def label(arrays: dict[str, Any], cube: xr.DataArray, names: tuple[str, ...]) -> xr.Dataset:

@@ -16,16 +16,19 @@ from hsichunk.unmixing.solver import Solver
 SLAB = 480  # pixels worked at once: 362 bands are 1.4 MB of float64; rows of 512 would fall on the same cache lines
 
 
-def solve_spectra(block: NDArray[Any], solvers: tuple[Solver | None, Solver], threads: int) -> Products:
+def solve_spectra(
+    block: NDArray[Any], solvers: tuple[Solver | None, Solver], threads: int, into: Products | None = None
+) -> Products:
     """Products of a block (rows, columns, bands) of reflectance, float32, NaN where a band is not finite.
 
     `solvers` are the one for counts, if the values may be some, and the one for any floats. Where every value of a
     pixel turns out to be a whole count over the scale, the counts are recovered and its sums are exact. What a pixel
-    comes to depends on its own values alone, not on the block that it lies in.
+    comes to depends on its own values alone, not on the block that it lies in. The products are new arrays, or those
+    given.
     """
     exact, loose = solvers
     height, width, bands = block.shape
-    out = empty_products(loose, (height, width))
+    out = empty_products(loose, (height, width)) if into is None else into
     narrow, low = min(SLAB, max(width, 1)), max(1, SLAB // max(width, 1))
     corners = [(y, x) for y in range(0, height, low) for x in range(0, width, narrow)]
 
