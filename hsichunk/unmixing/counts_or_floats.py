@@ -56,7 +56,7 @@ def _of_counts(rows: NDArray[np.int16], solver: Solver, wanted: tuple[str, ...])
     from hsichunk.unmixing.scoring import score_sums
 
     n = len(rows)
-    total, valid = np.zeros((solver.sums, n)), np.ones(n, np.bool_)
+    total, valid = np.zeros((solver.layout.rows, n)), np.ones(n, np.bool_)
     add_spectra(solver, rows, [(0, solver.bands, 0)], None, slice(0, n), total, valid)
     made = score_sums(solver, total, valid)[0]
     return np.concatenate([made[name].reshape(-1, n) for name in wanted]).T.astype(np.float64)

@@ -32,6 +32,7 @@ from hsichunk.run import geotiffs, plan, product_store
 from hsichunk.run.folder import files
 from hsichunk.run.runner import run
 from hsichunk.unmixing import solver, stored_pass
+from hsichunk.unmixing.sum_layout import SumLayout
 from tests.helpers.runs import SHAPE, asked, assert_same, checksums, endmembers, go, products, shell, write
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
@@ -379,7 +380,7 @@ def test_correlation_of_nearly_flat_spectra_is_right(tmp_path: Path) -> None:
     counts[0, 0] = 9000
     e = (9000 + rng.integers(0, 2, (3, 40)) + rng.uniform(0, 0.1, (3, 40))) / 1e4
     made = solver.prepare(e, "abc", ("ncc",), 1e4, exact=True)
-    assert made.sums == 3 + 2
+    assert made.layout.rows == 3 + 2
     out = _solve(tmp_path, counts, made)["ncc"].reshape(3, -1)
     expected = reference.correlations(counts.reshape(-1, 40) / 1e4, e)
     assert_allclose(out.T, expected, atol=1e-6)
@@ -474,4 +475,5 @@ def test_the_plan_counts_what_is_asked_for() -> None:
     assert atgp - sample > 8 * 20_000 * 362
     for metrics, rows in ((schema.METRICS, 20), (("ncc",), 6), (("sid_sam",), 15), (("chebyshev",), 9)):
         e = np.random.default_rng(0).uniform(0.1, 0.8, (4, 20))
-        assert solver.prepare(e, "abcd", metrics, 1e4, exact=True).sums == plan.sums_rows(4, metrics) == rows
+        made = solver.prepare(e, "abcd", metrics, 1e4, exact=True)
+        assert made.layout.rows == SumLayout.of(4, metrics).rows == rows
