@@ -23,6 +23,8 @@ class Metric(NamedTuple):
 
     name: str
     """of the variable, of the option and, with "_class", of the class map"""
+    title: str
+    """as people write it: of class maps in the report and the viewer"""
     long_name: str
     units: str
     threshold: float
@@ -42,6 +44,7 @@ class Metric(NamedTuple):
 METRICS: Final = (
     Metric(
         name="sam",
+        title="SAM",
         long_name="spectral angle",
         units="rad",
         threshold=0.1,
@@ -50,6 +53,7 @@ METRICS: Final = (
     ),
     Metric(
         name="sid",
+        title="SID",
         long_name="spectral information divergence",
         units="nat",
         threshold=0.05,
@@ -59,6 +63,7 @@ METRICS: Final = (
     ),
     Metric(
         name="sid_sam",
+        title="SID-SAM",
         long_name="spectral information divergence times tangent of spectral angle",
         units="nat",
         threshold=0.005,
@@ -68,6 +73,7 @@ METRICS: Final = (
     ),
     Metric(
         name="ncc",
+        title="NCC",
         long_name="normalised cross correlation",
         units="1",
         threshold=0.9,
@@ -80,6 +86,7 @@ METRICS: Final = (
     ),
     Metric(
         name="chebyshev",
+        title="Chebyshev",
         long_name="Chebyshev distance",
         units="1",
         threshold=0.1,

@@ -10,21 +10,22 @@ import typer
 from hsichunk.cli.app import app
 from hsichunk.cli.arguments import Debug, option
 from hsichunk.cli.outcome import do
+from hsichunk.metrics import METRICS
 
+WORDS = [metric.name.replace("_", "-") for metric in METRICS]
+LARGEST = [*(metric.name for metric in METRICS if metric.larger_is_nearer), "abundance"]
 Results = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished run.", show_default=False)]
 
 
 @app.command()
 def classify(
     results: Results,
-    metric: Annotated[
-        str, option(metavar="NAME", text="Of the run: sam, sid, sid-sam, ncc, chebyshev or abundance (sid).")
-    ] = "sid",
+    metric: Annotated[str, option(metavar="NAME", text=f"Of the run: {', '.join(WORDS)} or abundance (sid).")] = "sid",
     threshold: Annotated[
         list[str] | None,
         option(
             metavar="X[,X...]",
-            text="Largest distance (ncc, abundance: smallest value) of a class: one, or one a class.",
+            text=f"Largest distance ({', '.join(LARGEST)}: smallest value) of a class: one, or one a class.",
         ),
     ] = None,
     endmember: Annotated[
