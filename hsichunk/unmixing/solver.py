@@ -198,6 +198,21 @@ def check_independent(gram: Floats, names: Sequence[str], *, sum_to_one: bool) -
         raise HsiError(f"endmembers {named} are zero, multiples or mixtures of each other; drop one of them")
 
 
+def check_unmixable(spectra: Floats, names: Sequence[str], *, sum_to_one: bool) -> None:
+    """Raises HsiError for endmembers (p, L) that are not finite, or of which some are mixtures of others."""
+    finite = np.isfinite(spectra).all(1)
+    if not finite.all():
+        raise HsiError(
+            f"endmember {names[int(finite.argmin())]} holds values that are not finite; drop those bands or it"
+        )
+    check_independent(spectra @ spectra.T, names, sum_to_one=sum_to_one)
+
+
+def fits(spectra: Floats, scale: float) -> bool:
+    """Whether endmembers (p, L) have exact sums with counts of `scale` a unit."""
+    return spectra.shape[1] <= MOST_BANDS and bool((np.abs(spectra) * scale <= LARGEST_COUNT).all())
+
+
 def _centres(values: Floats) -> Floats:
     """(3, p): the mean of each endmember in two parts, and its length less the mean.
 
