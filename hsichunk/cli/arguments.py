@@ -72,7 +72,7 @@ Metric = Annotated[
     list[str] | None,
     option(
         metavar="NAMES",
-        text="Scores to store, each with its class map: some of sam, sid, sid-sam, ncc and chebyshev (sam,sid).",
+        text="Scores to store, each with its class map: some of sam, sid, sid-sam, ncc, chebyshev and sca (sam,sid).",
         panel=CLASSES,
     ),
 ]
@@ -104,6 +104,12 @@ ChebyshevThreshold = Annotated[
         metavar="X[,X...]",
         text="Largest difference (reflectance) of a class in any band: one, or one a class (0.1).",
         panel=CLASSES,
+    ),
+]
+ScaThreshold = Annotated[
+    list[str] | None,
+    option(
+        metavar="X[,X...]", text="Largest correlation angle (rad) of a class: one, or one a class (0.1).", panel=CLASSES
     ),
 ]
 Relative = Annotated[

@@ -64,6 +64,8 @@ class Options:
     """smallest correlation of a class; one, or one a class"""
     chebyshev_threshold: tuple[float, ...] = (schema.THRESHOLDS[schema.CHEBYSHEV],)
     """largest difference (reflectance) of a class in any band; one, or one a class"""
+    sca_threshold: tuple[float, ...] = (0.1,)
+    """largest correlation angle (rad) of a class; one, or one a class"""
     relative: bool = False
     """thresholds as shares of the range of distances over the image, PySpTools' rule"""
     memory: int = 2_000_000_000
@@ -313,6 +315,7 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "sid_sam_threshold": numbers,
     "ncc_threshold": numbers,
     "chebyshev_threshold": numbers,
+    "sca_threshold": numbers,
     "relative": _switch,
     "memory": _bytes,
     "threads": _whole,
