@@ -46,7 +46,7 @@ def unmix(
 
     `solver` binds the abundances, which come with their rmse (in reflectance): "fcls" (at least 0, summing to one),
     "nnls" (at least 0), "ucls" (nothing), or None for no abundances. `metric` names the scores, one name or several,
-    () for none:
+    () for none: any of `hsichunk.metrics.METRICS`, which has the unit of each, among them
 
         "sam"        spectral angle, rad
         "sid"        spectral information divergence, nats; reflectance below 1e-4 is read as 1e-4
@@ -54,7 +54,8 @@ def unmix(
         "ncc"        Pearson's correlation over bands, -1 to 1; 0 where a spectrum is the same in every band
         "chebyshev"  largest difference in any band, in reflectance
 
-    `certificate` adds "kkt": by how much the abundances violate the conditions of an optimum, relative.
+    "-" in a name is read as "_". `certificate` adds "kkt": by how much the abundances violate the conditions of an
+    optimum, relative.
 
     `scaling="minmax"` first scales cube and endmembers to 0..1, each by its own range, as PySpTools' class maps do: one
     more pass over the cube, and SID then adds PySpTools' 2.2e-16 to the shares in place of the floor (of what `clean`
