@@ -17,6 +17,8 @@ PLAIN_SUM: Final = "plain_sum"
 FURTHEST: Final = "furthest"
 """the largest |x - e|: a maximum in place of a sum"""
 
+SCA: Final = "sca"
+
 
 class Metric(NamedTuple):
     """A score of each endmember in each pixel, and the rule that makes a class map of it."""
@@ -93,6 +95,16 @@ METRICS: Final = (
         limit="Largest difference (reflectance) of a class in any band",
         classes="classes of the smallest Chebyshev distance",
         sums=frozenset({FURTHEST}),
+    ),
+    Metric(
+        name=SCA,
+        title="SCA",
+        long_name="spectral correlation angle",
+        units="rad",
+        threshold=0.1,
+        limit="Largest correlation angle (rad) of a class",
+        classes="classes of the smallest spectral correlation angle",
+        sums=frozenset({PLAIN_SUM}),
     ),
 )
 """in the order in which their scores are stored"""

@@ -136,6 +136,17 @@ def mixed(sums: Any, squares: Any, sid: Any, valid: Any, out: Any) -> None:
 
 
 @strict
+def _correlation(
+    square: float, along: float, total: float, bands: int, coarse: float, rest: float, size: float
+) -> float:
+    """Pearson's r from sum x^2, x e and x, the mean of e in two parts and the length of e less it."""
+    along = (along - total * coarse) - total * rest
+    length = math.sqrt(max(bands * square - total * total, 0.0) / bands) * size
+    value = along / length if length > 0.0 else 0.0
+    return min(max(value, -1.0), 1.0)
+
+
+@strict
 def correlations(sums: Any, plain: Any, centres: Any, bands: int, valid: Any, opposite: bool, ncc: Any) -> None:
     """`ncc` (p, n) float32: Pearson's correlation r over bands; 0 where x or e is the same in every band.
 
@@ -146,14 +157,29 @@ def correlations(sums: Any, plain: Any, centres: Any, bands: int, valid: Any, op
     """
     p, n = ncc.shape
     for i in range(p):
+        coarse, rest, size = centres[0, i], centres[1, i], centres[2, i]
         for j in range(n):
-            total = plain[0, j]
-            along = (sums[1 + i, j] - total * centres[0, i]) - total * centres[1, i]
-            length = math.sqrt(max(bands * sums[0, j] - total * total, 0.0) / bands) * centres[2, i]
-            value = along / length if length > 0.0 else 0.0
-            value = min(max(value, -1.0), 1.0)
+            value = _correlation(sums[0, j], sums[1 + i, j], plain[0, j], bands, coarse, rest, size)
             found = 1.0 - value if opposite else value
             ncc[i, j] = found if valid[j] else np.nan
+
+
+@strict
+def correlation_angles(sums: Any, plain: Any, centres: Any, squares: Any, bands: int, valid: Any, sca: Any) -> None:
+    """`sca` (p, n) float32: arccos((r + 1) / 2), r Pearson's correlation over bands, as `correlations` has it.
+
+    From 0 to pi / 2; pi / 3 where x or e is the same in every band, r being 0. Near 0 it is the root of what rounding
+    leaves of 1 - r: where x is a multiple of e, which SAM tells to the bit (see `angles`), r is 1.
+    Source: De Carvalho & Meneses 2000.
+    """
+    p, n = sca.shape
+    for i in range(p):
+        coarse, rest, size = centres[0, i], centres[1, i], centres[2, i]
+        for j in range(n):
+            r = _correlation(sums[0, j], sums[1 + i, j], plain[0, j], bands, coarse, rest, size)
+            multiple = sums[1 + i, j] >= math.sqrt(sums[0, j] * squares[i])
+            angle = arccos(1.0 if multiple and r > 0.0 else 0.5 * (r + 1.0))
+            sca[i, j] = angle if valid[j] else np.nan
 
 
 @strict

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import schema
+from hsichunk import metrics, schema
 from hsichunk.threads import of_this_thread, scratch
 from hsichunk.unmixing.linear_sums import Linear
 from hsichunk.unmixing.solver import Solver
@@ -106,8 +106,11 @@ def _score(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_],
             scores.mixed(total, solver.squares, sid, valid, out[schema.SID_SAM])
     for name in (schema.NCC, schema.NCC_DISTANCE):
         if name in out:
-            args = (solver.centres, solver.bands, valid, name == schema.NCC_DISTANCE)
-            scores.correlations(total, total[layout.plain], *args, out[name])
+            distance = name == schema.NCC_DISTANCE
+            scores.correlations(total, total[layout.plain], solver.centres, solver.bands, valid, distance, out[name])
+    if metrics.SCA in out:
+        centres, squares = solver.centres, solver.squares
+        scores.correlation_angles(total, total[layout.plain], centres, squares, solver.bands, valid, out[metrics.SCA])
     if schema.CHEBYSHEV in out:
         scores.differences(total[layout.furthest], solver.scale, valid, out[schema.CHEBYSHEV])
 
