@@ -20,15 +20,14 @@ def endmembers(path: Path, k: int) -> xr.DataArray:
     return hsi.nfindr(hsi.clean(hsi.open_tile(path)), k, seed=0)
 
 
-def lazy(path: Path, spectra: xr.DataArray, threads: int, products: Sequence[str] | None = None) -> xr.Dataset:
-    """Products of a tile by the public calls, from its path to arrays in memory."""
+def lazy(path: Path, spectra: xr.DataArray, threads: int, *, solved: bool = True) -> xr.Dataset:
+    """SAM, SID and, where `solved`, abundances of a tile by the public calls, from its path to arrays in memory."""
     import dask
 
     import hsichunk as hsi
-    from hsichunk import schema
 
     with dask.config.set(scheduler="threads", num_workers=threads), hsi.open_tile(path) as opened:
-        return hsi.unmix(hsi.clean(opened), spectra, products or schema.PRODUCTS).compute()
+        return hsi.unmix(hsi.clean(opened), spectra, solver="fcls" if solved else None).compute()
 
 
 def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:

@@ -94,7 +94,7 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
         base, ours, theirs = interleaved(
             setting.few,
             clock(partial(inflate, [floor], setting.threads)),
-            clock(partial(lazy, path, spectra, setting.threads, PRODUCTS)),
+            clock(partial(lazy, path, spectra, setting.threads, solved=SOLVED)),
             clock(partial(work, path, spectra, side, setting.threads, blocks)),
             warm=False,
         )

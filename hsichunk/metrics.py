@@ -17,12 +17,16 @@ PLAIN_SUM: Final = "plain_sum"
 FURTHEST: Final = "furthest"
 """the largest |x - e|: a maximum in place of a sum"""
 
+SCA: Final = "sca"
+
 
 class Metric(NamedTuple):
     """A score of each endmember in each pixel, and the rule that makes a class map of it."""
 
     name: str
     """of the variable, of the option and, with "_class", of the class map"""
+    title: str
+    """as people write it: of class maps in the report and the viewer"""
     long_name: str
     units: str
     threshold: float
@@ -42,6 +46,7 @@ class Metric(NamedTuple):
 METRICS: Final = (
     Metric(
         name="sam",
+        title="SAM",
         long_name="spectral angle",
         units="rad",
         threshold=0.1,
@@ -50,6 +55,7 @@ METRICS: Final = (
     ),
     Metric(
         name="sid",
+        title="SID",
         long_name="spectral information divergence",
         units="nat",
         threshold=0.05,
@@ -59,6 +65,7 @@ METRICS: Final = (
     ),
     Metric(
         name="sid_sam",
+        title="SID-SAM",
         long_name="spectral information divergence times tangent of spectral angle",
         units="nat",
         threshold=0.005,
@@ -68,6 +75,7 @@ METRICS: Final = (
     ),
     Metric(
         name="ncc",
+        title="NCC",
         long_name="normalised cross correlation",
         units="1",
         threshold=0.9,
@@ -80,12 +88,23 @@ METRICS: Final = (
     ),
     Metric(
         name="chebyshev",
+        title="Chebyshev",
         long_name="Chebyshev distance",
         units="1",
         threshold=0.1,
         limit="Largest difference (reflectance) of a class in any band",
         classes="classes of the smallest Chebyshev distance",
         sums=frozenset({FURTHEST}),
+    ),
+    Metric(
+        name=SCA,
+        title="SCA",
+        long_name="spectral correlation angle",
+        units="rad",
+        threshold=0.1,
+        limit="Largest correlation angle (rad) of a class",
+        classes="classes of the smallest spectral correlation angle",
+        sums=frozenset({PLAIN_SUM}),
     ),
 )
 """in the order in which their scores are stored"""

@@ -4,10 +4,11 @@ Blocks of 32 pixels and 40 bands go through the first-level cache: counts side b
 looked up, and every sum through all bands in registers (`hsichunk.kernels.llvm_blocks`). Every value is a multiple of a
 fixed power of two (see `hsichunk.unmixing.solver`): all sums are exact, the same in any order.
 
-Weights are `left` (2p + 1, L), without SID (p, L), and `right` (p, L) or (0, L): e, one and ln q for x, q for ln x.
-With NCC there is another one after e, for x that is not floored. `total` (sums, N) has the rows of
-`hsichunk.kernels.scores`; `valid` (N,) is cleared where a count is `no_data`. `logs` is empty without SID. The last
-`apart` rows of `total`, none unless Chebyshev's distance is asked for, hold maxima in place of sums.
+`total` (rows, N) has the rows of `hsichunk.unmixing.sum_layout`. Its row 0 is of x^2; the next are x times the weights
+`left`, of which with SID the last p + 1 (one and ln q) are for x raised to the floor; then ln x times the weights
+`right`, (p, L) or without SID (0, L), and with them x ln x. The last `apart` rows hold maxima in place of sums: the
+largest |x - e|, e the first rows of `left`. `valid` (N,) is cleared where a count is `no_data`. `logs` is empty without
+SID.
 """
 
 from __future__ import annotations

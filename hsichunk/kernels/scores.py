@@ -1,9 +1,7 @@
 """The exact sums of a pixel to its products: rmse, spectral angle and information divergence, correlation, distance.
 
-Rows of `sums` (3p + 3, n), without SID the first p + 1 of them:
-0: sum x^2 | 1..p: sum x e | p+1: sum x | p+2..2p+1: sum x ln q | 2p+2..3p+1: sum q ln x | 3p+2: sum x ln x
-With NCC row p+1 is sum x as it is, and those of SID, floored, follow one row later. With Chebyshev's distance p more
-rows come last: max |x - e|.
+Row 0 of `sums` (rows, n) is sum x^2, rows 1..p are sum x e. The other rows, which not every score needs, come as arrays
+of their own; `hsichunk.unmixing.sum_layout` says where they lie.
 
 Only +, -, *, / and sqrt, which IEEE 754 rounds alike everywhere: the arccosine is a series of our own, because those of
 mathematical libraries differ in the last bit from one processor to the next. Inner loops run over pixels, several side
@@ -114,7 +112,7 @@ def angles(sums: Any, squares: Any, valid: Any, sam: Any) -> None:
 def divergences(floored: Any, q_ln_q: Any, valid: Any, sid: Any) -> None:
     """`sid` (p, n) float32: sum of (x/S - q) (ln(x/S) - ln q). ln S drops out because q sums to one exactly.
 
-    `floored` (2p + 2, n) are the rows of the sums from sum x, floored, on.
+    `floored` (2p + 2, n) are sums of x raised to the floor. 0: sum x | 1..p: sum x ln q | then p of q ln x | sum x ln x
     """
     p, n = sid.shape
     for i in range(p):
@@ -139,24 +137,50 @@ def mixed(sums: Any, squares: Any, sid: Any, valid: Any, out: Any) -> None:
 
 
 @strict
-def correlations(sums: Any, centres: Any, bands: int, valid: Any, opposite: bool, ncc: Any) -> None:
+def _correlation(
+    square: float, along: float, total: float, bands: int, coarse: float, rest: float, size: float
+) -> float:
+    """Pearson's r from sum x^2, x e and x, the mean of e in two parts and the length of e less it."""
+    along = (along - total * coarse) - total * rest
+    length = math.sqrt(max(bands * square - total * total, 0.0) / bands) * size
+    value = along / length if length > 0.0 else 0.0
+    return min(max(value, -1.0), 1.0)
+
+
+@strict
+def correlations(sums: Any, plain: Any, centres: Any, bands: int, valid: Any, opposite: bool, ncc: Any) -> None:
     """`ncc` (p, n) float32: Pearson's correlation r over bands; 0 where x or e is the same in every band.
 
     With `opposite` 1 - r, before it is rounded to float32.
 
-    `centres` (3, p) holds the mean of e in two parts, of which the first times sum x is exact, and the length of e less
-    its mean. L sum x^2 and (sum x)^2 are whole and below 2**53: their difference is exact, too.
+    `plain` (1, n) is sum x. `centres` (3, p) holds the mean of e in two parts, of which the first times sum x is exact,
+    and the length of e less its mean. L sum x^2 and (sum x)^2 are whole and below 2**53: so is their difference.
     """
     p, n = ncc.shape
     for i in range(p):
+        coarse, rest, size = centres[0, i], centres[1, i], centres[2, i]
         for j in range(n):
-            total = sums[1 + p, j]
-            along = (sums[1 + i, j] - total * centres[0, i]) - total * centres[1, i]
-            length = math.sqrt(max(bands * sums[0, j] - total * total, 0.0) / bands) * centres[2, i]
-            value = along / length if length > 0.0 else 0.0
-            value = min(max(value, -1.0), 1.0)
+            value = _correlation(sums[0, j], sums[1 + i, j], plain[0, j], bands, coarse, rest, size)
             found = 1.0 - value if opposite else value
             ncc[i, j] = found if valid[j] else np.nan
+
+
+@strict
+def correlation_angles(sums: Any, plain: Any, centres: Any, squares: Any, bands: int, valid: Any, sca: Any) -> None:
+    """`sca` (p, n) float32: arccos((r + 1) / 2), r Pearson's correlation over bands, as `correlations` has it.
+
+    From 0 to pi / 2; pi / 3 where x or e is the same in every band, r being 0. Near 0 it is the root of what rounding
+    leaves of 1 - r: where x is a multiple of e, which SAM tells to the bit (see `angles`), r is 1.
+    Source: De Carvalho & Meneses 2000.
+    """
+    p, n = sca.shape
+    for i in range(p):
+        coarse, rest, size = centres[0, i], centres[1, i], centres[2, i]
+        for j in range(n):
+            r = _correlation(sums[0, j], sums[1 + i, j], plain[0, j], bands, coarse, rest, size)
+            multiple = sums[1 + i, j] >= math.sqrt(sums[0, j] * squares[i])
+            angle = arccos(1.0 if multiple and r > 0.0 else 0.5 * (r + 1.0))
+            sca[i, j] = angle if valid[j] else np.nan
 
 
 @strict

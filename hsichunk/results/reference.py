@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import schema
+from hsichunk import metrics, schema
 from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
 
@@ -155,6 +155,27 @@ def correlations(spectra: Floats, endmembers: Floats) -> Floats:
     return out
 
 
+def correlation_angles(spectra: Floats, endmembers: Floats) -> Floats:
+    """The angle (n, p) whose cosine is the mean of one and Pearson's correlation, rad, by the chord between spectra.
+
+    Spectra less their mean, of length one: their chord d is right near 0, where the arccosine loses half the digits.
+    cos a = 1 - d^2 / 4, which is sin(a / 2) = d / sqrt(8). A spectrum that is the same in every band has correlation 0.
+    """
+    x, out = _standardised(spectra), np.empty((len(spectra), len(endmembers)))
+    for column, e in zip(out.T, _standardised(endmembers), strict=True):
+        chord = np.linalg.norm(x - e, axis=1)
+        angle = 2 * np.arcsin(np.minimum(chord / np.sqrt(8), 1.0))
+        column[:] = np.where(x.any(1) & e.any(), angle, np.pi / 3)
+    return out
+
+
+def _standardised(spectra: Floats) -> Floats:
+    """Spectra (n, L) less their mean, of length one, or of zeros where all bands are the same."""
+    apart = np.where(np.ptp(spectra, axis=1, keepdims=True) > 0, spectra - spectra.mean(1, keepdims=True), 0.0)
+    size = np.linalg.norm(apart, axis=1, keepdims=True)
+    return apart / np.where(size > 0, size, 1.0)
+
+
 def differences(spectra: Floats, endmembers: Floats) -> Floats:
     """PySpTools' Chebyshev distance (n, p), in reflectance."""
     chebyshev = _distances()[2]
@@ -168,6 +189,7 @@ SCORES = {
     schema.SID_SAM: tangents,
     schema.NCC: correlations,
     schema.CHEBYSHEV: differences,
+    metrics.SCA: correlation_angles,
 }
 
 

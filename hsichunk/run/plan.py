@@ -15,6 +15,7 @@ from hsichunk.chunks.columns import GROUP_BANDS, SMALL_COLUMN, TOGETHER
 from hsichunk.errors import HsiError
 from hsichunk.memory import GDAL_CACHE
 from hsichunk.unmixing.stored_pass import FINISH_SLAB
+from hsichunk.unmixing.sum_layout import SumLayout
 from hsichunk.writers.zarr_layout import CHUNK_BYTES
 
 MB = 1_000_000
@@ -218,10 +219,9 @@ def _splits(large: Sequence[Layout]) -> Iterator[tuple[int, int]]:
         last = rows
 
 
-def sums_rows(p: int, metrics: Sequence[str] = (schema.SAM, schema.SID)) -> int:
-    """float64 sums a pixel, and the largest differences."""
-    with_sid = schema.SID in metrics or schema.SID_SAM in metrics
-    return (3 * p + 3 if with_sid else p + 1) + (schema.NCC in metrics) + p * (schema.CHEBYSHEV in metrics)
+def _sums(p: int, metrics: Sequence[str]) -> int:
+    """Bytes of a pixel's sums."""
+    return 8 * SumLayout.of(p, metrics).rows
 
 
 def _products(p: int, metrics: Sequence[str]) -> int:
@@ -260,7 +260,7 @@ def _held(
     side = zarr_chunk(layout.rows, layout.cols, p)[0]
     if layout.small:
         n = cy * cx
-        work = tables + threads * (inflating + n * (8 * sums_rows(p, metrics) + _finishing(p, metrics)))
+        work = tables + threads * (inflating + n * (_sums(p, metrics) + _finishing(p, metrics)))
         strip = min(layout.rows, max(1, strip_rows // layout.high) * layout.high)
         return _Held(True, work, work, 0, 0, _strips(layout, p, strip, side, metrics))
     rows = min(pass_rows, layout.high)
@@ -273,8 +273,8 @@ def _held(
     return _Held(
         small=False,
         summing=group + min(threads, together) * inflating,
-        finishing=tables + threads * slab * (8 * sums_rows(p, metrics) + _finishing(p, metrics)),
-        sums=rows * cx * (8 * sums_rows(p, metrics) + 1),
+        finishing=tables + threads * slab * (_sums(p, metrics) + _finishing(p, metrics)),
+        sums=rows * cx * (_sums(p, metrics) + 1),
         waiting=0 if rows == layout.rows else 4 * layout.cols * min(side, layout.rows) * _products(p, metrics),
         strips=_strips(layout, p, min(layout.rows, strip_rows), side, metrics),
     )

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import atomic_files, schema
+from hsichunk import atomic_files, metrics, schema
 from hsichunk.classification.palette import class_colors
 from hsichunk.grid import Grid
 from hsichunk.mosaic.site import Site
@@ -33,13 +33,6 @@ GEOTIFF: Final = "image/tiff; application=geotiff; profile=cloud-optimized"
 ZARR: Final = "application/vnd+zarr"
 FIRST_FLIGHT: Final = date(2012, 1, 1)  # NEON's first campaigns: what holds where files do not tell their date
 STEPS: Final = 64  # points along each edge: straight lines on the grid are none in degrees
-TITLES: Final = {
-    schema.SAM: "classes of the smallest spectral angle",
-    schema.SID: "classes of the smallest information divergence",
-    schema.SID_SAM: "classes of the smallest information divergence times tangent of the spectral angle",
-    schema.NCC: "classes of the largest normalised cross correlation",
-    schema.CHEBYSHEV: "classes of the smallest Chebyshev distance",
-}
 DIGITS: Final = 7  # of a degree: a centimetre
 
 
@@ -197,7 +190,7 @@ def _assets(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {
         schema.ABUNDANCE: _map(schema.ABUNDANCE, "abundances", [(n, f"abundance of {n}") for n in names]),
         schema.RMSE: _map(schema.RMSE, "residual", [(schema.RMSE, schema.PRODUCT_ATTRS[schema.RMSE]["long_name"])]),
-        **{schema.CLASS_OF[metric]: _classes(schema.CLASS_OF[metric], text, names) for metric, text in TITLES.items()},
+        **{schema.CLASS_OF[m.name]: _classes(schema.CLASS_OF[m.name], m.classes, names) for m in metrics.METRICS},
         "products": {
             "href": f"./{folder.STORE}",
             "title": "all products, Zarr 3",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,14 +12,10 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.array_types import Floats
 from hsichunk.cube.blockwise import endmember_coord, labelled, on_pixels
-from hsichunk.cube.checks import check_cube, check_endmembers
 from hsichunk.errors import HsiError
-from hsichunk.kernels import float_sums
-from hsichunk.kernels.least_squares import active_set
-from hsichunk.unmixing.counts_or_floats import products
-from hsichunk.unmixing.solver import check_independent
+from hsichunk.unmixing.solver import check_unmixable
+from hsichunk.unmixing.unmixing import SolverName, unmix
 
-Method = Literal["fcls", "nnls", "ucls"]
 ABUNDANCE_STD = "abundance_std"
 
 
@@ -28,10 +24,10 @@ def ucls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
 
     cube (y, x, wavelength), endmembers (endmember, wavelength) in reflectance. Returns a Dataset of float32:
     abundance (endmember, y, x) and rmse (y, x), in reflectance; NaN where any band of a pixel is. Lazy for a dask cube;
-    of stored counts it is the one pass of a run. Raises HsiError for wavelengths that differ and for endmembers that
-    are mixtures of each other.
+    of stored counts it is the one pass of a run: `unmix` asked for them alone. Raises HsiError for wavelengths that
+    differ and for endmembers that are mixtures of each other.
     """
-    return _unmixed(cube, endmembers, schema.UCLS, _ucls)
+    return unmix(cube, endmembers, solver="ucls", metric=())
 
 
 def nnls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
@@ -40,52 +36,7 @@ def nnls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
     As `ucls`. PySpTools' NNLS minimises ||EE'a - Ex|| instead and differs by up to 0.1.
     Source: Lawson & Hanson 1974 (active sets), on normal equations as Bro & de Jong 1997.
     """
-    return _unmixed(cube, endmembers, schema.NNLS, _nnls)
-
-
-def _unmixed(cube: xr.DataArray, endmembers: xr.DataArray, how: str, solve: Any) -> xr.Dataset:
-    cube = check_cube(cube)
-    spectra, names = check_endmembers(endmembers, cube)
-    _check_independent(spectra, names, sum_to_one=False)
-    wanted = (schema.ABUNDANCE, schema.RMSE)
-    out = products(cube, endmembers, spectra, names, wanted, partial(solve, spectra=spectra), how)
-    out[schema.ABUNDANCE].attrs = schema.abundance_attrs(how)
-    return out
-
-
-def _check_independent(spectra: Floats, names: tuple[str, ...], *, sum_to_one: bool) -> None:
-    if not np.isfinite(spectra).all():
-        bad = names[int((~np.isfinite(spectra).all(1)).argmax())]
-        raise HsiError(f"endmember {bad} holds values that are not finite; drop those bands or it")
-    check_independent(spectra @ spectra.T, names, sum_to_one=sum_to_one)
-
-
-def _ucls(x: Floats, spectra: Floats) -> Floats:
-    """Spectra (n, L) to abundances and rmse (n, p + 1)."""
-    by_band = np.ascontiguousarray(x.T)
-    abundance = np.zeros((len(spectra), len(x)))
-    float_sums.add_products(np.ascontiguousarray(np.linalg.pinv(spectra.T)), by_band, abundance)
-    return _with_rmse(by_band, abundance, spectra)
-
-
-def _nnls(x: Floats, spectra: Floats) -> Floats:
-    """Spectra (n, L) to abundances and rmse (n, p + 1)."""
-    length = np.sqrt(np.einsum("ij,ij->i", spectra, spectra))
-    unit = spectra / length[:, None]  # a column's length is no part of the answer, but of the rounding
-    by_band = np.ascontiguousarray(x.T)
-    linear = np.zeros((len(unit), len(x)))
-    float_sums.add_products(unit, by_band, linear)
-    abundance = np.zeros((len(x), len(unit)))
-    active_set(unit @ unit.T, np.ascontiguousarray(linear.T), abundance)
-    return _with_rmse(by_band, np.ascontiguousarray((abundance / length).T), spectra)
-
-
-def _with_rmse(by_band: Floats, abundance: Floats, spectra: Floats) -> Floats:
-    """Abundances (p, n) and, from the residual itself, their rmse: (n, p + 1). Writes over `by_band` (L, n)."""
-    float_sums.add_products(np.ascontiguousarray(-spectra.T), abundance, by_band)
-    square = np.zeros(by_band.shape[1])
-    float_sums.add_dots(by_band, by_band, square)
-    return np.column_stack([abundance.T, np.sqrt(square / len(by_band))])
+    return unmix(cube, endmembers, solver="nnls", metric=())
 
 
 def abundance_std(
@@ -93,7 +44,7 @@ def abundance_std(
     noise: Any,
     abundance: xr.DataArray | None = None,
     *,
-    method: Method = "fcls",
+    method: SolverName = "fcls",
 ) -> xr.DataArray:
     """Standard deviation of abundances, from the noise of the spectra they were unmixed from.
 
@@ -116,7 +67,7 @@ def abundance_std(
     ordered = endmembers.transpose(schema.ENDMEMBER, schema.WAVELENGTH)
     spectra = ordered.values.astype(np.float64)
     names = tuple(str(n) for n in ordered.get_index(schema.ENDMEMBER))
-    _check_independent(spectra, names, sum_to_one=method == "fcls")
+    check_unmixable(spectra, names, sum_to_one=method == "fcls")
     per_pixel = isinstance(noise, xr.DataArray) and set(noise.dims) == {schema.Y, schema.X}
     covariance = None if per_pixel else _covariance(noise, spectra.shape[1])
     attrs = {"units": "1", "long_name": f"standard deviation of the abundance ({method})"}
@@ -168,7 +119,7 @@ def _covariance(noise: Any, bands: int) -> Floats:
     return values
 
 
-def _spread(rows: Floats, spectra: Floats, covariance: Floats | None, method: Method) -> NDArray[np.float64]:
+def _spread(rows: Floats, spectra: Floats, covariance: Floats | None, method: SolverName) -> NDArray[np.float64]:
     """Abundances (n, p), with rmse (n, p + 1) where there is no covariance, to their standard deviations (n, p)."""
     p, bands = spectra.shape
     inside = np.ones((len(rows), p), np.bool_) if method == "ucls" else rows[:, :p] > 0
@@ -182,7 +133,7 @@ def _spread(rows: Floats, spectra: Floats, covariance: Floats | None, method: Me
 
 
 def _of_support(
-    support: NDArray[np.bool_], spectra: Floats, covariance: Floats | None, method: Method
+    support: NDArray[np.bool_], spectra: Floats, covariance: Floats | None, method: SolverName
 ) -> tuple[Floats, int]:
     """Standard deviations (p,) on a support, of white noise of 1 where there is no covariance; degrees of freedom."""
     std = np.zeros(len(support))

@@ -51,7 +51,7 @@ def _weights(solver: Solver, no_data: int | None) -> tuple[int, float, NDArray[n
     """What both kernels take of a solver: the count that is no data, the floor, the logarithms, the weights, and how
     many rows hold largest differences.
     """
-    return (marker(no_data), solver.floor, _logs(solver), solver.left, solver.right, solver.apart)
+    return (marker(no_data), solver.floor, _logs(solver), solver.left, solver.right, solver.layout.maxima)
 
 
 _NO_LOGS = np.empty(0, np.int32)
@@ -60,7 +60,7 @@ _LOGS: dict[float, NDArray[np.int32]] = {}
 
 def _logs(solver: Solver) -> NDArray[np.int32]:
     """The table of logarithms, empty without SID."""
-    if not solver.with_sid:
+    if not solver.layout.logarithms:
         return _NO_LOGS
     if solver.floor not in _LOGS:
         from hsichunk.kernels import float_sums

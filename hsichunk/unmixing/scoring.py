@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import schema
+from hsichunk import metrics, schema
 from hsichunk.threads import of_this_thread, scratch
 from hsichunk.unmixing.linear_sums import Linear
 from hsichunk.unmixing.solver import Solver
@@ -88,18 +88,31 @@ def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.boo
         # kept beside the asked-for products: the tally needs both
         out[schema.ABUNDANCE] = abundance.astype(np.float32)
         out[schema.KKT] = kkt.astype(np.float32)
+    _score(solver, total, valid, out)
+    return out, tally
+
+
+def _score(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_], out: Products) -> None:
+    """Fills the scores (p, n) among the products, a call of its kernel each."""
+    from hsichunk.kernels import scores
+
+    layout = solver.layout
     if schema.SAM in out:
         scores.angles(total, solver.squares, valid, out[schema.SAM])
-    if solver.with_sid:
-        sid = out[schema.SID] if schema.SID in out else scratch("sid", (p, n), np.float32)
-        scores.divergences(total[1 + p + solver.with_ncc :], solver.q_ln_q, valid, sid)
+    if layout.logarithms:
+        sid = out[schema.SID] if schema.SID in out else scratch("sid", (solver.p, len(valid)), np.float32)
+        scores.divergences(total[layout.floored], solver.q_ln_q, valid, sid)
         if schema.SID_SAM in out:
             scores.mixed(total, solver.squares, sid, valid, out[schema.SID_SAM])
-    for name in {schema.NCC, schema.NCC_DISTANCE} & set(out):
-        scores.correlations(total, solver.centres, solver.bands, valid, name == schema.NCC_DISTANCE, out[name])
+    for name in (schema.NCC, schema.NCC_DISTANCE):
+        if name in out:
+            distance = name == schema.NCC_DISTANCE
+            scores.correlations(total, total[layout.plain], solver.centres, solver.bands, valid, distance, out[name])
+    if metrics.SCA in out:
+        centres, squares = solver.centres, solver.squares
+        scores.correlation_angles(total, total[layout.plain], centres, squares, solver.bands, valid, out[metrics.SCA])
     if schema.CHEBYSHEV in out:
-        scores.differences(total[-p:], solver.scale, valid, out[schema.CHEBYSHEV])
-    return out, tally
+        scores.differences(total[layout.furthest], solver.scale, valid, out[schema.CHEBYSHEV])
 
 
 def _least_squares(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_]) -> Products:

@@ -22,14 +22,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk import schema
+from hsichunk import metrics, schema
 from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
+from hsichunk.unmixing.sum_layout import SumLayout
 
 EXACT_BITS = 53  # of a float64's mantissa
 COUNT_BITS = 15  # |x| is at most 2**15
@@ -37,7 +39,6 @@ MOST_E_BITS = 24
 Q_BITS, LN_Q_BITS = 27, 24
 LARGEST_COUNT = 32767.0
 MOST_BANDS = 512
-CORRELATIONS = frozenset({schema.NCC, schema.NCC_DISTANCE})
 ORDER = (schema.ABUNDANCE, schema.RMSE, *schema.METRICS, schema.NCC_DISTANCE, schema.KKT)
 
 
@@ -52,9 +53,9 @@ class Solver:
     exact: bool
     """whether the constants are rounded for exact sums of counts"""
     left: Floats
-    """(2p + 1, L) or, without SID, (p, L): what x is multiplied with (e, one, ln q); with NCC also one after e"""
+    """what x is multiplied with: (rows, L) e, for the plain sum one, for SID one and ln q (see `layout`)"""
     right: Floats
-    """(p, L) what ln x is multiplied with (q)"""
+    """(p, L) what ln x is multiplied with (q), for SID; else (0, L)"""
     floor: float
     """counts below this are read as this by SID"""
     gram: Floats
@@ -86,27 +87,14 @@ class Solver:
         """Number of bands L."""
         return len(self.left[0])
 
-    @property
-    def with_sid(self) -> bool:
-        return not {schema.SID, schema.SID_SAM}.isdisjoint(self.products)
-
-    @property
-    def with_ncc(self) -> bool:
-        return not CORRELATIONS.isdisjoint(self.products)
-
-    @property
-    def apart(self) -> int:
-        """Rows after the sums that hold the largest |x - e| so far: one an endmember, or none."""
-        return self.p if schema.CHEBYSHEV in self.products else 0
+    @cached_property
+    def layout(self) -> SumLayout:
+        """The rows of the sums of a pixel, made from the products."""
+        return SumLayout.of(self.p, self.products)
 
     @property
     def with_abundance(self) -> bool:
         return not {schema.ABUNDANCE, schema.RMSE, schema.KKT}.isdisjoint(self.products)
-
-    @property
-    def sums(self) -> int:
-        """Rows of sums a pixel needs, and of largest differences."""
-        return len(self.left) + len(self.right) + (2 if self.with_sid else 1) + self.apart
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         weights = self.left.tobytes(), self.right.tobytes()
@@ -140,10 +128,10 @@ def prepare(
         np.fill_diagonal(plain, np.einsum("ij,ij->i", values, values))
     floor = max(1.0, float(np.rint(schema.SID_FLOOR * scale)))
     left, right, q_ln_q = values, np.empty((0, values.shape[1])), np.zeros(len(names))
-    ones = np.ones((1, values.shape[1]))
-    if not CORRELATIONS.isdisjoint(products):
+    ones, needed = np.ones((1, values.shape[1])), SumLayout.of(len(names), products).needed
+    if metrics.PLAIN_SUM in needed:
         left = np.concatenate([left, ones])
-    if not {schema.SID, schema.SID_SAM}.isdisjoint(products):
+    if metrics.LOGARITHMS in needed:
         q, ln_q = _shares(values if guard else np.maximum(values, floor), exact, guard)
         left, right = np.concatenate([left, ones, ln_q]), q
         q_ln_q = (q * ln_q).sum(1)
@@ -208,6 +196,21 @@ def check_independent(gram: Floats, names: Sequence[str], *, sum_to_one: bool) -
     if groups:
         named = "; ".join(", ".join(names[i] for i in group if i < len(names)) for group in groups)
         raise HsiError(f"endmembers {named} are zero, multiples or mixtures of each other; drop one of them")
+
+
+def check_unmixable(spectra: Floats, names: Sequence[str], *, sum_to_one: bool) -> None:
+    """Raises HsiError for endmembers (p, L) that are not finite, or of which some are mixtures of others."""
+    finite = np.isfinite(spectra).all(1)
+    if not finite.all():
+        raise HsiError(
+            f"endmember {names[int(finite.argmin())]} holds values that are not finite; drop those bands or it"
+        )
+    check_independent(spectra @ spectra.T, names, sum_to_one=sum_to_one)
+
+
+def fits(spectra: Floats, scale: float) -> bool:
+    """Whether endmembers (p, L) have exact sums with counts of `scale` a unit."""
+    return spectra.shape[1] <= MOST_BANDS and bool((np.abs(spectra) * scale <= LARGEST_COUNT).all())
 
 
 def _centres(values: Floats) -> Floats:

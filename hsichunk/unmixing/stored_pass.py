@@ -87,7 +87,7 @@ def _adder(solver: Solver) -> Adder:
 def load_kernels() -> None:
     """Has the compiled kernels of the pass in memory before they are needed: a quarter of a second of Python."""
     solver = prepare(np.eye(2) + 0.5, ["a", "b"], schema.PRODUCTS, 10_000.0, exact=True)
-    total, valid, counts = np.zeros((solver.sums, 2)), np.ones(2, np.bool_), np.full((2, 2), 5000, np.int16)
+    total, valid, counts = np.zeros((solver.layout.rows, 2)), np.ones(2, np.bool_), np.full((2, 2), 5000, np.int16)
     add_bands(solver, counts, slice(0, 2), -9999, slice(0, 2), total, valid)
     add_spectra(solver, counts, ((0, 2, 0),), -9999, slice(0, 2), total, valid)
     score_sums(solver, total, valid)
@@ -122,7 +122,7 @@ def _small_column(
     """One thread, one column: chunk after chunk inflated and added to sums that stay in the cache."""
     stored, part = counts.stored, _part(counts.stored, window, column)
     n = (part.rows.stop - part.rows.start) * stored.chunks[1]
-    valid, total = np.ones(n, np.bool_), scratch("sums", (solver.sums, n), np.float64)
+    valid, total = np.ones(n, np.bool_), scratch("sums", (solver.layout.rows, n), np.float64)
     total.fill(0)
     bad = sum_small(counts, column, part.rows, groups, _adder(solver), total, valid, corrupt)
     tally = _finish(solver, total, valid, out, part, stored.chunks[1], kept)
@@ -146,7 +146,7 @@ def _large_column(
     here = common(window, chunk)
     summed, cols = within(here, chunk)
     n = (summed.stop - summed.start) * width
-    valid, total = np.ones(n, np.bool_), np.zeros((solver.sums, n))
+    valid, total = np.ones(n, np.bool_), np.zeros((solver.layout.rows, n))
     bad = sum_large(counts, column, summed, groups, _adder(solver), total, valid, threads, together, leave_out.corrupt)
     release()
     decoded = Tally(chunks=len(groups), bytes=len(groups) * counts.stored.chunk_bytes, bad=bad)

@@ -54,7 +54,7 @@ def _solve(values: NDArray[Any], exact: Solver | None, loose: Solver) -> Product
     others = float_sums.recover(values, exact.scale, rows, valid, counted)
     if others == n:
         return _from_floats(values, loose)
-    total = np.zeros((exact.sums, n))
+    total = np.zeros((exact.layout.rows, n))
     add_spectra(exact, rows, [(0, exact.bands, 0)], None, slice(0, n), total, valid)
     products = score_sums(exact, total, valid)[0]
     if others:
@@ -65,29 +65,30 @@ def _solve(values: NDArray[Any], exact: Solver | None, loose: Solver) -> Product
 
 def _from_floats(values: NDArray[Any], solver: Solver) -> Products:
     """The same sums in float64, of values that are no counts."""
-    p = solver.p
+    p, layout = solver.p, solver.layout
     n, bands = values.shape
     # what pixels that are not finite come to is NaN anyway; infinity would warn on its way there
     x, valid = scratch("spectra", (bands, n), np.float64), np.empty(n, np.bool_)
     float_sums.turn(np.ascontiguousarray(values), solver.scale, x, valid)
-    total = np.zeros((solver.sums, n))
-    float_sums.add_dots(x, x, total[0])
-    plain = p + solver.with_ncc
-    if solver.apart:
-        float_sums.widen(x, solver.left[:p], total[-p:])
-    float_sums.add_products(solver.left[:plain], x, total[1 : 1 + plain])
-    if solver.with_sid:
-        left, floored = solver.left[plain:], total[1 + plain :]
+    total = np.zeros((layout.rows, n))
+    float_sums.add_dots(x, x, total[layout.square])
+    if layout.maxima:
+        float_sums.widen(x, solver.left[:p], total[layout.furthest])
+    unfloored = total[layout.unfloored]
+    float_sums.add_products(solver.left[: len(unfloored)], x, unfloored)
+    if layout.logarithms:
+        one, ln_q = np.split(solver.left[len(unfloored) :], [1])
+        of_one = total[layout.floored_sum]
         if solver.guard:
-            float_sums.add_products(left[:1], x, floored[:1])
-            added = solver.guard * np.where(floored[0] > 0, floored[0], 1.0)  # nothing but zeros: a flat spectrum
+            float_sums.add_products(one, x, of_one)
+            added = solver.guard * np.where(of_one[0] > 0, of_one[0], 1.0)  # nothing but zeros: a flat spectrum
             x += added
-            floored[0] += solver.bands * added
+            of_one[0] += solver.bands * added
         else:
             np.maximum(x, solver.floor, out=x)
-            float_sums.add_products(left[:1], x, floored[:1])
+            float_sums.add_products(one, x, of_one)
         ln = np.log(x)
-        float_sums.add_products(left[1:], x, floored[1 : 1 + p])
-        float_sums.add_products(solver.right, ln, floored[1 + p : 1 + 2 * p])
-        float_sums.add_dots(x, ln, floored[1 + 2 * p])
+        float_sums.add_products(ln_q, x, total[layout.x_ln_q])
+        float_sums.add_products(solver.right, ln, total[layout.q_ln_x])
+        float_sums.add_dots(x, ln, total[layout.x_ln_x][0])
     return score_sums(solver, total, valid)[0]

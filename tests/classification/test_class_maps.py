@@ -220,7 +220,7 @@ def test_scaled_unmixed_and_labelled_as_pysptools_does(shared: Path, name: str) 
     distances = np.moveaxis(oracle.sam_map(values, endmembers), -1, 0)
     expected = oracle.sam_classify(values, endmembers, threshold)
     for form in (cube, cube.chunk(y=7, x=9)):
-        angle = hsi.unmix(hsi.minmax(form), hsi.minmax(em), ("sam",)).sam
+        angle = hsi.unmix(hsi.minmax(form), hsi.minmax(em), solver=None, metric="sam").sam
         margin = 2 * float(np.abs(angle.values - distances).max())  # it rounds cosines to 1e-7
         assert margin < 1e-4
         label = hsi.classify(angle, threshold, relative=True)
@@ -234,7 +234,7 @@ def test_unmixed_and_labelled_with_the_nearest(shared: Path, name: str, metric: 
     if metric == "sid":  # which reads reflectance below the floor as the floor
         values, endmembers = np.maximum(values, schema.SID_FLOOR), np.maximum(endmembers, schema.SID_FLOOR)
     distances = divergences(values, endmembers) if metric == "sid" else angles(values, endmembers)
-    label = hsi.classify(hsi.unmix(cube, em, (metric,))[metric], 3.2)
+    label = hsi.classify(hsi.unmix(cube, em, solver=None, metric=metric)[metric], 3.2)
     compare(label, oracle.nearest(metric.upper(), values, endmembers) + 1, decided(distances, 3.2, 1e-5))
 
 

@@ -158,12 +158,12 @@ def test_stored_counts_are_scaled_on_the_way(folder: Path, chunks: Any, no_compu
     em = hsi.nfindr(whole, 4)
     for cube in (whole, whole.isel(y=slice(11, 70), x=slice(30, 111))):
         with no_compute(), Counter() as counter:
-            lazy = hsi.unmix(cube, em, PRODUCTS, scaling="minmax")
+            lazy = hsi.unmix(cube, em, scaling="minmax", certificate=True)
         assert counter.chunks == 0
         ours = lazy.load()
         other = cube_of(folder).sel(y=cube.y, x=cube.x)
-        xr.testing.assert_identical(ours, hsi.unmix(other, em, PRODUCTS, scaling="minmax").load())
-        plain = hsi.unmix(cube.compute(), em, PRODUCTS, scaling="minmax")
+        xr.testing.assert_identical(ours, hsi.unmix(other, em, scaling="minmax", certificate=True).load())
+        plain = hsi.unmix(cube.compute(), em, scaling="minmax", certificate=True)
         alike(ours, plain)
         assert bool(ours.sam.isnull().any()) == (cube is whole)
     with Counter() as plain_pass:
@@ -192,8 +192,8 @@ def test_zeros_after_scaling_have_pysptools_share(tmp_path: Path, chunks: Any) -
         {"endmember": ["a", "b", "c"], "wavelength": kept.wavelength.values},
         ("endmember", "wavelength"),
     )
-    ours = hsi.unmix(cube, em, PRODUCTS, scaling="minmax").load()
-    alike(ours, hsi.unmix(kept, em, PRODUCTS, scaling="minmax"))
+    ours = hsi.unmix(cube, em, scaling="minmax", certificate=True).load()
+    alike(ours, hsi.unmix(kept, em, scaling="minmax", certificate=True))
     assert int(ours.sid.isnull().all("endmember").sum()) == 2
     scaled, e = minmax(kept).values, minmax(em).values
     for y, x in ((3, 4), (0, 1), (20, 7), (29, 19)):
@@ -221,8 +221,8 @@ def test_ranges_out_of_the_ordinary(tmp_path: Path, chunks: Any, kind: str, monk
         {"endmember": ["a", "b", "c"], "wavelength": cube.wavelength.values},
         ("endmember", "wavelength"),
     )
-    ours = hsi.unmix(cube, em, PRODUCTS, scaling="minmax").load()
-    alike(ours, hsi.unmix(cube.compute(), em, PRODUCTS, scaling="minmax"))
+    ours = hsi.unmix(cube, em, scaling="minmax", certificate=True).load()
+    alike(ours, hsi.unmix(cube.compute(), em, scaling="minmax", certificate=True))
     assert bool(ours.rmse[4, 4].isnull())
     assert bool(ours.rmse.isnull().all()) == (kind == "empty")
 
@@ -231,11 +231,11 @@ def test_a_site_is_scaled_by_one_range(tmp_path: Path) -> None:
     """Tiles of both layouts that overlap, with a hole between them: what lies under another has no part in it."""
     cube = hsi.clean(hsi.open_mosaic(scattered_tiles(tmp_path)))
     em = hsi.nfindr(cube, 4)
-    ours = hsi.unmix(cube, em, PRODUCTS, scaling="minmax").load()
-    alike(ours, hsi.unmix(cube.compute(), em, PRODUCTS, scaling="minmax"))
+    ours = hsi.unmix(cube, em, scaling="minmax", certificate=True).load()
+    alike(ours, hsi.unmix(cube.compute(), em, scaling="minmax", certificate=True))
     part = cube.isel(y=slice(30, 120), x=slice(10, 80))
     alike(
-        hsi.unmix(part, em, PRODUCTS, scaling="minmax").load(),
-        hsi.unmix(part.compute(), em, PRODUCTS, scaling="minmax"),
+        hsi.unmix(part, em, scaling="minmax", certificate=True).load(),
+        hsi.unmix(part.compute(), em, scaling="minmax", certificate=True),
     )
     assert 0 < int(ours.rmse.isnull().sum()) < ours.rmse.size

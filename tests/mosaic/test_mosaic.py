@@ -111,7 +111,7 @@ def endmembers(single: xr.DataArray) -> xr.DataArray:
 
 @pytest.fixture(scope="module")
 def wanted(single: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
-    return hsi.unmix(single, endmembers, hsi_products()).load()
+    return hsi.unmix(single, endmembers, certificate=True).load()
 
 
 def assert_same(one: xr.Dataset, two: xr.Dataset) -> None:
@@ -120,10 +120,6 @@ def assert_same(one: xr.Dataset, two: xr.Dataset) -> None:
     for name in one.data_vars:
         a, b = (np.ascontiguousarray(each[name].values) for each in (one, two))
         np.testing.assert_array_equal(a.view(np.uint32), b.view(np.uint32), err_msg=str(name))
-
-
-def hsi_products() -> tuple[str, ...]:
-    return ("abundance", "rmse", "sam", "sid", "kkt")
 
 
 def test_one_tile_is_what_open_tile_gives(folder: Path) -> None:
@@ -208,7 +204,7 @@ def test_a_mosaic_has_the_bits_of_one_large_tile(
     xr.testing.assert_equal(cube.drop_vars("fwhm"), single.drop_vars("fwhm"))
     found = hsi.nfindr(cube, 4)
     xr.testing.assert_identical(found.drop_vars("fwhm"), endmembers.drop_vars("fwhm"))
-    ours = hsi.unmix(cube, endmembers, hsi_products())
+    ours = hsi.unmix(cube, endmembers, certificate=True)
     assert ours.rmse.chunks is not None
     assert_same(ours.load(), wanted)
     assert 0 < int(wanted.rmse.isnull().sum()) < wanted.rmse.size
@@ -250,7 +246,7 @@ def test_a_large_column_is_decoded_once_whatever_lies_over_it(
 ) -> None:
     monkeypatch.setattr(columns, "SMALL_COLUMN", 50_000)  # b is larger: 25 bands of 36 x 30
     cube = hsi.clean(whole)
-    ours = hsi.unmix(cube, endmembers, hsi_products())
+    ours = hsi.unmix(cube, endmembers, certificate=True)
     before = tiles.DECODED.now()[0]
     ours.load()
     assert tiles.DECODED.now()[0] - before == chunks_of(cube)
@@ -274,7 +270,7 @@ def test_so_has_any_part_of_it(
     whole: xr.Dataset, endmembers: xr.DataArray, wanted: xr.Dataset, where: dict[str, Any]
 ) -> None:
     part = hsi.clean(whole).isel(where)
-    ours = hsi.unmix(part, endmembers, hsi_products())
+    ours = hsi.unmix(part, endmembers, certificate=True)
     xr.testing.assert_equal(ours.y, wanted.y.isel({"y": where.get("y", slice(None))}))
     assert_same(ours.load(), wanted.isel(where))
 
@@ -299,7 +295,7 @@ def test_tiles_out_of_line_are_cut_evenly_and_have_the_same_bits(
     monkeypatch.setattr(tiled_counts, "EVEN_SIDE", 19)
     cube = hsi.clean(open_mosaic(paths))
     assert cube.chunks[0] == (19, 19, 19, 19, 4)
-    ours = hsi.unmix(cube, endmembers, hsi_products())
+    ours = hsi.unmix(cube, endmembers, certificate=True)
     assert ours.rmse.chunks == ((19, 19, 19, 19, 4), (19, 19, 19, 6))
     assert_same(ours.load(), wanted)
 
@@ -363,7 +359,7 @@ def test_a_tile_of_its_own_no_data_and_type_is_brought_to_the_others(tmp_path: P
 
 
 def test_worker_processes_give_the_same_bits(whole: xr.Dataset, endmembers: xr.DataArray, wanted: xr.Dataset) -> None:
-    ours = hsi.unmix(hsi.clean(whole), endmembers, hsi_products())
+    ours = hsi.unmix(hsi.clean(whole), endmembers, certificate=True)
     with dask.config.set(scheduler="processes", num_workers=1):
         assert_same(ours.load(), wanted)
 

@@ -95,7 +95,7 @@ def test_dlr_areas_of_the_targets_with_libraries(shared: Path) -> None:
         with pytest.warns(HsiWarning, match="counts of 10000"):
             em = endmembers_for(folder / f"{name}.lib", cube.wavelength.values, cube.fwhm.values)
         assert em.wavelength.values.tobytes() == cube.wavelength.values.tobytes()
-        abundance = unmix(cube, em, ["abundance"]).abundance.values
+        abundance = unmix(cube, em, metric=()).abundance.values
         total = []
         for layer in abundance[:5]:  # the sixth is the grass between
             row, col = np.unravel_index(layer.argmax(), layer.shape)
@@ -382,7 +382,7 @@ def test_an_emit_granule(shared: Path, tmp_path: Path, no_compute: Any) -> None:
     )
     np.testing.assert_array_equal(cube.values, clean(crop, drop_last=0).values)
     np.testing.assert_allclose(image.fwhm, crop.fwhm, rtol=1e-6)
-    out = write_zarr(unmix(cube, nfindr(cube, 3, sample=None), ["abundance"]), tmp_path / "out.zarr")
+    out = write_zarr(unmix(cube, nfindr(cube, 3, sample=None), metric=()), tmp_path / "out.zarr")
     np.testing.assert_array_equal(out.lat, lat)
     np.testing.assert_array_equal(out.lon, lon)
     assert np.isfinite(out.abundance.values).all()

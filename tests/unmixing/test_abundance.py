@@ -15,7 +15,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import hsichunk as hsi
 from hsichunk.cube.from_array import as_cube
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.unmixing.abundance import abundance_std, active_set, nnls, ucls
+from hsichunk.kernels.least_squares import active_set
+from hsichunk.unmixing.abundance import abundance_std, nnls, ucls
 from tests.helpers import pysptools_oracle as oracle
 from tests.helpers.scenes import endmembers_of, scene
 

@@ -52,22 +52,22 @@ def test_maxima_are_exact_and_sums_beside_them_untouched(bands: int, others: tup
     e = rng.uniform(-1.0, 3.2, (3, bands)).clip(0.01 if others else None)
     plain = prepare(e, "abc", others or ("sam",), 1e4, exact=True)
     both = prepare(e, "abc", (*(others or ("sam",)), "chebyshev"), 1e4, exact=True)
-    assert (both.sums, both.apart, plain.apart) == (plain.sums + 3, 3, 0)
+    assert (both.layout.rows, both.layout.maxima, plain.layout.maxima) == (plain.layout.rows + 3, 3, 0)
     largest = np.abs(counts[None].astype(object) - both.left[:3, None].astype(object)).max(2).astype(np.float64)
     found = []
     half = bands // 2
     one_each = [(b, 1, b) for b in reversed(range(bands))]
     for runs in ([(0, bands, 0)], one_each, [(0, half, 0), (half, bands - half, half)]):
-        total, valid = np.zeros((both.sums, 300)), np.ones(300, np.bool_)
+        total, valid = np.zeros((both.layout.rows, 300)), np.ones(300, np.bool_)
         count_sums.add_spectra(both, counts, runs, None, slice(0, 300), total, valid)
         found.append(total)
     for together in (1, 5, 16):
-        total, valid = np.zeros((both.sums, 300)), np.ones(300, np.bool_)
+        total, valid = np.zeros((both.layout.rows, 300)), np.ones(300, np.bool_)
         for first in range(0, bands, together):
             kept = slice(first, min(first + together, bands))
             count_sums.add_bands(both, counts[:, kept].T, kept, None, slice(0, 300), total, valid)
         found.append(total)
-    alone = np.zeros((plain.sums, 300))
+    alone = np.zeros((plain.layout.rows, 300))
     count_sums.add_spectra(plain, counts, [(0, bands, 0)], None, slice(0, 300), alone, np.ones(300, np.bool_))
     for total in found:
         assert_array_equal(total[-3:], largest)
@@ -92,7 +92,7 @@ def test_more_bands_than_sums_of_counts_allow() -> None:
     solver = prepare(em.values, "ab", ("chebyshev",), 1e4, exact=True)
     with pytest.raises(hsi.HsiError, match="700 bands; sums of counts are exact up to 512"):
         prepare(em.values, "ab", ("chebyshev", "sam"), 1e4, exact=True)
-    assert solver.sums == 2 + 1 + 2
+    assert solver.layout.rows == 2 + 1 + 2
 
 
 # the pass

@@ -50,7 +50,7 @@ def extremes(n: int, bands: int, seed: int = 1) -> Any:
 
 
 def by_spectra(solver: Solver, counts: Any) -> Any:
-    total = np.zeros((solver.sums, len(counts)))
+    total = np.zeros((solver.layout.rows, len(counts)))
     whole = slice(0, len(counts))
     count_sums.add_spectra(solver, counts, [(0, solver.bands, 0)], None, whole, total, np.ones(len(counts), np.bool_))
     return total
@@ -59,7 +59,7 @@ def by_spectra(solver: Solver, counts: Any) -> Any:
 def by_bands(solver: Solver, counts: Any, together: int, no_data: Any = None) -> Any:
     """The same through the kernel for band chunks, `together` bands at a time."""
     n, number = counts.shape
-    total, valid = np.zeros((solver.sums, n)), np.ones(n, np.bool_)
+    total, valid = np.zeros((solver.layout.rows, n)), np.ones(n, np.bool_)
     for first in range(0, number, together):
         kept = slice(first, min(first + together, number))
         stored = np.ascontiguousarray(counts[:, kept].T)
@@ -170,7 +170,7 @@ def test_kernels_are_a_matrix_product_whatever_the_blocks(
     holds = ~marked.any(1)
     holds[: at.start] = holds[at.stop :] = True
 
-    total, valid = np.zeros((solver.sums, len(counts))), np.ones(len(counts), np.bool_)
+    total, valid = np.zeros((solver.layout.rows, len(counts))), np.ones(len(counts), np.bool_)
     for first in range(0, bands, depth):  # chunks `depth` deep, one band more on either side
         kept = counts[:, first : first + depth]
         chunk = np.pad(kept, ((0, 0), (1, 1)), constant_values=-9999)
@@ -178,7 +178,7 @@ def test_kernels_are_a_matrix_product_whatever_the_blocks(
     assert_array_equal(total, expected)
     assert_array_equal(valid, holds)
 
-    total, valid = np.zeros((solver.sums, len(counts))), np.ones(len(counts), np.bool_)
+    total, valid = np.zeros((solver.layout.rows, len(counts))), np.ones(len(counts), np.bool_)
     for first in range(0, bands, depth):
         kept_bands = slice(first, min(first + depth, bands))
         count_sums.add_bands(solver, counts[:, kept_bands].T, kept_bands, -9999, at, total, valid)
@@ -195,7 +195,7 @@ rng, made = np.random.default_rng(3), hashlib.sha256()
 solver = prepare(rng.uniform(0.01, 0.9, (4, 90)), list("abcd"), schema.PRODUCTS, 10_000.0, exact=True)
 counts = rng.integers(-30, 12000, (77, 90)).astype(np.int16)
 for band_major in (False, True):
-    total, valid, at = np.zeros((solver.sums, 77)), np.ones(77, np.bool_), slice(0, 77)
+    total, valid, at = np.zeros((solver.layout.rows, 77)), np.ones(77, np.bool_), slice(0, 77)
     if band_major:
         count_sums.add_bands(solver, counts.T, slice(0, 90), None, at, total, valid)
     else:
@@ -262,7 +262,7 @@ def test_no_data_is_marked_and_its_neighbours_are_left_alone(kernel: str) -> Non
     clean = by_spectra(solver, counts)
     counts[2, 17] = -9999
     if kernel == "spectra":
-        total, valid = np.zeros((solver.sums, 6)), np.ones(6, np.bool_)
+        total, valid = np.zeros((solver.layout.rows, 6)), np.ones(6, np.bool_)
         count_sums.add_spectra(solver, counts, [(0, solver.bands, 0)], -9999, slice(0, len(counts)), total, valid)
     else:
         total, valid = by_bands(solver, counts, 16, np.int16(-9999))

@@ -72,7 +72,7 @@ def check(plain: xr.Dataset, spoilt: xr.Dataset) -> None:
 
 def of_functions(cube: xr.DataArray, em: xr.DataArray) -> xr.Dataset:
     """Every product and class map of a lazy cube by the public functions."""
-    out = hsi.unmix(cube, em)
+    out = hsi.unmix(cube, em, metric=schema.METRICS)
     out[schema.SID_SAM] = hsi.sid_sam(cube, em)
     out[schema.NCC] = hsi.ncc(cube, em)
     out[schema.CHEBYSHEV] = hsi.chebyshev(cube, em)

@@ -22,7 +22,7 @@ SAMPLE = {"samson": np.s_[::8, ::8], "dlr": np.s_[::2, ::2], "neon": np.s_[::4, 
 def real(request: pytest.FixtureRequest, shared: Path) -> tuple[Scene, xr.Dataset, Any]:
     """A real scene, every product of it, and its reflectance without float32's rounding."""
     found = scene(shared, request.param)
-    return found, hsi.unmix(found.cube, found.endmembers, schema.ALL_PRODUCTS).compute(), exact(found)
+    return found, hsi.unmix(found.cube, found.endmembers, certificate=True).compute(), exact(found)
 
 
 def exact(found: Scene) -> Any:
@@ -168,7 +168,7 @@ def test_fcls_of_ill_conditioned_endmembers(p: int, condition: float, whole: boo
     mixed = rng.dirichlet(np.full(p, 0.5), 150) @ e
     counts = np.clip(np.rint((mixed + rng.normal(size=mixed.shape) * noise) * 10000), -30000, 30000).astype(np.int16)
     cube = hsi.as_cube(counts.reshape(10, 15, -1), np.arange(150) * 10.0 + 400, scale=10000)
-    out = hsi.unmix(cube, endmembers_of(e, cube.wavelength), ("abundance", "kkt"))
+    out = hsi.unmix(cube, endmembers_of(e, cube.wavelength), metric=(), certificate=True)
     expected = quadratic_programme(counts / 10000, e)
     assert_allclose(out.abundance.values.reshape(p, -1), expected, rtol=0, atol=1e-6)
     assert out.kkt.values.max() < 1e-10
@@ -183,16 +183,15 @@ def test_one_endmember_is_everything() -> None:
 
 def test_single_products_are_rows_of_the_one_pass(shared: Path) -> None:
     found = scene(shared, "dlr")
-    everything = hsi.unmix(found.cube, found.endmembers, schema.ALL_PRODUCTS)
+    everything = hsi.unmix(found.cube, found.endmembers, certificate=True)
     assert list(hsi.unmix(found.cube, found.endmembers)) == list(schema.PRODUCTS)
     xr.testing.assert_identical(hsi.fcls(found.cube, found.endmembers), everything[["abundance", "rmse"]])
     xr.testing.assert_identical(hsi.sam(found.cube, found.endmembers), everything.sam)
     xr.testing.assert_identical(hsi.sid(found.cube, found.endmembers), everything.sid)
-    xr.testing.assert_identical(hsi.unmix(found.cube, found.endmembers, "kkt").kkt, everything.kkt)
-    two = hsi.unmix(found.cube, found.endmembers, ["kkt", "rmse"])
-    assert list(two) == ["rmse", "kkt"]
-    xr.testing.assert_identical(two.rmse, everything.rmse)
-    xr.testing.assert_identical(two.kkt, everything.kkt)
+    certified = hsi.unmix(found.cube, found.endmembers, metric=(), certificate=True)
+    xr.testing.assert_identical(certified, everything[["abundance", "rmse", "kkt"]])
+    scores = hsi.unmix(found.cube, found.endmembers, solver=None, metric=["SID", "sam"])
+    xr.testing.assert_identical(scores, everything[["sam", "sid"]])
 
 
 @pytest.mark.parametrize("name", ["neon", "samson"])
@@ -224,7 +223,7 @@ def test_names_coordinates_and_attributes_carry_through(shared: Path) -> None:
     found = scene(shared, "neon")
     em = found.endmembers.assign_coords(endmember=["grass", "bare soil", "water", "roof"])
     em = em.assign_coords(x=("endmember", np.arange(4.0)), y=("endmember", np.arange(4.0)))
-    out = hsi.unmix(found.cube, em, schema.ALL_PRODUCTS)
+    out = hsi.unmix(found.cube, em, certificate=True)
     assert out.endmember.values.tolist() == ["grass", "bare soil", "water", "roof"]
     for name in ("y", "x", "spatial_ref"):
         xr.testing.assert_identical(out[name].variable, found.cube[name].variable)
@@ -240,7 +239,7 @@ def test_inputs_are_left_as_they_were(shared: Path) -> None:
     for name in ("dlr", "samson"):
         found = scene(shared, name)
         cube, em = found.cube.copy(deep=True), found.endmembers.copy(deep=True)
-        hsi.unmix(found.cube, found.endmembers, schema.ALL_PRODUCTS)
+        hsi.unmix(found.cube, found.endmembers, certificate=True)
         xr.testing.assert_identical(found.cube, cube)
         xr.testing.assert_identical(found.endmembers, em)
 
@@ -288,7 +287,7 @@ def test_a_pixel_that_scaling_turns_to_zeros_is_defined() -> None:
     values = np.random.default_rng(0).uniform(0.1, 0.5, (2, 3, 20))
     values[0, 1], values[1, 1, 4] = 0.05, -np.inf
     cube = hsi.as_cube(values, np.arange(20) + 400.0)
-    out = hsi.unmix(cube, endmembers_of(values[0, [0, 2]], cube.wavelength), ("sam", "sid"), scaling="minmax")
+    out = hsi.unmix(cube, endmembers_of(values[0, [0, 2]], cube.wavelength), solver=None, scaling="minmax")
     e = hsi.minmax(endmembers_of(values[0, [0, 2]], cube.wavelength)).values
     assert_array_equal(out.sam[:, 0, 1], np.float32(np.pi / 2))
     assert_allclose(out.sid[:, 0, 1], [oracle.distance_sid(np.ones(20), one) for one in e], rtol=1e-6)
@@ -299,10 +298,10 @@ def test_a_pixel_that_scaling_turns_to_zeros_is_defined() -> None:
 @pytest.mark.parametrize("name", ["dlr", "emit"])
 def test_a_pixel_that_is_not_finite_is_no_data_and_changes_no_other(shared: Path, name: str, value: float) -> None:
     found = scene(shared, name)
-    expected = hsi.unmix(found.cube, found.endmembers, schema.ALL_PRODUCTS)
+    expected = hsi.unmix(found.cube, found.endmembers, certificate=True)
     spoilt = found.cube.copy(deep=True)
     spoilt[3, 4, 17] = value
-    out = hsi.unmix(spoilt, found.endmembers, schema.ALL_PRODUCTS)
+    out = hsi.unmix(spoilt, found.endmembers, certificate=True)
     here = np.zeros(out.rmse.shape, np.bool_)
     here[3, 4] = True
     for product in out:
@@ -316,7 +315,7 @@ def mixture(em: xr.DataArray) -> xr.DataArray:
 
 
 def refusals(cube: xr.DataArray, em: xr.DataArray) -> list[tuple[Any, Any, Any, list[str]]]:
-    """Cube, endmembers and products that cannot be worked, and what the message must say."""
+    """Cube, endmembers and keywords that cannot be worked, and what the message must say."""
     nm = cube.wavelength
     infinite, bright = em.copy(deep=True), em * 100
     infinite[1, 5] = np.nan
@@ -328,8 +327,16 @@ def refusals(cube: xr.DataArray, em: xr.DataArray) -> list[tuple[Any, Any, Any, 
         (cube, em.assign_coords(wavelength=nm + 2), None, ["nm"]),
         (cube, infinite, None, ["EM2"]),
         (cube, bright, None, ["EM"]),
-        (cube, em, ("sam", "sad"), ["sad"]),
-        (cube, em, (), ["abundance"]),
+        (cube, em, {"metric": ("sam", "sad")}, ["metric is 'sad'", ", ".join(schema.METRICS)]),
+        (cube, em, {"metric": 5}, ["metric is 5", "sam, sid"]),
+        (cube, em, {"metric": None}, ["metric is None", "()"]),
+        (cube, em, {"solver": "FCLSU"}, ["solver is 'FCLSU'", "fcls, nnls, ucls or None"]),
+        (cube, em, {"solver": ("fcls",)}, ["solver is ('fcls',)"]),
+        (cube, em, {"solver": None, "metric": ()}, ["solver is None", "metric is empty"]),
+        (cube, em, {"solver": None, "certificate": True}, ["certificate", "solver is None"]),
+        (cube, em, {"scaling": "max"}, ["scaling is 'max'", "minmax"]),
+        (cube, infinite, {"solver": "nnls"}, ["EM2"]),
+        (cube, mixture(em), {"solver": "ucls"}, ["EM1", "EM2", "mixed"]),
         (cube, em.values, None, ["ndarray"]),
         (cube.isel(wavelength=0), em, None, ["wavelength"]),
         (cube.drop_vars("wavelength"), em, None, ["wavelength"]),
@@ -338,12 +345,12 @@ def refusals(cube: xr.DataArray, em: xr.DataArray) -> list[tuple[Any, Any, Any, 
     ]
 
 
-@pytest.mark.parametrize("number", range(14))
+@pytest.mark.parametrize("number", range(22))
 def test_what_cannot_be_done_is_refused_in_one_line(shared: Path, number: int) -> None:
     found = scene(shared, "dlr")
-    cube, em, products, said = refusals(found.cube, found.endmembers)[number]
+    cube, em, keywords, said = refusals(found.cube, found.endmembers)[number]
     with pytest.raises(hsi.HsiError) as refusal:
-        hsi.unmix(cube, em, products if products is not None else schema.PRODUCTS)
+        hsi.unmix(cube, em, **(keywords or {}))
     assert "\n" not in str(refusal.value)
     assert all(word in str(refusal.value) for word in said), str(refusal.value)
 

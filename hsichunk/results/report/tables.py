@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hsichunk import schema
+from hsichunk import metrics, schema
 from hsichunk.classification.palette import class_colors, css
 from hsichunk.results.finished_run import FinishedRun, MapGrid
 from hsichunk.results.report.map_statistics import Sums
@@ -66,8 +66,7 @@ def class_rows(label: xr.DataArray, counts: Any, grid: MapGrid) -> list[ClassRow
 
 def title(name: str) -> str:
     """A class map's metric as people write it."""
-    metric = name.removesuffix("_class")
-    return metric.title() if metric == schema.CHEBYSHEV else metric.upper().replace("_", "-")
+    return metrics.BY_NAME[name.removesuffix("_class")].title
 
 
 def rule(label: xr.DataArray) -> str:

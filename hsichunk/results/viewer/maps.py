@@ -21,6 +21,7 @@ from hsichunk.classification.palette import class_colors
 from hsichunk.classification.rules import score_range
 from hsichunk.errors import HsiError
 from hsichunk.memory import GDAL_CACHE
+from hsichunk.metrics import BY_NAME
 from hsichunk.readers.wavelengths import bands_at
 from hsichunk.results import quicklook
 from hsichunk.results.finished_run import FinishedRun
@@ -88,8 +89,12 @@ class Maps:
     def layers(self) -> list[str]:
         """What can be drawn."""
         colors = ["RGB"] if self.tiles else []
-        classes = [f"{metric.upper()} classes" for metric in self.metrics]
-        return [*colors, *(f"abundance {name}" for name in self.names), "rmse", *classes]
+        return [*colors, *(f"abundance {name}" for name in self.names), "rmse", *self.class_layers]
+
+    @cached_property
+    def class_layers(self) -> dict[str, str]:
+        """The metric of each layer that is a class map."""
+        return {f"{BY_NAME[metric].title} classes": metric for metric in self.metrics}
 
     @property
     def first(self) -> str:
@@ -183,8 +188,8 @@ class Maps:
             name = layer.removeprefix("abundance ")
             if name in self.names:
                 return shaded(self.abundance(self.names.index(name), view), 0.0, 1.0, "viridis")
-        metric = layer.removesuffix(" classes").lower()
-        if metric not in self.metrics or not layer.endswith(" classes"):
+        metric = self.class_layers.get(layer)
+        if metric is None:
             raise HsiError(f"layer is {layer!r}; expected one of {', '.join(self.layers)}")
         label = self.labels(metric, view, thresholds[metric], relative)
         colors = np.zeros((256, 4), np.uint8)

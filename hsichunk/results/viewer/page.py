@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.classification.palette import class_colors, css
 from hsichunk.errors import HsiError
+from hsichunk.metrics import BY_NAME
 from hsichunk.results.viewer.maps import Maps, MapView, Pixel
 
 WAIT = 80  # milliseconds after the last move before a picture is drawn
@@ -133,7 +134,7 @@ class Page:
         sliders: list[Slider] = []
         for name, value in zip(self._maps.names, values, strict=True):
             slider = Slider(
-                title=f"{metric.upper()} {name} ({unit})", start=min(0.0, *values), end=end, value=value,
+                title=f"{BY_NAME[metric].title} {name} ({unit})", start=min(0.0, *values), end=end, value=value,
                 step=end / STEPS, format="0.0000", width=420, bar_color=self._colors[len(sliders) + 1],
             )  # fmt: skip
             slider.on_change("value", self._follow(metric))
@@ -162,8 +163,7 @@ class Page:
         self._draw()
 
     def _metric(self) -> str | None:
-        layer = str(self._layer.value)
-        return layer.removesuffix(" classes").lower() if layer.endswith(" classes") else None
+        return self._maps.class_layers.get(str(self._layer.value))
 
     def _moved(self) -> None:
         if not self._waiting:
@@ -198,7 +198,7 @@ class Page:
             f"{html.escape(name)} {counts[value] / valid:.2%}"
             for value, (name, color) in enumerate(zip(["unclassified", *self._maps.names], self._colors, strict=True))
         ]
-        return f"<b>{metric.upper()} classes</b>, share of the pixels drawn<br>" + "<br>".join(rows)
+        return f"<b>{self._layer.value}</b>, share of the pixels drawn<br>" + "<br>".join(rows)
 
     def show_pixel(self, x: float, y: float) -> None:
         """The spectrum of the pixel at a place, over its mixture, and what is left."""
@@ -225,7 +225,7 @@ class Page:
                 each = zip(self._maps.names, distance, strict=True)
                 unit = schema.PRODUCT_ATTRS[metric]["units"]
                 said = ", ".join(f"{html.escape(name)} {value:.4f}" for name, value in each)
-                lines.append(f"{metric.upper()} ({unit}) {said}")
+                lines.append(f"{BY_NAME[metric].title} ({unit}) {said}")
         else:
             lines.append("no data or masked: no abundances")
         if pixel.why:

@@ -1,0 +1,103 @@
+"""The sums that a pixel needs for its products, and the row of each in the array that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hsichunk import metrics, schema
+
+
+@dataclass(frozen=True)
+class SumLayout:
+    """Rows of the sums over bands of pixels x (rows, n), float64, for p endmembers e with shares q.
+
+    What every product needs comes first, then what the asked-for metrics need besides (`hsichunk.metrics`):
+
+        square           sum x^2
+        along            sum x e, one row an endmember
+        plain            sum x as it is                                    (PLAIN_SUM)
+        floored          of x raised to the floor of SID, 2p + 2 rows:     (LOGARITHMS)
+          floored_sum    sum x
+          x_ln_q         sum x ln q, one row an endmember
+          q_ln_x         sum q ln x, one row an endmember
+          x_ln_x         sum x ln x
+        furthest         the largest |x - e|, one row an endmember         (FURTHEST)
+
+    Rows that are not needed are empty slices. The kernels take x times their `left` weights for the rows from `along`
+    to `x_ln_q`, ln x times their `right` weights for `q_ln_x`, and the number of rows of `furthest`, which come last.
+    """
+
+    p: int
+    """number of endmembers"""
+    needed: frozenset[str] = frozenset()
+    """optional sums: those of `hsichunk.metrics`"""
+
+    @classmethod
+    def of(cls, p: int, products: Iterable[str]) -> SumLayout:
+        """The layout for some products; abundances, rmse and kkt need no optional sums."""
+        needed: set[str] = set()
+        for name in products:
+            metric = metrics.BY_NAME.get(schema.NCC if name == schema.NCC_DISTANCE else name)
+            needed |= metric.sums if metric else frozenset()
+        return cls(p, frozenset(needed))
+
+    @property
+    def logarithms(self) -> bool:
+        """Whether there are SID's sums."""
+        return metrics.LOGARITHMS in self.needed
+
+    @property
+    def square(self) -> int:
+        return 0
+
+    @property
+    def along(self) -> slice:
+        return slice(1, 1 + self.p)
+
+    @property
+    def plain(self) -> slice:
+        return _after(self.along, metrics.PLAIN_SUM in self.needed)
+
+    @property
+    def unfloored(self) -> slice:
+        """x times weights, as it is: `along` and `plain`."""
+        return slice(self.along.start, self.plain.stop)
+
+    @property
+    def floored(self) -> slice:
+        return _after(self.plain, (2 * self.p + 2) * self.logarithms)
+
+    @property
+    def floored_sum(self) -> slice:
+        return _after(self.plain, self.logarithms)
+
+    @property
+    def x_ln_q(self) -> slice:
+        return _after(self.floored_sum, self.p * self.logarithms)
+
+    @property
+    def q_ln_x(self) -> slice:
+        return _after(self.x_ln_q, self.p * self.logarithms)
+
+    @property
+    def x_ln_x(self) -> slice:
+        return _after(self.q_ln_x, self.logarithms)
+
+    @property
+    def furthest(self) -> slice:
+        return _after(self.floored, self.p * (metrics.FURTHEST in self.needed))
+
+    @property
+    def maxima(self) -> int:
+        """Rows of `furthest`."""
+        return int(self.furthest.stop - self.furthest.start)
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        return int(self.furthest.stop)
+
+
+def _after(rows: slice, count: int) -> slice:
+    return slice(rows.stop, rows.stop + count)
