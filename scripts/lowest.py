@@ -1,4 +1,4 @@
-"""Prints the lowest versions that pyproject.toml allows, as constraints of pip: python scripts/lowest.py > lowest.txt"""
+"""Prints the lowest versions that pyproject.toml allows, as constraints for pip."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = Path(__file__).resolve().parent / "pages"
 README = ROOT / "README.md"
-LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)")  # where a link or picture of a Markdown file leads, but for addresses
+LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)")  # where a link or picture leads, but for addresses
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)  # blocks of code, where brackets are no links
 
 sys.path.insert(0, str(ROOT))

@@ -1,7 +1,7 @@
 """The picture of README.md: colours, endmembers, abundances and classes of a finished run over one tile.
 
-    hsichunk run TILE --out RESULTS -k 4 --sam-threshold 0.3 --sid-threshold 0.3
-    python scripts/documentation/picture.py TILE RESULTS .github/neon_sjer.png
+hsichunk run TILE --out RESULTS -k 4 --sam-threshold 0.3 --sid-threshold 0.3
+python scripts/documentation/picture.py TILE RESULTS .github/neon_sjer.png
 """
 
 from __future__ import annotations

@@ -45,6 +45,12 @@ def command_lines(text: str) -> list[str]:
     return list(dict.fromkeys(indented + [span for span in spans(text) if span.startswith("hsichunk ")]))
 
 
+def links(path: Path) -> list[Path]:
+    """The files that a Markdown file leads to, addresses aside, in full; they need not be there."""
+    targets = re.findall(r"\]\((?!\w+:|#)([^)\s#]+)", prose(path.read_text(encoding="utf-8")))
+    return list(dict.fromkeys((path.parent / target).resolve() for target in targets))
+
+
 def steps(text: str) -> list[Step]:
     """The Python and shell blocks of a tutorial in their order, each with the `text` block that follows it."""
     found: list[Step] = []
