@@ -5,26 +5,29 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import run_json
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = Path(__file__).resolve().parent / "pages"
 README = ROOT / "README.md"
 GOES_ON = {"results": "the same", "inputs": "the same content", "work": "any"}  # options of a run that was stopped
-LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)")  # what a link or picture of a Markdown file leads to, but for addresses
+LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)")  # where a link or picture leads, but for addresses
+FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)  # blocks of code, where brackets are no links
 
 sys.path.insert(0, str(ROOT))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages, the files of the project that README.md links to, and the colours of code."""
-    readme = README.read_text(encoding="utf-8")
+    """Adds the pages, the files of the project that pages link to, and the colours of code."""
     made = {
-        "index.md": readme,
+        "index.md": README.read_text(encoding="utf-8"),
         "commands.md": commands(),
         "options.md": options(),
         "names.md": names(),
@@ -33,15 +36,44 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     }
     for uri, content in made.items():
         files.append(File.generated(config, uri, content=content))
-    for target in dict.fromkeys(LINK.findall(prose(readme))):
-        if (ROOT / target).is_file() and files.get_file_from_path(target) is None:
-            files.append(File.generated(config, target, abs_src_path=str(ROOT / target)))
+    for path in linked([README, *sorted(PAGES.glob("*.md"))]):
+        uri = path.relative_to(ROOT).as_posix()
+        files.append(File.generated(config, uri, abs_src_path=str(path)))
     return files
 
 
-def prose(markdown: str) -> str:
-    """Without its blocks of code, where brackets are no links."""
-    return re.sub(r"^```.*?^```$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
+    """Links as the site has them: pages beside one another, everything else where it lies in the project."""
+    folder = PAGES if (PAGES / page.file.src_uri).is_file() else ROOT
+
+    def lead(match: re.Match[str]) -> str:
+        path = (folder / match[1]).resolve()
+        if path == README:
+            return "index.md"
+        for home in (PAGES, ROOT):
+            if path.is_relative_to(home):
+                return path.relative_to(home).as_posix()
+        return match[1]
+
+    parts = FENCED.split(markdown)
+    parts[::2] = [LINK.sub(lead, part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def linked(pages: list[Path]) -> Iterator[Path]:
+    """Files outside of pages/ that pages link to, and those that these link to, each once."""
+    known = {README}
+    while pages:
+        page = pages.pop(0)
+        prose = FENCED.sub("", page.read_text(encoding="utf-8"))
+        for target in LINK.findall(prose):
+            path = (page.parent / target).resolve()
+            if path in known or not path.is_file() or path.is_relative_to(PAGES) or not path.is_relative_to(ROOT):
+                continue
+            known.add(path)
+            yield path
+            if path.suffix == ".md":
+                pages.append(path)
 
 
 def commands() -> str:
@@ -54,7 +86,7 @@ def commands() -> str:
     group: Any = typer.main.get_command(cli.app)
     for command in group.commands.values():
         command.short_help = command.help.split("\n\n")[0]  # the whole sentence in the list of commands
-    return get_docs_for_click(obj=group, ctx=typer.Context(group), name="hsichunk", title="Command line")
+    return get_docs_for_click(obj=group, ctx=typer.Context(group), name="hsichunk", title="Every command")
 
 
 def options() -> str:

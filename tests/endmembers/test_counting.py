@@ -54,7 +54,7 @@ def test_hfc_is_that_of_pysptools_on_its_settings(shared: Path, name: str) -> No
 
 @pytest.mark.parametrize("name", ["samson", "dlr"])
 def test_the_whitening_of_pysptools_leaves_nothing_to_count(shared: Path, name: str) -> None:
-    """It whitens with the covariance of the data in place of that of the noise; the README says so."""
+    """It whitens with the covariance of the data in place of that of the noise; the page on PySpTools says so."""
     cube = scene(shared, name).cube.compute()
     assert theirs("HfcVd", cube, "default", True) == [0, 0, 0]
     assert int(counting.nwhfc(cube)["count"][0]) >= 2

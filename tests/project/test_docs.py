@@ -21,9 +21,9 @@ import hsichunk as hsi
 from hsichunk.cli import main as cli
 from hsichunk.run.folder import FILES, RUN_JSON
 from hsichunk.run.options import TABLE
+from tests.helpers.pages import ROOT, TEXTS, prose
 from tests.helpers.runs import go, write
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "scripts" / "documentation"
 PAGES = sorted((SOURCE / "pages").glob("*.md"))
 MODULES = {"plot": hsi.plot.__all__, "synthetic": ["write_tile"]}
@@ -202,14 +202,19 @@ def test_results_are_described(site: Path, tmp_path: Path) -> None:
     assert "`wavelength_nm,EM1,EM2,...`" in page
 
 
-def test_readme_is_the_first_page(pages: dict[str, Page]) -> None:
-    text = "".join(pages["index.html"].text.values())
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    headings = re.findall(
-        r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", readme, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
-    )
-    assert len(headings) > 5
+@pytest.mark.parametrize("name", ["README.md", *(name for name in TEXTS if name != "README.md")])
+def test_every_text_is_a_page(name: str, pages: dict[str, Page]) -> None:
+    page = pages["index.html" if name == "README.md" else name.replace(".md", ".html")]
+    text = "".join(page.text.values())
+    headings = re.findall(r"^#+ (.+)$", prose(TEXTS[name]), re.MULTILINE)
+    assert headings
     assert [heading for heading in headings if heading.replace("`", "") not in text] == []
+
+
+def test_every_page_has_its_place_in_the_list(site: Path) -> None:
+    """Strict builds warn of pages that are not in nav; here, that nav leads to them from the first page."""
+    links = Page(site / "index.html").links
+    assert {path.name for path in site.glob("*.html")} - {"404.html", "search.html"} <= {*links, "index.html"}
 
 
 def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[str, Page]) -> None:
@@ -221,13 +226,13 @@ def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[str, Page]) ->
 
 
 def test_links_lead_to_what_is_there(site: Path, pages: dict[str, Page]) -> None:
-    """Other hosts are those of README.md; the rest are files of the site, and places in them."""
-    readme = set(re.findall(r"https?://[\w.-]+", (ROOT / "README.md").read_text(encoding="utf-8")))
+    """Other hosts are those that the texts name; the rest are files of the site, and places in them."""
+    named = set(re.findall(r"https?://[\w.-]+", "".join(TEXTS.values())))
     for name, page in pages.items():
         for link in page.links:
             place = urlsplit(link)
             if place.scheme:
-                assert f"{place.scheme}://{place.netloc}" in readme, (name, link)
+                assert f"{place.scheme}://{place.netloc}" in named, (name, link)
             elif name != "404.html":  # which is for servers: its links begin at their root
                 target = site / unquote(place.path) if place.path else site / name
                 assert target.is_file(), (name, link)
@@ -235,12 +240,12 @@ def test_links_lead_to_what_is_there(site: Path, pages: dict[str, Page]) -> None
                     assert f'id="{place.fragment}"' in target.read_text(encoding="utf-8"), (name, link)
 
 
-def test_no_host_beside_those_of_the_readme(site: Path) -> None:
-    readme = set(re.findall(r"https?://([\w.-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+def test_no_host_beside_those_of_the_texts(site: Path) -> None:
+    named = set(re.findall(r"https?://([\w.-]+)", "".join(TEXTS.values())))
     vocabulary = 'itemtype="http://schema.org/Article"'  # says what a page is; nobody goes there
     for path in site.glob("*.html"):
         hosts = re.findall(r"https?://([\w.-]+)", path.read_text(encoding="utf-8").replace(vocabulary, ""))
-        assert set(hosts) <= readme, path.name
+        assert set(hosts) <= named, path.name
 
 
 def test_nothing_of_this_machine(site: Path) -> None:

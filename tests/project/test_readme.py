@@ -1,288 +1,60 @@
-"""README.md: its Python runs as written, its command lines do what they say, its names exist."""
+"""README.md: a page, with a picture, that leads on to everything else."""
 
 from __future__ import annotations
 
-import ast
-import importlib
-import importlib.util
-import inspect
-import json
-import re
-import shlex
-import tomllib
+import os
+import struct
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pytest
-import typer
-import xarray as xr
-from sklearn.cluster import KMeans
-from sklearn.model_selection import GridSearchCV
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
 
 import hsichunk as hsi
-from hsichunk.cli import main as cli
-from hsichunk.cli.demo import TILE
-from hsichunk.run.folder import FILES, RUN_JSON
-from tests.helpers import pysptools_oracle as oracle
-from tests.helpers.runs import SHAPE, shell, write
+from tests.helpers.pages import PAGES, README, ROOT, TEXTS, blocks, command_lines, links
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
-SPANS = re.findall(r"`([^`\n]+)`", PROSE)
-INDENTED = [line.split("#")[0].strip() for line in PROSE.splitlines() if line.startswith("    hsichunk ")]
-COMMANDS = list(dict.fromkeys(INDENTED + [span for span in SPANS if span.startswith("hsichunk ")]))
-
-# Blocks and commands that a test cannot run are parsed alone.
-ELSEWHERE = ("dask_jobqueue", "neonutilities")  # need a Slurm cluster, and NEON's server
-PARSED_ONLY = (
-    "hsichunk view DIR",  # stays until Ctrl-C; test_viewer.py asks it for pages
-    "hsichunk run tiles/*.h5 --out site --scheduler tcp://host:8786 --memory 4GB",  # test_cluster.py starts a cluster
-    "hsichunk run --memory 512MB",  # names a row of measurements
-)
+TEXT = TEXTS["README.md"]
 
 
-def runs_here(block: str) -> bool:
-    return not any(module in block for module in ELSEWHERE)
+def test_it_is_a_page() -> None:
+    assert len(TEXT.splitlines()) <= 140
+    [python] = blocks(TEXT, "python")
+    assert len(python.strip().splitlines()) <= 12
+    assert [line for line in command_lines(TEXT) if "TILE" in line] == [
+        "hsichunk run TILE... --out DIR -k 4 --memory 2GB"
+    ]
 
 
-def expressions() -> list[str]:
-    """The expressions that use the package in the running text and in the table, each once."""
-    found = {}
-    for span in SPANS:
-        if "hsi." in span or "engine=" in span:
-            ast.parse(span)
-            found[span] = None
-    return list(found)
+def test_it_leads_to_every_guide() -> None:
+    """The pages that mkdocs makes of docstrings are reached through those that it builds."""
+    guides = {path for path in PAGES.glob("*.md") if ":::" not in path.read_text(encoding="utf-8")}
+    assert len(guides) > 12
+    assert guides - set(links(README)) == set()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiles of the README's names, neighbours on the ground, and a finished run of the first command."""
-    folder = tmp_path_factory.mktemp("readme")
-    (folder / "tiles").mkdir()
-    write(folder / TILE)
-    for i in range(2):
-        write(folder / "tiles" / f"tile_{i}.h5", origin=(368000.0 + SHAPE[1] * i, 4307000.0))
-    [first] = [line for line in COMMANDS if line == "hsichunk run TILE... --out DIR -k 4 --memory 2GB"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        status, said = shell(*words(first))
-    assert status == 0, said
-    return folder
+def test_the_picture_is_small_and_nearly_square() -> None:
+    [picture] = [path for path in links(README) if path.suffix == ".png"]
+    head = picture.read_bytes()[:24]
+    width, height = struct.unpack(">II", head[16:24])
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    assert picture.stat().st_size < 200_000
+    assert 600 < width < 1300
+    assert 0.6 < width / height < 1.6
 
 
-def words(line: str) -> list[str]:
-    """A command line as the shell would give it, TILE and DIR filled in; from inside the folder."""
-    tiles = ["tiles/tile_0.h5", "tiles/tile_1.h5"]
-    out: list[str] = []
-    for word in shlex.split(line)[1:]:
-        match word:
-            case "TILE":
-                out.append(TILE)
-            case "TILE..." | "tiles/*.h5":
-                out += tiles
-            case "DIR":
-                out.append("results")
-            case _:
-                out.append(word)
-    return out
+def test_the_picture_can_be_drawn_again(tmp_path: Path) -> None:
+    tile, results = tmp_path / "tile.h5", tmp_path / "results"
+    hsi.synthetic.write_tile(tile, shape=(40, 40), seed=0, no_data="none")
+    drawn = tmp_path / "picture.png"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = ["-m", "hsichunk", "run", str(tile), "--out", str(results), "-k", "4"]
+    draw = [str(ROOT / "scripts" / "documentation" / "picture.py"), str(tile), str(results), str(drawn)]
+    for arguments in (run, draw):
+        done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert drawn.read_bytes().startswith(b"\x89PNG")
 
 
-def commands() -> dict[str, Any]:
-    group: Any = typer.main.get_command(cli.app)
-    return dict(group.commands)
-
-
-def test_readme_holds_what_this_file_looks_for() -> None:
-    assert len(BLOCKS) == 3
-    assert len(INDENTED) == 14
-    assert {shlex.split(line)[1] for line in INDENTED} == set(commands())
-    assert set(PARSED_ONLY) <= set(COMMANDS)
-    assert len(expressions()) > 30
-    assert set(SPECIAL) <= set(expressions())
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split()[1])
-def test_python_is_python(block: str) -> None:
-    compile(block, "README.md", "exec")
-
-
-@pytest.mark.parametrize("block", list(filter(runs_here, BLOCKS)), ids=lambda block: block.split()[1])
-def test_python_runs_as_written(block: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / TILE).symlink_to(folder / TILE)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(compile(block, "README.md", "exec"), names)
-    plt.close("all")
-    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"products.zarr", "sid_class.tif"}
-    assert set(names["out"].data_vars) == {"abundance", "rmse", "sam", "sid"}
-    assert names["label"].attrs["flag_meanings"] == "unclassified EM1 EM3 EM4 no_data"
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_command_lines_are_understood(line: str) -> None:
-    name, *rest = words(line)
-    assert commands()[name].make_context(name, rest).params
-
-
-@pytest.mark.parametrize("line", [line for line in COMMANDS if line not in PARSED_ONLY])
-def test_command_lines_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    name, *rest = words(line)
-    if name == "demo":
-        rest += ["--size", "80"]  # for time; 300 as written
-    if "site" in rest:
-        rest += ["--overwrite"]  # each is a run of its own
-    status, said = shell(name, *rest)
-    assert status == 0, said
-    assert said.strip()
-    left = {
-        "endmembers": ["em.csv"],
-        "report": ["results/report.html"],
-        "demo": ["hsichunk-demo/rgb.png", "hsichunk-demo/results/run.json"],
-        "plot": ["results/figures/endmembers.pdf"],
-        "export": ["results/envi/sid_class.img", "results/envi/endmembers.sli"],
-        "run": ["site/run.json" if "site" in rest else "results/run.json"],
-    }
-    assert [path for path in left.get(name, ()) if not (folder / path).is_file()] == []
-
-
-def test_run_leaves_what_is_said(folder: Path) -> None:
-    [said] = re.findall(r"^`run` leaves in `DIR`:(.*?)\n\n", README, re.MULTILINE | re.DOTALL)
-    named = re.findall(r"`([a-z_]+\.[a-z]+)`", said)
-    maps = [name for name in FILES if not name.endswith(".aux.xml")]  # class names of the map of that name
-    assert sorted(named) == sorted([*maps, RUN_JSON])
-    assert [name for name in named if not (folder / "results" / name).exists()] == []
-
-
-def test_every_option_exists() -> None:
-    known = {name for command in commands().values() for given in command.params for name in given.opts}
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PROSE))
-    assert len(named) > 15
-    assert named - known == set()
-
-
-def test_every_extra_exists() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = set(re.findall(r"hsichunk\[(\w+)\]", README))
-    assert named
-    assert named <= set(extras)
-
-
-def test_every_public_name_exists() -> None:
-    names = set(re.findall(r"\bhsi\.(\w+)", README))
-    assert len(names) > 40
-    assert names - set(hsi.__all__) == set()
-
-
-PYSPTOOLS = (
-    "abundance_maps", "classification", "detection", "distance", "eea", "material_count", "noise", "sigproc", "skl",
-    "spectro", "util",
-)  # fmt: skip
-NO_ROW = {
-    "plot1", "cm_dispatch",  # of Output, for PySpTools' own plots
-    "dispatch",  # of InputValidation
-    "print",  # of the cross-validation, the best parameters
-}  # fmt: skip
-
-
-def names_of_pysptools() -> set[str]:
-    """Public classes, functions and methods; of `ml`, which does not import without LightGBM, what it imports."""
-    found = set()
-    with oracle.names_put_back():
-        for module in PYSPTOOLS:
-            for name, value in vars(importlib.import_module(f"pysptools.{module}")).items():
-                if name.startswith("_") or not (inspect.isclass(value) or inspect.isfunction(value)):
-                    continue
-                methods = vars(value) if inspect.isclass(value) else ()
-                found |= {name, *(m for m in methods if not m.startswith("_") and callable(vars(value)[m]))}
-    spec = importlib.util.find_spec("pysptools")
-    assert spec and spec.origin
-    body = ast.parse((Path(spec.origin).parent / "ml" / "__init__.py").read_text()).body
-    return found | {
-        alias.name for line in body if isinstance(line, ast.ImportFrom) for alias in line.names if line.level
-    }
-
-
-def test_every_name_of_pysptools_has_a_row() -> None:
-    """In the left column, where those who look for it look."""
-    pytest.importorskip("pysptools")
-    [table] = re.findall(r"^## From PySpTools\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
-    left = " ".join(line.split(" | ")[0] for line in table.splitlines() if line.startswith("| "))
-    names = names_of_pysptools()
-    assert {"FCLS", "SavitzkyGolay", "get_single_map", "HyperLGBMClassifier", "corr", "Output"} <= names
-    assert len(names) > 100
-    assert names - set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", left)))) == NO_ROW
-
-
-@pytest.mark.parametrize("text", expressions())
-def test_expressions_run(text: str, folder: Path, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each expression of the text and of the table, on a small cube: what it calls takes what it is given."""
-    monkeypatch.chdir(folder)
-    names = values | SPECIAL.get(text, lambda _: {})(values)
-    body = ast.parse(text).body
-    last = body.pop()
-    assert isinstance(last, ast.Expr)
-    exec(compile(ast.Module(body, []), "README.md", "exec"), names)
-    found = eval(compile(ast.Expression(last.value), "README.md", "eval"), names)
-    if isinstance(found, (xr.DataArray, xr.Dataset)):
-        found = found.compute()
-        layers = found.data_vars.values() if isinstance(found, xr.Dataset) else [found]
-        assert all(np.size(layer) for layer in layers)
-    else:
-        assert callable(found) or found.best_params_  # a name alone; or a fitted search
-
-
-@pytest.fixture(scope="module")
-def values(folder: Path) -> dict[str, Any]:
-    """What the names of the expressions stand for."""
-    tile = hsi.open_tile(folder / TILE)
-    cube = hsi.clean(tile, drop_last=0)
-    em = hsi.nfindr(cube, 4)
-    library = hsi.write_library(em, folder / "library.csv")
-    out = hsi.unmix(cube, em).compute()
-    _write_site(folder / "site.geojson", tile)
-    y = out.abundance.fillna(0).argmax("endmember").where(out.rmse.notnull(), -1)
-    return {
-        "hsi": hsi, "xr": xr, "tile": tile, "cube": cube, "em": em, "out": out, "y": y,
-        "path": folder / TILE, "paths": sorted((folder / "tiles").glob("*.h5")), "library": hsi.read_library(library),
-        "array": cube.values, "wavelength": cube.wavelength.values, "SVC": KNeighborsClassifier, "cube_or_em": em,
-        "k": 3, "n": 3, "t": 0.3, "thr": 0.5, "w": 5, "o": 2, "deriv": 0, "library_path": library,
-        "label": y, "KMeans": KMeans, "StandardScaler": StandardScaler, "GridSearchCV": GridSearchCV,
-        "grid": {"n_neighbors": [3, 5]},
-    }  # fmt: skip
-
-
-def _write_site(path: Path, tile: xr.Dataset) -> None:
-    """A polygon of the left half of a tile, in its own CRS."""
-    left, right, low, high = (float(v) for v in (tile.x[0], tile.x.mean(), tile.y.min(), tile.y.max()))
-    ring = [[left, low], [right, low], [right, high], [left, high], [left, low]]
-    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32618"}}
-    path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring], "crs": crs}))
-
-
-def _target(values: dict[str, Any]) -> dict[str, Any]:
-    """A spectrum to detect, and the endmembers without it."""
-    return {"t": values["em"].isel(endmember=0), "em": values["em"].isel(endmember=slice(1, None))}
-
-
-SPECIAL: dict[str, Any] = {
-    "hsi.matched_filter(cube, t) > thr": _target,
-    "hsi.osp(cube, em, t)": _target,
-    "hsi.read_library(spectra, wavelength, names)": lambda values: {
-        "spectra": values["em"].values.tolist(),
-        "names": list("abcd"),
-    },
-    "hsi.read_library(path)": lambda values: {"path": values["library_path"]},
-    "f = hsi.mnf(cube, n); f.transform(cube); f.inverse(scores)": lambda values: {
-        "scores": hsi.mnf(values["cube"], 3).transform(values["cube"])
-    },
-}
+@pytest.mark.parametrize("claim", ["on PyPI", "pip install hsichunk", "pip install 'hsichunk"])
+def test_no_index_is_promised(claim: str) -> None:
+    assert all(claim not in text for text in TEXTS.values())

@@ -19,6 +19,7 @@ from hsichunk.errors import HsiError, OptionError
 from hsichunk.run import cluster
 from hsichunk.run.options import build
 from hsichunk.run.preparation import connected
+from tests.helpers.pages import TEXTS, blocks
 from tests.helpers.runs import LAYOUTS, SHAPE, assert_finished, checksums, go, write
 
 pytestmark = pytest.mark.usefixtures("no_sync")
@@ -189,10 +190,9 @@ def test_options_that_do_not_go_together() -> None:
 
 
 def test_the_recipe_for_slurm(tiles: list[Path], alone: dict[str, str], tmp_path: Path) -> None:
-    """README's lines, with dask-jobqueue's own stand-in for a batch system: jobs are scripts that it starts here."""
+    """The page's lines, with dask-jobqueue's own stand-in for a batch system: jobs are scripts that it starts here."""
     local = pytest.importorskip("dask_jobqueue.local", reason="dask-jobqueue is not installed")
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    [recipe] = [block for block in text.split("```") if "SLURMCluster(" in block]
+    [recipe] = [block for block in blocks(TEXTS["cluster.md"], "python") if "SLURMCluster(" in block]
     cut = recipe[recipe.index("cluster = ") : recipe.index("input(")]
     slurm = 'SLURMCluster(cores=8, processes=1, memory="8GB", walltime="02:00:00")'
     assert slurm in cut
