@@ -6,7 +6,6 @@ config file (`hsichunk.run.config_file`), the fingerprint of a run and a page of
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -264,6 +263,8 @@ def build(values: Mapping[str, Any]) -> Options:
 
 def check_names(values: Mapping[str, Any], where: str = "") -> None:
     """Raises OptionError for names of no option, each with the nearest that is one."""
+    import difflib
+
     unknown = []
     for name in sorted(set(values) - set(TABLE)):
         near = difflib.get_close_matches(name, TABLE, 1)
