@@ -231,7 +231,7 @@ def test_chunks_hold_a_few_endmembers_of_many(layers: int, expected: int) -> Non
 
 
 def test_endmembers_of_several_chunks_are_opened_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zarr_layout, "_CHUNK_BYTES", 2 * 30 * 40 * 4)
+    monkeypatch.setattr(zarr_layout, "CHUNK_BYTES", 2 * 30 * 40 * 4)
     stored = write_zarr(products().chunk(y=30), tmp_path / "p.zarr")
     assert stored.sam.encoding["chunks"] == (2, 30, 40)
     assert stored.sam.chunks == ((3,), (30,), (40,))
