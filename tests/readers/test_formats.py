@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +147,6 @@ def test_the_first_that_recognises_a_path_reads_it(tile: Path, tmp_path: Path, r
 
 
 def test_every_format_that_is_registered_has_a_reader() -> None:
-    from importlib import import_module
-
     assert len({found.name for found in formats.FORMATS}) == len(formats.FORMATS) >= 4
     for found in formats.FORMATS:
         module, _, function = found.read.partition(":")
@@ -153,15 +154,19 @@ def test_every_format_that_is_registered_has_a_reader() -> None:
 
 
 def test_readers_are_imported_when_they_are_needed() -> None:
-    import subprocess
-    import sys
-
     words = "import sys; from hsichunk.readers import formats; formats.format_of('a.tif'); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout.split()
     assert "hsichunk.readers.formats" in loaded
     readers = {found.read.partition(":")[0] for found in formats.FORMATS}
     assert readers.isdisjoint(loaded) and {"h5py", "rasterio", "xarray", "dask"}.isdisjoint(loaded)
     words = "import sys; from hsichunk.readers import formats; formats.prepare(['a.h5', 'b.h5']); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout.split()
+    assert {"hsichunk.readers.neon", "h5py"} <= set(loaded) and {"rasterio", "xarray", "dask"}.isdisjoint(loaded)
+
+
+def test_a_site_imports_readers_before_it_forks(tile: Path) -> None:
+    """Metadata are read in children, each of which would import them again."""
+    words = f"import sys; from hsichunk.mosaic import site; site.open_site([{str(tile)!r}]); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout.split()
     assert {"hsichunk.readers.neon", "h5py"} <= set(loaded) and {"rasterio", "xarray", "dask"}.isdisjoint(loaded)
 
