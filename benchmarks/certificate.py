@@ -21,7 +21,7 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
     import hsichunk as hsi
     from hsichunk.cube.cube_sample import SAMPLE
     from hsichunk.cube.second_moments import stream
-    from hsichunk.cube.spectra_reader import Spectra
+    from hsichunk.cube.spectra_reader import SpectraReader
     from hsichunk.endmembers.nfindr_all_pixels import certificate, refined
 
     rows = []
@@ -30,12 +30,12 @@ def measure(setting: Setting, done: Sequence[Row]) -> list[Row]:
         floor, cube, k = find(path), hsi.clean(hsi.open_tile(path)), setting.k
         with dask.config.set(num_workers=setting.threads):
             start = time.perf_counter()
-            with Spectra(cube) as spectra:
+            with SpectraReader(cube) as spectra:
                 found = refined(spectra, k, sample=SAMPLE, seed=0, maxit=3 * k)
                 spent = time.perf_counter() - start
                 moments = stream(spectra)
             # other spectra: without what the search may have left in a temporary file
-            certify = partial(certificate, Spectra(cube), moments.axes(k - 1), moments.mean, found.pixels)
+            certify = partial(certificate, SpectraReader(cube), moments.axes(k - 1), moments.mean, found.pixels)
             base, seconds = interleaved(
                 setting.repeat, clock(partial(inflate, [floor], setting.threads)), clock(certify)
             )

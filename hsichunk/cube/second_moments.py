@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from hsichunk import schema
 from hsichunk.array_types import Bools, Floats
 from hsichunk.cube.sampling import choose, places
-from hsichunk.cube.spectra_reader import Spectra, Strip
+from hsichunk.cube.spectra_reader import SpectraReader, Strip
 from hsichunk.errors import HsiError
 
 _Row = tuple[Floats, Bools, bool]  # values, which are valid, whether they are whole counts
@@ -82,7 +82,7 @@ def moments(
     Returns mean (wavelength), covariance and, if asked for, noise_covariance (wavelength, wavelength_2); attributes
     pixels, pairs, source. Raises HsiError for less than two valid pixels.
     """
-    with Spectra(cube, memory) as spectra:
+    with SpectraReader(cube, memory) as spectra:
         if sample is None:
             found, source = stream(spectra, noise=noise), "every pixel"
         elif noise:
@@ -92,7 +92,7 @@ def moments(
         return _labelled(found, spectra, source)
 
 
-def _labelled(found: Moments, spectra: Spectra, source: str) -> xr.Dataset:
+def _labelled(found: Moments, spectra: SpectraReader, source: str) -> xr.Dataset:
     unit, square = found.scale, found.scale**2
     both = (schema.WAVELENGTH, OTHER)
     variables = {
@@ -122,7 +122,7 @@ def of_dataset(found: xr.Dataset) -> Moments:
     return Moments(attrs["pixels"], found["mean"].values, found["covariance"].values, 1.0, noise, attrs["pairs"])
 
 
-def of_sample(spectra: Spectra, size: int, seed: int) -> Moments:
+def of_sample(spectra: SpectraReader, size: int, seed: int) -> Moments:
     """Moments of about `size` pixels, spread over the whole cube."""
     total = _Total(spectra.shape[2])
     with threadpool_limits(1, user_api="blas"):
@@ -140,7 +140,7 @@ def drawn_pixels(cube: xr.DataArray, size: int, seed: int) -> NDArray[np.intp]:
     return np.sort(rows * cube.sizes[schema.X] + cols)
 
 
-def stream(spectra: Spectra, *, noise: bool = False, leave_out: Bools | None = None) -> Moments:
+def stream(spectra: SpectraReader, *, noise: bool = False, leave_out: Bools | None = None) -> Moments:
     """Moments of all valid pixels but those of `leave_out` (pixels,); goes through the spectra once."""
     total, apart = _Total(spectra.shape[2]), _Total(spectra.shape[2], centre=np.zeros(spectra.shape[2]))
     last: _Row | None = None

@@ -46,7 +46,7 @@ class Strip:
     """whether all values are whole counts"""
 
 
-class Spectra:
+class SpectraReader:
     """The spectra of a cube, to be gone through any number of times; a context, which ends the temporary file."""
 
     def __init__(self, cube: xr.DataArray, memory: int | None = None, left_out: Bools | None = None) -> None:
@@ -64,7 +64,7 @@ class Spectra:
         self.scale = float(1.0 if scale is None else scale)
         """units of the values of strips in a unit of reflectance"""
 
-    def __enter__(self) -> Spectra:
+    def __enter__(self) -> SpectraReader:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -10,7 +10,7 @@ import xarray as xr
 from hsichunk.array_types import Floats
 from hsichunk.cube.checks import check_cube
 from hsichunk.cube.second_moments import stream
-from hsichunk.cube.spectra_reader import Spectra
+from hsichunk.cube.spectra_reader import SpectraReader
 from hsichunk.errors import HsiError
 
 SINGULAR = 1e-13  # smallest over largest eigenvalue of the band correlations from which no inverse is taken
@@ -38,7 +38,7 @@ def statistics(cube: xr.DataArray) -> Statistics:
     The same bits on any chunks; of counts exact (see `hsichunk.cube.second_moments`). Pixels with no-data in any band
     are left out. Raises HsiError for fewer than two pixels.
     """
-    with Spectra(check_cube(cube)) as spectra:
+    with SpectraReader(check_cube(cube)) as spectra:
         found = stream(spectra)
     unbiased = found.covariance * (found.n / (found.n - 1))
     return Statistics(found.n, found.mean / found.scale, unbiased / found.scale**2)

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from hsichunk.array_types import Bools, Floats
 from hsichunk.cube.scratch import temporary_file
 from hsichunk.cube.second_moments import AXIS_BITS
-from hsichunk.cube.spectra_reader import Spectra
+from hsichunk.cube.spectra_reader import SpectraReader
 
 PICKED = 128  # pixels read at a time of those that lie anywhere in a file: the system reads some pages around each
 
@@ -47,7 +47,7 @@ class Scores:
         return out
 
 
-def scores(spectra: Spectra, axes: Floats, origin: Floats) -> Scores:
+def scores(spectra: SpectraReader, axes: Floats, origin: Floats) -> Scores:
     """(x - origin) @ axes of every pixel, axes rounded as `Moments.axes` are; goes through the spectra once.
 
     Straight from stored counts where there are some: each chunk is decoded once, and no spectrum is put together.

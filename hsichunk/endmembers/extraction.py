@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from hsichunk import schema
 from hsichunk.array_types import Bools, Floats, Positions
 from hsichunk.cube.second_moments import drawn_pixels, stream
-from hsichunk.cube.spectra_reader import Spectra
+from hsichunk.cube.spectra_reader import SpectraReader
 from hsichunk.cube.subspace import scores
 from hsichunk.endmembers import nfindr_in_memory
 from hsichunk.endmembers.extraction_in_memory import (
@@ -47,10 +47,10 @@ BUNDLE = "bundle"
 
 
 @contextmanager
-def _opened(cube: xr.DataArray, k: int, exclude: float | None) -> Iterator[tuple[Spectra, dict[str, Any]]]:
+def _opened(cube: xr.DataArray, k: int, exclude: float | None) -> Iterator[tuple[SpectraReader, dict[str, Any]]]:
     """The spectra of a cube, outliers as without data, and the attributes that say so."""
     check_exclude(exclude)
-    with Spectra(cube) as spectra:
+    with SpectraReader(cube) as spectra:
         check_k(k, spectra.shape[2])
         if exclude is None:
             yield spectra, {}
@@ -99,7 +99,7 @@ def _orthonormal(spectra: Floats) -> Floats:
     return np.asarray(np.linalg.qr(spectra.T)[0])
 
 
-def _farthest(spectra: Spectra, axes: Floats, k: int) -> Positions:
+def _farthest(spectra: SpectraReader, axes: Floats, k: int) -> Positions:
     """The pixel farthest from the span of the first 0, 1, ... of the axes, up to k - 1 of them."""
     steps = min(k, axes.shape[1] + 1)
     best, at = np.full(steps, -1.0), np.full(steps, -1)
@@ -156,7 +156,7 @@ def ppi_votes(
     each one the pixels at both ends have a vote. With `pysptools` its rule: only the end that lies farther from the
     mean has one. Source: Boardman, Kruse & Green 1995.
     """
-    with Spectra(cube) as spectra:
+    with SpectraReader(cube) as spectra:
         votes, valid = _votes(spectra, skewers, seed, pysptools)
         values = np.where(valid, votes, np.nan).astype(np.float32).reshape(spectra.shape[:2])
         coords = {n: c for n, c in spectra.cube.coords.items() if set(c.dims) <= {schema.Y, schema.X}}
@@ -164,7 +164,7 @@ def ppi_votes(
         return xr.DataArray(values, coords, (schema.Y, schema.X), "ppi_votes", attrs)
 
 
-def _votes(spectra: Spectra, skewers: int | Any, seed: int, pysptools: bool) -> tuple[NDArray[np.int64], Bools]:
+def _votes(spectra: SpectraReader, skewers: int | Any, seed: int, pysptools: bool) -> tuple[NDArray[np.int64], Bools]:
     ends = Ends(skewers_of(skewers, seed, spectra.shape[2]))
     total, valid = np.zeros(spectra.shape[2]), np.empty(spectra.pixels, np.bool_)
     with threadpool_limits(1, user_api="blas"):

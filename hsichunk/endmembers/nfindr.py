@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.cube.checks import check_cube
 from hsichunk.cube.cube_sample import SAMPLE, SHARE, draw
-from hsichunk.cube.spectra_reader import Spectra
+from hsichunk.cube.spectra_reader import SpectraReader
 from hsichunk.endmembers.nfindr_all_pixels import refined
 from hsichunk.endmembers.nfindr_in_memory import check_k, pick
 from hsichunk.endmembers.outliers import check_exclude, without_outliers
@@ -82,7 +82,7 @@ def nfindr(
 def _nfindr_of_all(
     cube: xr.DataArray, k: int, sample: int | None, seed: int, maxit: int | None, exclude: float | None
 ) -> xr.DataArray:
-    with Spectra(cube) as spectra:
+    with SpectraReader(cube) as spectra:
         found = refined(spectra, k, sample=sample, seed=seed, maxit=3 * k if maxit is None else maxit, exclude=exclude)
         attrs = found.attrs(seed)
         if exclude is not None:
@@ -90,7 +90,7 @@ def _nfindr_of_all(
         return of_pixels(spectra, found.pixels, attrs)
 
 
-def of_pixels(spectra: Spectra, pixels: NDArray[np.intp], attrs: dict[str, Any]) -> xr.DataArray:
+def of_pixels(spectra: SpectraReader, pixels: NDArray[np.intp], attrs: dict[str, Any]) -> xr.DataArray:
     """Endmembers that are pixels of a cube, by their numbers."""
     rows, cols = np.divmod(pixels, spectra.shape[1])
     y, x = spectra.cube[schema.Y].values[rows], spectra.cube[schema.X].values[cols]

@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_limits
 
 from hsichunk.array_types import Bools, Floats, Positions
 from hsichunk.cube.second_moments import drawn_pixels, stream
-from hsichunk.cube.spectra_reader import Spectra
+from hsichunk.cube.spectra_reader import SpectraReader
 from hsichunk.cube.subspace import Scores, scores
-from hsichunk.endmembers.nfindr_in_memory import GAIN, Found, climb, first_largest, lift, search
+from hsichunk.endmembers.nfindr_in_memory import GAIN, Simplex, climb, first_largest, lift, search
 from hsichunk.endmembers.outliers import outlying
 from hsichunk.errors import HsiError
 from hsichunk.threads import asked_for, in_parallel
@@ -40,7 +40,7 @@ class Refined:
 
     pixels: Positions
     """(k,) numbers of pixels"""
-    sample: Found
+    sample: Simplex
     """the search among the sample's pixels, which it starts from"""
     sample_pixels: int
     swaps: int
@@ -69,7 +69,7 @@ class Refined:
 
 
 def refined(
-    spectra: Spectra, k: int, *, sample: int | None, seed: int, maxit: int, exclude: float | None = None
+    spectra: SpectraReader, k: int, *, sample: int | None, seed: int, maxit: int, exclude: float | None = None
 ) -> Refined:
     """The k pixels of an image whose simplex no single pixel of it makes larger.
 
@@ -89,13 +89,13 @@ def refined(
         return _refine(every, scale, pool, drawn, maxit, int(left_out.sum()))
 
 
-def whole_image(spectra: Spectra, count: int, leave_out: Bools | None = None) -> Scores:
+def whole_image(spectra: SpectraReader, count: int, leave_out: Bools | None = None) -> Scores:
     """Scores of all pixels in the first principal components of all (but some); goes through the spectra twice."""
     found = stream(spectra, leave_out=leave_out)
     return scores(spectra, found.axes(count), found.mean)
 
 
-def without_outliers(spectra: Spectra, count: int, exclude: float | None) -> tuple[Scores, Bools]:
+def without_outliers(spectra: SpectraReader, count: int, exclude: float | None) -> tuple[Scores, Bools]:
     """The same less its outliers, which are not valid, and which they are; goes through the spectra twice more."""
     every = whole_image(spectra, count)
     left_out = outlying(every.values, every.valid, exclude, every.forget)
@@ -129,7 +129,7 @@ def _refine(every: Scores, scale: Floats, pool: Positions, drawn: int, maxit: in
     return Refined(_first_alike(every, current), start, drawn, swaps, passes, certified, excluded)
 
 
-def certificate(spectra: Spectra, axes: Floats, origin: Floats, pixels: Positions) -> float:
+def certificate(spectra: SpectraReader, axes: Floats, origin: Floats, pixels: Positions) -> float:
     """The most that any pixel of the image, put in the place of one of k, makes of the volume of their simplex.
 
     In the space of axes (L, k - 1): at most 1 + GAIN where no single swap raises it. Goes through the cube once, by

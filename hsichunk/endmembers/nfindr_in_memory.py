@@ -88,7 +88,7 @@ def components(spectra: NDArray[Any], count: int, threads: int = 1) -> Floats:
 
 
 @dataclass(frozen=True)
-class Found:
+class Simplex:
     """The pixels of the largest simplex and how the search went."""
 
     pixels: NDArray[np.intp]
@@ -97,7 +97,7 @@ class Found:
     converged: bool
 
 
-def search(scores: Floats, maxit: int) -> Found:
+def search(scores: Floats, maxit: int) -> Simplex:
     """N-FINDR on scores (m, k - 1): the numbers of k pixels. Ties go to the lowest number.
 
     The search climbs to a simplex that no single swap makes larger, not always to the same one: the largest of several
@@ -129,7 +129,7 @@ def lift(scores: Floats, weights: float | Floats = 1.0) -> Floats:
     return lifted
 
 
-def climb(lifted: Floats, pixels: NDArray[np.intp], maxit: int) -> Found:
+def climb(lifted: Floats, pixels: NDArray[np.intp], maxit: int) -> Simplex:
     """Sweeps over the slots, each given the pixel that makes the largest simplex, until none would raise its volume.
 
     With M = inv([1; E]) the volume after putting pixel x in slot i is |M_i [1; x]| of today's: one product tells it for
@@ -145,8 +145,8 @@ def climb(lifted: Floats, pixels: NDArray[np.intp], maxit: int) -> Found:
                 pixels[slot] = best
                 swaps += 1
         if swaps == before:
-            return Found(pixels, sweep, swaps, True)
-    return Found(pixels, maxit, swaps, False)
+            return Simplex(pixels, sweep, swaps, True)
+    return Simplex(pixels, maxit, swaps, False)
 
 
 def first_largest(values: Floats) -> int:

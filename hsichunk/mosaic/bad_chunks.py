@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.derived import DerivedArray
 from hsichunk.errors import CorruptChunk
-from hsichunk.mosaic.site import Place, Site
+from hsichunk.mosaic.site import PlacedTile, Site
 
 
 def without_bad_chunks(site: Site) -> Site:
     """The same tiles, the pixels of each chunk that cannot be decoded without data."""
 
-    def mended(place: Place) -> Place:
+    def mended(place: PlacedTile) -> PlacedTile:
         stored = BadAsNoData(place.file.reflectance, place.file.no_data)
         return replace(place, file=replace(place.file, reflectance=stored))
 

@@ -28,7 +28,7 @@ CHILDREN = 8
 
 
 @dataclass(frozen=True)
-class Place:
+class PlacedTile:
     """A tile on the common grid."""
 
     file: model.TileFile
@@ -46,7 +46,7 @@ class Place:
 class Site:
     """Tiles sorted by file name on their common grid of `rows` x `cols` pixels."""
 
-    places: tuple[Place, ...]
+    places: tuple[PlacedTile, ...]
     grid: Grid
     rows: int
     cols: int
@@ -109,7 +109,7 @@ def open_site(
         own = Window(0, rows, 0, cols).shifted(t - top, lft - left)
         free = outside(own, covered)
         covered.append(own)
-        places.append(Place(file, own.top, own.left, tuple(w.shifted(-own.top, -own.left) for w in free)))
+        places.append(PlacedTile(file, own.top, own.left, tuple(w.shifted(-own.top, -own.left) for w in free)))
     grid = Grid(
         first.grid.left + left * first.grid.dx,
         first.grid.top - top * first.grid.dy,

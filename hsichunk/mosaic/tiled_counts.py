@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.windows import Window, cuts
-from hsichunk.mosaic.site import Place, Site
+from hsichunk.mosaic.site import PlacedTile, Site
 
 MOST_CELLS = 20_000  # blocks that tiles laid out of line may cut a mosaic into
 EVEN_SIDE = 1024  # pixels: how such a mosaic is cut instead
@@ -135,19 +135,19 @@ class TiledCounts(ChunkedArray):
         top, bottom, left, right = self.owned[number]
         return (rows >= top) & (rows < bottom), (cols >= left) & (cols < right)
 
-    def _translated(self, values: NDArray[Any], place: Place) -> NDArray[Any]:
+    def _translated(self, values: NDArray[Any], place: PlacedTile) -> NDArray[Any]:
         """With the mosaic's own no-data value."""
         if place.file.no_data == self.no_data:
             return values
         return np.where(values == place.file.no_data, self.dtype.type(self.no_data), values)
 
 
-def on_grid(place: Place, window: Window) -> Window:
+def on_grid(place: PlacedTile, window: Window) -> Window:
     """Where on the common grid a window of a tile lies."""
     return window.shifted(place.top, place.left)
 
 
-def on_tile(place: Place, window: Window) -> Window:
+def on_tile(place: PlacedTile, window: Window) -> Window:
     """The rows and columns of a tile that a window of the common grid is."""
     return window.shifted(-place.top, -place.left)
 

@@ -22,7 +22,7 @@ from hsichunk.chunks.decoded_cache import Place
 from hsichunk.errors import CorruptChunk, HsiError, one_line
 from hsichunk.memory import GDAL_CACHE
 from hsichunk.readers import envi
-from hsichunk.readers.image_metadata import Image, is_packed, open_file, stamp_of
+from hsichunk.readers.image_metadata import ImageHeader, is_packed, open_file, stamp_of
 from hsichunk.readers.model import no_data_count
 from hsichunk.threads import of_this_thread
 
@@ -41,7 +41,7 @@ class ImageArray(ChunkedArray):
 
     keeps_chunks = False  # GDAL keeps blocks, the system keeps files: what a run kept beside them would be a copy
 
-    def __init__(self, image: Image, chunks: tuple[int, int, int], kind: np.dtype[Any]) -> None:
+    def __init__(self, image: ImageHeader, chunks: tuple[int, int, int], kind: np.dtype[Any]) -> None:
         # of bytes every value may be a count: in a wider type there is one for no data
         dtype = np.dtype(np.int16) if kind.itemsize == 1 else kind
         super().__init__(
@@ -104,7 +104,7 @@ class EnviArray(ImageArray):
     Floats are worked by whole spectra, counts as they come.
     """
 
-    def __init__(self, image: Image, header: envi.Header) -> None:
+    def __init__(self, image: ImageHeader, header: envi.Header) -> None:
         kind = image.dtype.newbyteorder(">" if header.count("byte order", 0) else "<")
         self.offset = header.count("header offset", 0)
         self.interleave = image.interleave
@@ -159,7 +159,7 @@ class EnviArray(ImageArray):
 class RasterArray(ImageArray):
     """What GDAL reads: a chunk is some of the file's blocks, of all bands where they are little, else of one."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: ImageHeader) -> None:
         super().__init__(image, _blocks(image), image.dtype)
 
     @contextlib.contextmanager
@@ -188,7 +188,7 @@ class RasterArray(ImageArray):
         return np.moveaxis(values, 0, -1)
 
 
-def image_array(image: Image) -> ImageArray:
+def image_array(image: ImageHeader) -> ImageArray:
     """The pixels of an image, in the chunks that suit it."""
     plain = image.driver == "ENVI" and image.header is not None and not is_packed(image.header)
     return EnviArray(image, image.header) if plain and image.header is not None else RasterArray(image)
@@ -199,7 +199,7 @@ def _lines(rows: int, cols: int, spectrum: int) -> int:
     return min(rows, max(1, min(PIXELS, BYTES // spectrum) // cols))
 
 
-def _blocks(image: Image) -> tuple[int, int, int]:
+def _blocks(image: ImageHeader) -> tuple[int, int, int]:
     """Chunks of whole blocks: as many as make a handy column of whole spectra, else one block of a band at a time."""
     rows, cols, bands = image.shape
     high, wide = min(image.block[0], rows), min(image.block[1], cols)

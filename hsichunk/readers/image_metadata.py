@@ -39,7 +39,7 @@ class StoredBands:
 
 
 @dataclass(frozen=True)
-class Image:
+class ImageHeader:
     """What an image says of itself, its pixels still on disk."""
 
     path: str
@@ -66,7 +66,7 @@ class Image:
     provenance: Provenance
 
 
-def read_image(path: str | os.PathLike[str], options: ReadOptions) -> Image:
+def read_image(path: str | os.PathLike[str], options: ReadOptions) -> ImageHeader:
     """The metadata of an ENVI image, GeoTIFF or what else rasterio reads; see `open_image`."""
     data, header = _files(Path(path))
     name, stamp = str(data), stamp_of(data, header)
@@ -81,7 +81,7 @@ def read_image(path: str | os.PathLike[str], options: ReadOptions) -> Image:
         bands, wavelength_from, bad_bands_from = _bands(name, file, header, options)
         scale, scale_from = _scale(name, file, header, options.scale, kind)
         grid = _grid(name, file)
-        return Image(
+        return ImageHeader(
             path=name,
             header=header,
             driver=file.driver,

@@ -1,7 +1,8 @@
-"""The same work on a dask cluster: an errand a window of a tile, done whole on one worker, written by it, noted here.
+"""The same work on a dask cluster: an worker_task a window of a tile, done whole on one worker, written by it, noted
+here.
 
-Through the scheduler go only where a tile lies and what came of it. A worker does one errand at a time, with all its
-threads inside; stored chunks that two errands share are locked while they are changed.
+Through the scheduler go only where a tile lies and what came of it. A worker does one worker_task at a time, with all
+its threads inside; stored chunks that two tasks share are locked while they are changed.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.windows import Window, chunk_columns, chunk_window, common
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.mosaic.common_bands import CommonBands, on_bands_of
-from hsichunk.mosaic.site import Place
+from hsichunk.mosaic.site import PlacedTile
 from hsichunk.readers import formats, model
 from hsichunk.run import interpreter
 from hsichunk.run.options import Options
-from hsichunk.run.window_task import Stint, Work, work_off
+from hsichunk.run.window_task import PassSettings, WindowTask, run_window
 from hsichunk.unmixing.scoring import Tally
 from hsichunk.unmixing.stored_pass import load_kernels
 
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_SECONDS = 20
-RETRIES = 2  # of an errand whose worker failed in a way that is not the data's
+RETRIES = 2  # of a task whose worker failed in a way that is not the data's
 _BUSY = threading.Lock()  # of a worker process
 
 
 @dataclass(frozen=True)
-class Errand:
-    """A stint as it travels: the worker opens the tile itself."""
+class WorkerTask:
+    """A window of a tile as it travels to a worker, which opens the tile itself."""
 
     path: str
     stamp: tuple[int, int]
@@ -54,18 +55,19 @@ class Errand:
     """to which the tile is interpolated; None where its own are right"""
 
 
-def errand(stint: Stint) -> Errand:
-    place = stint.place
+def worker_task(task: WindowTask) -> WorkerTask:
+    """The window as it travels to a worker."""
+    place = task.place
     file = place.file
-    return Errand(
+    return WorkerTask(
         file.path,
         file.reflectance.stamp,
-        stint.tile,
-        stint.number,
+        task.tile,
+        task.number,
         place.top,
         place.left,
-        stint.window,
-        stint.start,
+        task.window,
+        task.start,
         wavelength_of(file),
     )
 
@@ -75,13 +77,14 @@ def wavelength_of(file: model.TileFile) -> NDArray[np.float64] | None:
     return file.reflectance.wavelength if isinstance(file.reflectance, CommonBands) else None
 
 
-def work_errand(work: Work, errand: Errand, threads: int) -> list[tuple[int, Tally]]:
-    """Does an errand and gives back its entries for the ledger."""
-    place = Place(_open(errand.path, errand.stamp, errand.wavelength), errand.top, errand.left, (errand.window,))
-    counts = place.counts(work.bands)
-    stint = Stint(errand.tile, errand.number, place, counts, errand.window, errand.start)
+def run_worker_task(settings: PassSettings, given: WorkerTask, threads: int) -> list[tuple[int, Tally]]:
+    """Process a window in this worker; the entries for the ledger, which the client writes."""
+    file = _open(given.path, given.stamp, given.wavelength)
+    place = PlacedTile(file, given.top, given.left, (given.window,))
+    counts = place.counts(settings.bands)
+    task = WindowTask(given.tile, given.number, place, counts, given.window, given.start)
     entries: list[tuple[int, Tally]] = []
-    work_off(work, stint, threads, lambda bottom, share: entries.append((bottom, share)), _guard)
+    run_window(settings, task, threads, lambda bottom, share: entries.append((bottom, share)), _guard)
     return entries
 
 
@@ -120,7 +123,7 @@ def _open(path: str, stamp: tuple[int, int], wavelength: NDArray[np.float64] | N
 
 @contextmanager
 def _guard(group: zarr.Group, rows: slice, cols: slice) -> Iterator[None]:
-    """Locks the stored chunks that a region covers in part: their rest belongs to other errands."""
+    """Locks the stored chunks that a region covers in part: their rest belongs to other tasks."""
     from distributed import Lock
 
     from hsichunk import schema
@@ -137,14 +140,14 @@ def _guard(group: zarr.Group, rows: slice, cols: slice) -> Iterator[None]:
         yield
 
 
-def _do(function: Callable[..., Any], common: Any, errand: Any) -> tuple[bool, Any]:
-    """An errand on a worker, one at a time; errors of the data come back as they are and are not tried again."""
+def _do(function: Callable[..., Any], common: Any, worker_task: Any) -> tuple[bool, Any]:
+    """An worker_task on a worker, one at a time; errors of the data come back as they are and are not tried again."""
     from distributed import get_worker
 
     with _BUSY:
         memory.steady()
         try:
-            return True, function(common, errand, int(get_worker().state.nthreads))
+            return True, function(common, worker_task, int(get_worker().state.nthreads))
         except HsiError as error:
             return False, str(error)
 
@@ -160,18 +163,18 @@ class Cluster:
         self.threads = max((int(worker["nthreads"]) for worker in workers.values()), default=1)
 
     def each(
-        self, function: Callable[[Any, Any, int], Any], common: Any, errands: Sequence[Any]
+        self, function: Callable[[Any, Any, int], Any], common: Any, tasks: Sequence[Any]
     ) -> Iterator[tuple[int, Any]]:
-        """Results of `function(common, errand, threads)` with the errand's number, as they come."""
+        """Results of `function(common, worker_task, threads)` with the worker_task's number, as they come."""
         from distributed import KilledWorker, as_completed
 
-        if not errands:
+        if not tasks:
             return
         try:
             [spread] = self._client.scatter([common], broadcast=True, hash=False)
             futures = {
                 self._client.submit(_do, function, spread, one, retries=RETRIES, pure=False): number
-                for number, one in enumerate(errands)
+                for number, one in enumerate(tasks)
             }
             waiting = as_completed(futures, with_results=False)
             for future in waiting:

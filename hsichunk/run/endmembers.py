@@ -22,7 +22,7 @@ from hsichunk.unmixing.solver import Solver, prepare
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class EndmemberSet:
     """Endmembers."""
 
     spectra: NDArray[np.float64]
@@ -43,7 +43,7 @@ class Found:
         return {"reflectance": self.spectra.tolist(), "places": self.places}
 
     @classmethod
-    def of_json(cls, content: Any) -> Found:
+    def of_json(cls, content: Any) -> EndmemberSet:
         """Raises TypeError, ValueError or KeyError for what `as_json` has not given."""
         places = tuple((str(name), float(x), float(y)) for name, x, y in content["places"])
         spectra = np.array(content["reflectance"], np.float64)
@@ -52,7 +52,7 @@ class Found:
         return cls(spectra, places)
 
 
-def given(options: Options, site: Site, bands: NDArray[np.intp]) -> Found | None:
+def given(options: Options, site: Site, bands: NDArray[np.intp]) -> EndmemberSet | None:
     """The endmembers of the file that the options name, in the kept bands; None where they name none."""
     if options.endmembers is None:
         return None
@@ -65,10 +65,10 @@ def given(options: Options, site: Site, bands: NDArray[np.intp]) -> Found | None
     x, y = (em[name].values if name in em.coords else nowhere for name in ("x", "y"))
     names = [str(name) for name in em[schema.ENDMEMBER].values]
     places = tuple(zip(names, x.astype(float).tolist(), y.astype(float).tolist(), strict=True))
-    return Found(np.ascontiguousarray(em.transpose(schema.ENDMEMBER, ...).values, np.float64), places)
+    return EndmemberSet(np.ascontiguousarray(em.transpose(schema.ENDMEMBER, ...).values, np.float64), places)
 
 
-def find(job: Job) -> tuple[Found, ...]:
+def find(job: Job) -> tuple[EndmemberSet, ...]:
     """Endmembers by the method asked for: one set from a sample over all tiles, or one a tile; or from all pixels."""
     by = _from_all if job.options.refine else _from_sample
     if not job.options.per_tile:
@@ -76,15 +76,15 @@ def find(job: Job) -> tuple[Found, ...]:
     return tuple(by(job, tile) for tile in range(len(job.site.places)))
 
 
-def _from_all(job: Job, tile: int | None) -> Found:
+def _from_all(job: Job, tile: int | None) -> EndmemberSet:
     from hsichunk.run import search_all_pixels
 
     em = search_all_pixels.find(job, tile)
     names = em[schema.ENDMEMBER].values.tolist()
-    return Found(em.values, tuple(zip(names, em.x.values.tolist(), em.y.values.tolist(), strict=True)))
+    return EndmemberSet(em.values, tuple(zip(names, em.x.values.tolist(), em.y.values.tolist(), strict=True)))
 
 
-def _from_sample(job: Job, tile: int | None) -> Found:
+def _from_sample(job: Job, tile: int | None) -> EndmemberSet:
     k, share = job.options.k, job.options.share
     with job.stage("sample"):
         sample = site_sample.draw(job, share, tile)
@@ -103,7 +103,7 @@ def _from_sample(job: Job, tile: int | None) -> Found:
     if job.options.exclude is not None:
         job.note_search(excluded=excluded)
     places = zip(picked.names, picked.x.tolist(), picked.y.tolist(), strict=True)
-    return Found(picked.spectra, tuple(places))
+    return EndmemberSet(picked.spectra, tuple(places))
 
 
 def _without_outliers(sample: Sample, options: Options) -> tuple[Sample, int]:
@@ -122,7 +122,7 @@ def _pick(sample: Sample, options: Options) -> nfindr_in_memory.Picked:
     return extraction_in_memory.pick(sample, options.method, options.k, options.seed, options.maxit, options.threads)
 
 
-def solvers(job: Job, found: tuple[Found, ...]) -> tuple[Solver, ...]:
+def solvers(job: Job, found: tuple[EndmemberSet, ...]) -> tuple[Solver, ...]:
     """What solves for each set. Raises HsiError for endmembers that cannot be unmixed."""
     file, options = job.site.places[0].file, job.options
     exact = file.reflectance.dtype.kind != "f"

@@ -54,11 +54,11 @@ def _tiff(job: Job, name: str) -> Path:
     return job.ledger.out / f"{name}.tif"
 
 
-def _image(group: zarr.Group, name: str, grid: Grid) -> cog.Image:
+def _image(group: zarr.Group, name: str, grid: Grid) -> cog.MapImage:
     """What the GeoTIFF of a map says of it."""
     array: Any = group[name]
     names: Any = group[schema.ENDMEMBER]
-    return cog.Image(
+    return cog.MapImage(
         (*(() if array.ndim == 3 else (1,)), *array.shape),
         array.dtype,
         tuple(map(str, names[:].tolist())) if array.ndim == 3 else (name,),

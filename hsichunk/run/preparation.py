@@ -13,7 +13,7 @@ from hsichunk.endmembers import nfindr_in_memory
 from hsichunk.errors import HsiError
 from hsichunk.mosaic.site import Site, open_site
 from hsichunk.run import endmembers
-from hsichunk.run.endmembers import Found
+from hsichunk.run.endmembers import EndmemberSet
 from hsichunk.run.options import Options
 from hsichunk.run.planning import kept_bands
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MASK_LAYERS = ("weather_quality", "cast_shadow", "haze_cloud_water", "dark_dense_vegetation")
 
 
-def prepared(options: Options) -> tuple[Site, NDArray[np.intp], Options, Found | None]:
+def prepared(options: Options) -> tuple[Site, NDArray[np.intp], Options, EndmemberSet | None]:
     """The tiles on their grid, the kept bands, the options with the number of endmembers, and those of a file."""
     site = open_site(options.tiles, options.on_error, MASK_LAYERS if options.mask else (), options.bands, floats=True)
     bands = kept_bands(site, options)

@@ -19,7 +19,7 @@ from hsichunk.chunks.remote import name_of
 from hsichunk.errors import HsiWarning
 from hsichunk.mosaic.site import Site
 from hsichunk.run import endmembers, folder, plan
-from hsichunk.run.endmembers import Found
+from hsichunk.run.endmembers import EndmemberSet
 from hsichunk.run.job import Job, Progress, silent
 from hsichunk.run.json_records import as_json, from_json
 from hsichunk.run.ledger import Ledger
@@ -49,7 +49,7 @@ class Beginning:
     """endmembers.json: what a run begins with, kept until it is finished."""
 
     sets: tuple[Any, ...]
-    """the endmembers, as `Found.as_json` gives them: one set, or one a tile"""
+    """the endmembers, as `EndmemberSet.as_json` gives them: one set, or one a tile"""
     stages: Stages
     """what it took to find them"""
 
@@ -118,7 +118,7 @@ def _warn_of_decodes(job: Job) -> None:
         )
 
 
-def _as_many(job: Job, sets: tuple[Found, ...]) -> None:
+def _as_many(job: Job, sets: tuple[EndmemberSet, ...]) -> None:
     """Options and plan for as many endmembers as a search has found that does not find k of them."""
     if (k := len(sets[0].places)) != job.options.k:
         job.options = job.options.with_k(k)
@@ -126,7 +126,7 @@ def _as_many(job: Job, sets: tuple[Found, ...]) -> None:
         job.kept.close(job.plan.kept)
 
 
-def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> None:
+def _start(job: Job, sets: tuple[EndmemberSet, ...], solvers: tuple[Solver, ...]) -> None:
     """The folder as a run begins it: endmembers and the empty store, and only then the state that says so."""
     from hsichunk.run import product_store
     from hsichunk.writers import zarr_blocks
@@ -139,15 +139,15 @@ def _start(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...]) -> No
     job.ledger.start()
 
 
-def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
+def _kept(job: Job) -> tuple[tuple[EndmemberSet, ...], tuple[Solver, ...]] | None:
     """What an earlier attempt began with; None where some of it is missing or belongs to another run."""
     from hsichunk.run import product_store
-    from hsichunk.run.site_pass import stints
+    from hsichunk.run.site_pass import window_tasks
 
     content = atomic_files.read_json(job.ledger.folder / "endmembers.json")
     try:
         begun = from_json(Beginning, content)
-        sets = tuple(Found.of_json(each) for each in begun.sets)
+        sets = tuple(EndmemberSet.of_json(each) for each in begun.sets)
     except (TypeError, ValueError, KeyError):
         return None
     if len(sets) != (len(job.site.places) if job.options.per_tile else 1):
@@ -165,7 +165,7 @@ def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
         good = product_store.fits(job.ledger.store, whole, chunks)
     else:  # it has got its name already
         good = product_store.fits(job.ledger.out / folder.STORE, whole, chunks) and not any(
-            s.left for s in stints(job)[0]
+            s.left for s in window_tasks(job)[0]
         )
     if not good:
         return None
@@ -174,7 +174,7 @@ def _kept(job: Job) -> tuple[tuple[Found, ...], tuple[Solver, ...]] | None:
     return sets, solvers
 
 
-def _work(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...], began: float) -> RunResult:
+def _work(job: Job, sets: tuple[EndmemberSet, ...], solvers: tuple[Solver, ...], began: float) -> RunResult:
     """From endmembers and a store with some strips, or none, to the finished folder."""
     from hsichunk.endmembers import endmember_csv
     from hsichunk.run import stac
@@ -191,7 +191,7 @@ def _work(job: Job, sets: tuple[Found, ...], solvers: tuple[Solver, ...], began:
     return RunResult(record, done_before=False)
 
 
-def _columns(job: Job, sets: tuple[Found, ...]) -> tuple[NDArray[np.float64], list[tuple[str, float, float]]]:
+def _columns(job: Job, sets: tuple[EndmemberSet, ...]) -> tuple[NDArray[np.float64], list[tuple[str, float, float]]]:
     """All spectra, those of each tile under its name."""
     if not job.options.per_tile:
         return sets[0].spectra, [*sets[0].places]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.chunks.array import DECODED
-from hsichunk.cube.spectra_reader import Spectra
+from hsichunk.cube.spectra_reader import SpectraReader
 from hsichunk.endmembers.nfindr_all_pixels import refined
 from hsichunk.errors import HsiError
 from hsichunk.mosaic.bad_chunks import without_bad_chunks
@@ -53,7 +53,7 @@ def find(job: Job, tile: int | None = None) -> xr.DataArray:
             left_out = _left_out(job, site)
         if options.on_error == "mask":
             site = without_bad_chunks(site)
-        with Spectra(cube_of(site, job.bands), need.spectra, left_out) as spectra:
+        with SpectraReader(cube_of(site, job.bands), need.spectra, left_out) as spectra:
             with job.stage("refine"):
                 found = refined(
                     spectra, options.k, sample=options.sample, seed=options.seed, maxit=sweeps, exclude=options.exclude

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.cube.spectra_reader import STRIP_PIXELS, Spectra
+from hsichunk.cube.spectra_reader import STRIP_PIXELS, SpectraReader
 from hsichunk.endmembers.nfindr_all_pixels import DIRECTIONS, MOST_SEARCHED, SMALL_BLOCK
 from hsichunk.endmembers.outliers import HELD
 from hsichunk.errors import HsiError
 from hsichunk.mosaic.mosaic import as_dataset
-from hsichunk.mosaic.site import Place, Site
+from hsichunk.mosaic.site import PlacedTile, Site
 from hsichunk.run.options import Options
 from hsichunk.run.plan import MB, SEARCHING, XARRAY
 
@@ -81,7 +81,7 @@ def needs_of(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
     if kept(spectra) + search > left:
         spectra = min(spectra, 2 * (left - search) // 3)
     peak = held + max(reading + 2 * min(spectra, max(whole, scores)), search + kept(spectra))
-    with Spectra(cube_of(site, bands), spectra) as read:
+    with SpectraReader(cube_of(site, bands), spectra) as read:
         # what is decoded twice, for moments and scores, is decoded for both once more without the outliers
         return Needs(spectra, peak, 2 * read.decodes if guarded and read.decodes > 1 else read.decodes)
 
@@ -114,7 +114,7 @@ def _parts(site: Site, options: Options) -> list[Site]:
     return [alone(place) for place in site.places] if options.per_tile else [site]
 
 
-def alone(place: Place) -> Site:
+def alone(place: PlacedTile) -> Site:
     """A tile as a site of its own, less the pixels that are another's."""
     rows, cols, _ = place.file.reflectance.shape
     return Site((replace(place, top=0, left=0),), place.file.grid, rows, cols)

@@ -7,15 +7,15 @@ from hsichunk.run.job import Job
 from hsichunk.run.ledger import Entry
 from hsichunk.run.product_store import class_limits
 from hsichunk.run.progress import ticking
-from hsichunk.run.window_task import Stint, Work, windows, work_off
+from hsichunk.run.window_task import PassSettings, WindowTask, run_window, windows_of
 from hsichunk.unmixing.scoring import Tally
 from hsichunk.unmixing.solver import Solver
 
 
-def work_of(job: Job, solvers: tuple[Solver, ...]) -> Work:
-    """What all stints of a job have in common."""
+def pass_settings(job: Job, solvers: tuple[Solver, ...]) -> PassSettings:
+    """What all window_tasks of a job have in common."""
     plan = job.plan
-    return Work(
+    return PassSettings(
         store=job.ledger.store.absolute(),
         bands=job.bands,
         solvers=solvers,
@@ -28,7 +28,7 @@ def work_of(job: Job, solvers: tuple[Solver, ...]) -> Work:
     )
 
 
-def stints(job: Job) -> tuple[list[Stint], Tally]:
+def window_tasks(job: Job) -> tuple[list[WindowTask], Tally]:
     """Every window of every tile, with what the ledger says of it; and what came of the rows that are done."""
     tally, done = Tally(), {}
     for entry in job.ledger.entries():
@@ -37,27 +37,27 @@ def stints(job: Job) -> tuple[list[Stint], Tally]:
     out = []
     for tile, place in enumerate(job.site.places):
         counts = place.counts(job.bands)
-        for number, window in enumerate(windows(place, counts)):
-            out.append(Stint(tile, number, place, counts, window, done.get((tile, number), window.top)))
+        for number, window in enumerate(windows_of(place, counts)):
+            out.append(WindowTask(tile, number, place, counts, window, done.get((tile, number), window.top)))
     return out, tally
 
 
 def run_pass(job: Job, solvers: tuple[Solver, ...]) -> Tally:
     """Does what is left; gives back what all of it came to."""
-    todo, tally = stints(job)
-    work, rows = work_of(job, solvers), job.plan.pass_rows
-    whole = sum(stint.to_decode(stint.window.top, rows) for stint in todo)
-    left = sum(stint.to_decode(stint.start, rows) for stint in todo)
-    todo = [stint for stint in todo if stint.left]
+    todo, tally = window_tasks(job)
+    settings, rows = pass_settings(job, solvers), job.plan.pass_rows
+    whole = sum(task.to_decode(task.window.top, rows) for task in todo)
+    left = sum(task.to_decode(task.start, rows) for task in todo)
+    todo = [task for task in todo if task.left]
     if job.cluster is not None:
-        _on_cluster(job, work, todo, tally, whole, whole - left)
+        _on_cluster(job, settings, todo, tally, whole, whole - left)
     else:
-        _here(job, work, todo, tally, whole, whole - left)
+        _here(job, settings, todo, tally, whole, whole - left)
     job.progress("pass", whole, whole)
     return tally
 
 
-def _here(job: Job, work: Work, todo: list[Stint], tally: Tally, whole: int, done: int) -> None:
+def _here(job: Job, settings: PassSettings, todo: list[WindowTask], tally: Tally, whole: int, done: int) -> None:
     job.kept.close()
     before = DECODED.now()[1] + job.kept.bytes
 
@@ -66,25 +66,25 @@ def _here(job: Job, work: Work, todo: list[Stint], tally: Tally, whole: int, don
 
     tell()
     with ticking(tell):
-        for stint in todo:
+        for task in todo:
 
-            def note(bottom: int, share: Tally, stint: Stint = stint) -> None:
-                job.ledger.add(Entry(stint.tile, stint.number, bottom, share))
+            def note(bottom: int, share: Tally, task: WindowTask = task) -> None:
+                job.ledger.add(Entry(task.tile, task.number, bottom, share))
 
-            tally.add(work_off(work, stint, job.options.threads, note))
+            tally.add(run_window(settings, task, job.options.threads, note))
     job.kept.close(0)
 
 
-def _on_cluster(job: Job, work: Work, todo: list[Stint], tally: Tally, whole: int, done: int) -> None:
+def _on_cluster(job: Job, settings: PassSettings, todo: list[WindowTask], tally: Tally, whole: int, done: int) -> None:
     from hsichunk.run import cluster
 
     assert job.cluster is not None
     job.progress("pass", done, whole)
-    errands = [cluster.errand(stint) for stint in todo]
-    for number, entries in job.cluster.each(cluster.work_errand, work, errands):
-        stint = todo[number]
+    tasks = [cluster.worker_task(task) for task in todo]
+    for number, entries in job.cluster.each(cluster.run_worker_task, settings, tasks):
+        task = todo[number]
         for bottom, share in entries:
-            job.ledger.add(Entry(stint.tile, stint.number, bottom, share))
+            job.ledger.add(Entry(task.tile, task.number, bottom, share))
             tally.add(share)
-        done += stint.to_decode(stint.start, work.pass_rows)
+        done += task.to_decode(task.start, settings.pass_rows)
         job.progress("pass", min(done, whole), whole)

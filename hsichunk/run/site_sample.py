@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hsichunk.chunks.windows import Window
 from hsichunk.cube import sampling
-from hsichunk.mosaic.site import Place
+from hsichunk.mosaic.site import PlacedTile
 from hsichunk.run.job import Job
 
 
@@ -30,7 +30,7 @@ def draw(job: Job, share: float, tile: int | None = None) -> sampling.Sample:
     kinds = [place.file.reflectance.native for place in site.places]
     values = np.zeros((len(rows), len(job.bands)), np.result_type(*kinds))
     valid = np.zeros(len(rows), np.bool_)
-    draws: list[tuple[Place, NDArray[np.intp]]] = []
+    draws: list[tuple[PlacedTile, NDArray[np.intp]]] = []
     for place in tiles:
         inside = np.concatenate([np.empty(0, np.intp), *(_inside(rows, cols, place, window) for window in place.owned)])
         if job.masks is not None and len(inside):
@@ -47,14 +47,14 @@ def draw(job: Job, share: float, tile: int | None = None) -> sampling.Sample:
 
 
 def _read(
-    job: Job, draws: list[tuple[Place, NDArray[np.intp]]], rows: NDArray[np.intp], cols: NDArray[np.intp]
+    job: Job, draws: list[tuple[PlacedTile, NDArray[np.intp]]], rows: NDArray[np.intp], cols: NDArray[np.intp]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], NDArray[np.bool_]]]]:
     """Counts of the pixels drawn from each tile and whether they hold data, with the number of the draw."""
     corrupt = job.options.on_error == "mask"
     if job.cluster is not None:
         from hsichunk.run import cluster
 
-        errands = [
+        tasks = [
             cluster.Draw(
                 place.file.path,
                 place.file.reflectance.stamp,
@@ -64,20 +64,20 @@ def _read(
             )
             for place, inside in draws
         ]
-        yield from job.cluster.each(cluster.read_draw, (job.bands, corrupt), errands)
+        yield from job.cluster.each(cluster.read_draw, (job.bands, corrupt), tasks)
         return
     for number, (place, inside) in enumerate(draws):
         at = rows[inside] - place.top, cols[inside] - place.left
         yield number, place.counts(job.bands).pixels(*at, job.options.threads, corrupt)
 
 
-def _extent(place: Place) -> Window:
+def _extent(place: PlacedTile) -> Window:
     """A tile on the common grid."""
     rows, cols, _ = place.file.reflectance.shape
     return Window(place.top, place.top + rows, place.left, place.left + cols)
 
 
-def _inside(rows: NDArray[np.intp], cols: NDArray[np.intp], place: Place, window: Window) -> NDArray[np.intp]:
+def _inside(rows: NDArray[np.intp], cols: NDArray[np.intp], place: PlacedTile, window: Window) -> NDArray[np.intp]:
     """Which pixels (rows[i], cols[i]) of the common grid lie in a window of a tile."""
     top, left = place.top, place.left
     return np.flatnonzero(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.chunks.windows import Window
 from hsichunk.classification.labels import labels
-from hsichunk.mosaic.site import Place
+from hsichunk.mosaic.site import PlacedTile
 from hsichunk.unmixing.scoring import Products, Tally
 from hsichunk.writers import zarr_blocks
 
@@ -39,7 +39,7 @@ class StripWriter:
         self,
         store: Path,
         limits: dict[str, NDArray[np.float32]],
-        place: Place,
+        place: PlacedTile,
         window: Window,
         start: int,
         note: Note,

@@ -1,4 +1,4 @@
-"""One stint of the pass: a window of a tile, from its stored chunks to chunks of the store, in whatever process."""
+"""Process one window of a tile: decode its chunks, write store chunks. Runs in any worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hsichunk.chunks.columns import is_small
 from hsichunk.chunks.counts import Counts, chunks_along
 from hsichunk.chunks.windows import Window, chunk_range, cuts
-from hsichunk.mosaic.site import Place
+from hsichunk.mosaic.site import PlacedTile
 from hsichunk.run.strip_writer import Guard, Note, StripWriter, unguarded
 from hsichunk.unmixing.left_out import LeaveOut
 from hsichunk.unmixing.scoring import Tally
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
-    """What all stints of a run have in common. Pickles to any worker."""
+class PassSettings:
+    """What all windows of a run have in common: store, solvers, limits, sizes. Pickles to any worker."""
 
     store: Path
     bands: NDArray[np.intp]
@@ -43,7 +43,7 @@ class Work:
     strip_rows: int
     together: int
 
-    def leave_out(self, place: Place, threads: int) -> LeaveOut:
+    def leave_out(self, place: PlacedTile, threads: int) -> LeaveOut:
         masks = self.masks
         if masks is None:
             return LeaveOut(corrupt=self.corrupt)
@@ -52,13 +52,13 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Stint:
+class WindowTask:
     """A window of a tile, and the row from which it is still to be done."""
 
     tile: int
     number: int
     """of the window in the tile"""
-    place: Place
+    place: PlacedTile
     counts: Counts
     window: Window
     start: int
@@ -85,20 +85,21 @@ class Stint:
         return high * wide * chunks_along(self.counts.bands, depth) * self.counts.stored.chunk_bytes
 
 
-def work_off(work: Work, stint: Stint, threads: int, note: Note, guard: Guard = unguarded) -> Tally:
-    """Does what is left of a stint strip by strip, each noted once it is on the disk; gives back what they came to."""
-    solver = work.solvers[min(stint.tile, len(work.solvers) - 1)]
-    writer = StripWriter(work.store, work.limits, stint.place, stint.window, stint.start, note, guard)
-    leave_out, tally = work.leave_out(stint.place, threads), Tally()
-    for part in stint.parts(stint.start, work.pass_rows):
-        for strip in stream_window(stint.counts, solver, part, threads, work.strip_rows, work.together, leave_out):
+def run_window(settings: PassSettings, task: WindowTask, threads: int, note: Note, guard: Guard = unguarded) -> Tally:
+    """Solve what is left of a window strip by strip, each noted once it is on the disk; the tally of all strips."""
+    solver = settings.solvers[min(task.tile, len(settings.solvers) - 1)]
+    writer = StripWriter(settings.store, settings.limits, task.place, task.window, task.start, note, guard)
+    leave_out, tally = settings.leave_out(task.place, threads), Tally()
+    for part in task.parts(task.start, settings.pass_rows):
+        sizes = settings.strip_rows, settings.together
+        for strip in stream_window(task.counts, solver, part, threads, *sizes, leave_out):
             writer.add(*strip)
             tally.add(strip[2])
     return tally
 
 
-def windows(place: Place, counts: Counts) -> list[Window]:
-    """The windows of a tile, cut where large columns meet side by side: so that strips come from top to bottom."""
+def windows_of(place: PlacedTile, counts: Counts) -> list[Window]:
+    """The windows_of of a tile, cut where large columns meet side by side: so that strips come from top to bottom."""
     if is_small(counts):
         return list(place.owned)
     wide = counts.stored.chunks[1]

@@ -34,7 +34,7 @@ class Tile(NamedTuple):
     epsg: int
 
 
-class Layer(NamedTuple):
+class LayerSpec(NamedTuple):
     """An ancillary layer that follows the relief between two values."""
 
     dtype: str
@@ -45,40 +45,40 @@ class Layer(NamedTuple):
 
 
 _COMMON: Final = {
-    "Aspect": Layer("f4", 0, 360, -9999),
-    "Dark_Dense_Vegetation_Classification": Layer("u1", 3, 3, 0),
-    "Haze_Cloud_Water_Map": Layer("u1", 5, 5, 241),
-    "Path_Length": Layer("f4", 980, 1020, -9999),
-    "Slope": Layer("f4", 0, 30, -9999),
-    "Smooth_Surface_Elevation": Layer("f4", 0, 60, -9999),
+    "Aspect": LayerSpec("f4", 0, 360, -9999),
+    "Dark_Dense_Vegetation_Classification": LayerSpec("u1", 3, 3, 0),
+    "Haze_Cloud_Water_Map": LayerSpec("u1", 5, 5, 241),
+    "Path_Length": LayerSpec("f4", 980, 1020, -9999),
+    "Slope": LayerSpec("f4", 0, 30, -9999),
+    "Smooth_Surface_Elevation": LayerSpec("f4", 0, 60, -9999),
 }
 _DIRECTIONAL: Final = {
-    "Aerosol_Optical_Depth": Layer("i2", 120, 180, -9999),
-    "Cast_Shadow": Layer("u1", 0, 0, 241),
-    "Illumination_Factor": Layer("u1", 80, 100, 241),
-    "Sky_View_Factor": Layer("u1", 90, 100, 241),
-    "Visibility_Index_Map": Layer("u1", 20, 40, 241),
+    "Aerosol_Optical_Depth": LayerSpec("i2", 120, 180, -9999),
+    "Cast_Shadow": LayerSpec("u1", 0, 0, 241),
+    "Illumination_Factor": LayerSpec("u1", 80, 100, 241),
+    "Sky_View_Factor": LayerSpec("u1", 90, 100, 241),
+    "Visibility_Index_Map": LayerSpec("u1", 20, 40, 241),
 }
 _MOSAIC: Final = {
-    "Data_Selection_Index": Layer("i4", 5, 5, -1),
-    "Water_Vapor_Column": Layer("f4", 1.8, 2.2, -9999),
+    "Data_Selection_Index": LayerSpec("i4", 5, 5, -1),
+    "Water_Vapor_Column": LayerSpec("f4", 1.8, 2.2, -9999),
 }
 _CLOUD: Final = "Weather_Quality_Indicator"  # colours in .001, classes in .002
 _CLEAR: Final = (0, 255, 0)
-_LAYERS: Final[dict[str, dict[str, Layer]]] = {
-    "DP3.001": _COMMON | _DIRECTIONAL | _MOSAIC | {_CLOUD: Layer("u1", 0, 0, 0)},
+_LAYERS: Final[dict[str, dict[str, LayerSpec]]] = {
+    "DP3.001": _COMMON | _DIRECTIONAL | _MOSAIC | {_CLOUD: LayerSpec("u1", 0, 0, 0)},
     "DP3.002": _COMMON
     | _MOSAIC
     | {
-        "Acquisition_Date": Layer("i4", 20250612, 20250612, -9999),
-        "Aerosol_Optical_Thickness": Layer("f4", 0.12, 0.18, -9999),
-        "Cast_Shadow": Layer("f4", 0, 0, -9999),
-        "Illumination_Factor": Layer("f4", 80, 100, -9999),
-        "Sky_View_Factor": Layer("f4", 90, 100, -9999),
-        "Visibility_Index_Map": Layer("f4", 20, 40, -9999),
-        _CLOUD: Layer("i4", 1, 1, 0),
+        "Acquisition_Date": LayerSpec("i4", 20250612, 20250612, -9999),
+        "Aerosol_Optical_Thickness": LayerSpec("f4", 0.12, 0.18, -9999),
+        "Cast_Shadow": LayerSpec("f4", 0, 0, -9999),
+        "Illumination_Factor": LayerSpec("f4", 80, 100, -9999),
+        "Sky_View_Factor": LayerSpec("f4", 90, 100, -9999),
+        "Visibility_Index_Map": LayerSpec("f4", 20, 40, -9999),
+        _CLOUD: LayerSpec("i4", 1, 1, 0),
     },
-    "DP1.001": _COMMON | _DIRECTIONAL | {"Water_Vapor_Column": Layer("i2", 1800, 2200, -9999)},
+    "DP1.001": _COMMON | _DIRECTIONAL | {"Water_Vapor_Column": LayerSpec("i2", 1800, 2200, -9999)},
 }
 _LINES: Final = {"DP3.001": ("152340", "153105"), "DP3.002": ("L003-1_20250612", "L004-1_20250612"), "DP1.001": ()}
 _BRDF_LOGS: Final = ("BRDF_COEFFS_JSON_for_Hytools", "BRDF_Config_JSON_for_Hytools")
@@ -102,7 +102,7 @@ def write_tree(
     _write_logs(metadata.create_group("Logs"), tile)
     for angle, low, high in (("Azimuth_Angle", 90, 270), ("Zenith_Angle", 0, 20)):
         name = f"to-sensor_{angle.lower() if tile.product == 'DP3.001' else angle}"
-        _write_layer(metadata, name, Layer("f4", low, high, -9999), relief, valid)
+        _write_layer(metadata, name, LayerSpec("f4", low, high, -9999), relief, valid)
     if tile.product == "DP1.001":
         _write_trajectory(metadata.create_group("Flight_Trajectory"), tile)
     data = reflectance.create_dataset("Reflectance_Data", (tile.rows, tile.cols, tile.wavelength.size), **storage)
@@ -141,7 +141,7 @@ def _write_ancillary(
 
 
 def _write_layer(
-    group: h5py.Group, name: str, layer: Layer, relief: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
+    group: h5py.Group, name: str, layer: LayerSpec, relief: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
 ) -> None:
     values = np.full(valid.shape, layer.outside, layer.dtype)
     # a class code must not pass through float32

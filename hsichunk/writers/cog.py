@@ -30,7 +30,7 @@ _TILE_BYTES: Final = 16 * 2**20  # of all bands of one tile, which GDAL interlea
 
 
 @dataclass(frozen=True)
-class Image:
+class MapImage:
     """What a GeoTIFF says of its pixels (band, row, column), from north to south; they themselves come in blocks."""
 
     shape: tuple[int, int, int]
@@ -62,7 +62,7 @@ class Image:
         return bands * -(-height // self.side) * -(-width // self.side) * self.side**2 * self.dtype.itemsize
 
 
-def write_image(image: Image, fill: Callable[[Blocks], None], path: Path) -> None:
+def write_image(image: MapImage, fill: Callable[[Blocks], None], path: Path) -> None:
     """Write the pixels that `fill` assigns to blocks; the file gets its name when it is complete and synced.
 
     Raises HsiError where it cannot be written.
@@ -126,7 +126,7 @@ _SMALL_CACHE: Final = _SmallCache()
 
 
 def _write_source(
-    image: Image, fill: Callable[[Blocks], None], source: Path, seen: BandStatistics | ClassCounts | None
+    image: MapImage, fill: Callable[[Blocks], None], source: Path, seen: BandStatistics | ClassCounts | None
 ) -> None:
     """Write the blocks to a tiled GeoTIFF without compression, in any order, and their statistics."""
     import rasterio
@@ -148,7 +148,7 @@ def _write_source(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _describe(raster: DatasetWriter, image: Image) -> None:
+def _describe(raster: DatasetWriter, image: MapImage) -> None:
     """Names, units and colours, before the pixels."""
     raster.descriptions = image.bands
     if image.units is not None:
@@ -181,7 +181,7 @@ class Blocks:
             self._seen.add(bands.start, block)
 
 
-def _copy_to_cog(image: Image, source: Path, cog: Path) -> None:
+def _copy_to_cog(image: MapImage, source: Path, cog: Path) -> None:
     from rasterio.shutil import copy
 
     resampling = "AVERAGE" if image.dtype.kind == "f" else "MODE" if image.flags else "NEAREST"

@@ -9,19 +9,19 @@ import xarray as xr
 
 from hsichunk.errors import HsiError
 from hsichunk.schema import CLASS_NO_DATA, NO_DATA, WAVELENGTH
-from hsichunk.writers.cog import Image
+from hsichunk.writers.cog import MapImage
 
 if TYPE_CHECKING:
     from affine import Affine
     from rasterio.crs import CRS
 
 
-def image_of(data: xr.DataArray, transform: Affine | None, crs: CRS | None) -> Image:
+def image_of(data: xr.DataArray, transform: Affine | None, crs: CRS | None) -> MapImage:
     """What a GeoTIFF of data (band, y, x), from north to south, says of them."""
     units, long_name = data.attrs.get("units"), data.attrs.get("long_name")
     spectral = data.dims[0] == WAVELENGTH and WAVELENGTH in data.coords
     bands, height, width = data.shape
-    return Image(
+    return MapImage(
         (bands, height, width),
         data.dtype,
         band_names(data),

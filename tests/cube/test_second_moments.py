@@ -16,7 +16,7 @@ import hsichunk as hsi
 from hsichunk.chunks.array import DECODED
 from hsichunk.cube import scratch, spectra_reader, subspace
 from hsichunk.cube import second_moments as subject
-from hsichunk.cube.spectra_reader import Spectra
+from hsichunk.cube.spectra_reader import SpectraReader
 from tests.helpers.scenes import LAYOUTS, scene, tile_path
 
 LITTLE = 200_000  # bytes: no row of chunks of the tiles here fits
@@ -64,7 +64,7 @@ def test_moments_of_counts_are_exact(folder: Path) -> None:
     counts[3:6] = 32767
     counts[7, 7, 2] = -9999
     cube = hsi.as_cube(counts, np.arange(5) + 400.0, scale=10000, no_data=-9999)
-    with Spectra(cube) as spectra:
+    with SpectraReader(cube) as spectra:
         found = subject.stream(spectra)
     flat = counts.reshape(-1, 5).astype(object)
     flat = flat[~(flat == -9999).any(1)]
@@ -112,7 +112,7 @@ def test_each_stored_chunk_is_decoded_once(folder: Path, chunks: tuple[int, int,
     )
     columns = -(-90 // chunks[0]) * -(-130 // chunks[1])
     before = DECODED.now()[0]
-    with Spectra(cube, memory) as spectra:
+    with SpectraReader(cube, memory) as spectra:
         found = subject.stream(spectra)
         assert DECODED.now()[0] - before == columns * len(kept)
         if memory == LITTLE:
@@ -156,7 +156,7 @@ def test_scores_are_exact_whatever_the_chunks(folder: Path, memory: int) -> None
     """In memory and on disk."""
     kept = []
     for cube in (cube_of(folder), cube_of(folder, LAYOUTS[1]), cube_of(folder).compute()):
-        with Spectra(cube, memory) as spectra:
+        with SpectraReader(cube, memory) as spectra:
             found = subject.stream(spectra)
             axes = found.axes(4)
             kept.append(subspace.scores(spectra, axes, found.mean))
@@ -197,7 +197,7 @@ def test_pixels_are_taken_as_they_are(folder: Path) -> None:
     kinds = [(cube_of(folder, chunks), memory) for chunks in LAYOUTS for memory in (spectra_reader.MEMORY, LITTLE)]
     kinds += [(cube.compute(), LITTLE), (cube.compute().chunk(y=20, x=30, wavelength=11), LITTLE)]
     for each, memory in kinds:
-        with Spectra(each, memory) as spectra:
+        with SpectraReader(each, memory) as spectra:
             values, valid = spectra.take(asked)
         assert_array_equal(valid, np.isfinite(flat[asked]).all(1))
         assert_array_equal((values / 10000).astype(np.float32)[valid], flat[asked][valid])

@@ -17,7 +17,7 @@ from hsichunk.chunks.array import DECODED
 from hsichunk.cube import spectra_reader
 from hsichunk.cube.cleaning import source_of
 from hsichunk.cube.second_moments import stream
-from hsichunk.cube.spectra_reader import Spectra
+from hsichunk.cube.spectra_reader import SpectraReader
 from hsichunk.cube.subspace import Scores, scores
 from hsichunk.endmembers import nfindr_all_pixels
 from hsichunk.endmembers.outliers import outlying
@@ -173,9 +173,9 @@ def test_scores_come_straight_from_stored_chunks(
         for d in (1, 4, 5):
             axes = np.rint(np.ldexp(rng.normal(size=(bands, d)) / 16, 32)) * 2.0**-32
             origin = rng.uniform(0, 4000, bands)
-            with Spectra(cube.compute()) as spectra:
+            with SpectraReader(cube.compute()) as spectra:
                 expected = scores(spectra, axes, origin)
-            with Spectra(cube) as spectra, Counter() as counter:
+            with SpectraReader(cube) as spectra, Counter() as counter:
                 found = scores(spectra, axes, origin)
             assert spectra.scratch_bytes == 0
             assert_array_equal(found.values, expected.values)
@@ -192,13 +192,13 @@ def test_counts_that_sums_would_round_go_another_way(folder: Path) -> None:
     cube = cube_of(folder)
     axes = np.ones((cube.sizes["wavelength"], 1))
     values, valid = np.empty((90 * 130, 1)), np.empty(90 * 130, np.bool_)
-    with Spectra(cube) as spectra:
+    with SpectraReader(cube) as spectra:
         assert not spectra.project(axes, 2.0**-40, np.zeros(1), values, valid)
         assert spectra.project(axes, 2.0**-20, np.zeros(1), values, valid)
     for memory, possible in ((32 * 63 * 8, True), (32 * 63 * 8 - 1, False)):
-        with Spectra(cube, memory) as spectra:
+        with SpectraReader(cube, memory) as spectra:
             assert spectra.project(axes, 2.0**-20, np.zeros(1), values, valid) == possible
-    with Spectra(cube.compute()) as spectra:
+    with SpectraReader(cube.compute()) as spectra:
         assert not spectra.project(axes, 2.0**-20, np.zeros(1), values, valid)
 
 
@@ -208,10 +208,10 @@ def test_the_certificate_alone(folder: Path, chunks: tuple[int, int, int]) -> No
     cube = cube_of(folder, chunks)
     k = 4
     found = np.array(numbers_of(cube, hsi.nfindr(cube, k, sample=500, refine=True)))
-    with Spectra(cube) as spectra:
+    with SpectraReader(cube) as spectra:
         moments = stream(spectra)
     axes = moments.axes(k - 1)
-    with Spectra(cube) as spectra, Counter() as counter:
+    with SpectraReader(cube) as spectra, Counter() as counter:
         assert (
             1 - 1e-12 <= nfindr_all_pixels.certificate(spectra, axes, moments.mean, found) <= 1 + nfindr_all_pixels.GAIN
         )
@@ -225,7 +225,7 @@ def test_the_certificate_alone(folder: Path, chunks: tuple[int, int, int]) -> No
         swapped = np.repeat(corners[None], len(points), 0)
         swapped[:, slot] = points
         most = max(most, float(np.abs(np.linalg.det(swapped)).max()))
-    with Spectra(cube) as spectra:
+    with SpectraReader(cube) as spectra:
         largest = nfindr_all_pixels.certificate(spectra, axes, moments.mean, others)
         assert_allclose(largest, most / abs(np.linalg.det(corners)), rtol=1e-5)
         assert largest > 1.5
@@ -240,13 +240,13 @@ def test_a_swap_that_gains_is_found_on_any_chunks(folder: Path) -> None:
     """A certificate with one endmember taken away for its neighbour is none: the best swap brings it back."""
     cube = cube_of(folder)
     found = np.array(numbers_of(cube, hsi.nfindr(cube, 5, refine=True)))
-    with Spectra(cube) as spectra:
+    with SpectraReader(cube) as spectra:
         moments = stream(spectra)
     worse = found.copy()
     worse[2] += 1 if found[2] % 130 < 129 else -1
     largest = set()
     for chunks in LAYOUTS:
-        with Spectra(cube_of(folder, chunks)) as spectra:
+        with SpectraReader(cube_of(folder, chunks)) as spectra:
             largest.add(nfindr_all_pixels.certificate(spectra, moments.axes(4), moments.mean, worse))
     assert len(largest) == 1
     assert largest.pop() > 1 + nfindr_all_pixels.GAIN

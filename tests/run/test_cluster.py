@@ -28,11 +28,11 @@ SLOWLY = """
 import time
 from hsichunk.run import cluster
 
-def slowly(*given, then=cluster.work_off):
+def slowly(*given, then=cluster.run_window):
     time.sleep(0.3)
     return then(*given)
 
-cluster.work_off = slowly
+cluster.run_window = slowly
 """
 
 

@@ -27,7 +27,7 @@ from hsichunk.array_types import Bools, Positions
 from hsichunk.chunks.windows import Window
 from hsichunk.cube.masks.layers import Brightness, Ndvi, Shadow, WaterIndex, WaterLayer, Weather
 from hsichunk.cube.masks.polygons import Polygons, is_polygons
-from hsichunk.cube.masks.rasters import Raster
+from hsichunk.cube.masks.rasters import RasterMask
 from hsichunk.errors import CorruptChunk, HsiError, OptionError
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _parse(text: str) -> Mask:
     if is_polygons(text) and os.path.isfile(text):
         return Polygons(text, outside=False)
     if os.path.isfile(text):
-        return Raster(text)
+        return RasterMask(text)
     raise OptionError(f"mask is {text!r}, which is no file either; expected {EXPECTED}")
 
 

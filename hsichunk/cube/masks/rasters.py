@@ -29,7 +29,7 @@ def crs_of(file: TileFile, path: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Raster:
+class RasterMask:
     """Pixels where a raster of one band is neither zero nor no-data; none outside it."""
 
     path: str
