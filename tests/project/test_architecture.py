@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -123,3 +124,18 @@ def test_tests_lie_in_the_folders_of_what_they_test() -> None:
     theirs = {path.parent.relative_to(ROOT / "hsichunk") for path in (ROOT / "hsichunk").rglob("__init__.py")}
     assert ours - {Path("project"), Path("helpers")} <= theirs
     assert {folder for folder in theirs if folder != Path(".")} <= ours
+
+
+def test_the_test_of_a_module_is_found_by_its_path() -> None:
+    """As tests/FOLDER/test_MODULE.py, or in the table of tests/README.md, of which no row is stale."""
+    text = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+    rows = {
+        row[1]: re.findall(r"\]\((\S+)\)", row[2]) for row in re.finditer(r"^\| `(\S+)\.py` \| (.+) \|$", text, re.M)
+    }
+    modules = {
+        name.removeprefix("hsichunk.").replace(".", "/") for name, path in MODULES.items() if path.stem != "__init__"
+    }
+    own = {name for name in modules if (ROOT / "tests" / Path(name).parent / f"test_{Path(name).name}.py").exists()}
+    assert sorted(modules - own - set(rows)) == []
+    assert sorted(set(rows) - (modules - own)) == []
+    assert not [test for tests in rows.values() for test in tests if not (ROOT / "tests" / test).exists()]
