@@ -51,21 +51,33 @@ def replacing(target: Path) -> Iterator[Path]:
     """Give the path of a hidden file beside `target` that takes its name, synced, once the body has written it.
 
     Where the body fails, `target` is as it was and the hidden file is gone; a process killed inside leaves only that
-    file, named `.<target>.<random>.part`. Raises HsiError for every OSError, of the body too, naming `target`.
+    file, named `.<target>.<random>.part`. A link stays one: what it leads to is replaced. Pipes, devices and
+    /dev/stdout cannot be replaced and are written to. Raises HsiError for every OSError, of the body too, naming
+    `target`.
     """
-    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    real = Path(os.path.realpath(target))
+    part = real.with_name(f".{real.name}.{os.urandom(4).hex()}.part")
     try:
+        if _is_stream(target):
+            yield target
+            return
         try:
             yield part
             sync_one(part)
-            os.replace(part, target)
-            sync_one(target.parent)
+            os.replace(part, real)
+            sync_one(real.parent)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise HsiError(
             f"cannot write {target}: {_reason(error)}; choose a folder with room that you may write to"
         ) from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a path is a pipe, a device or a descriptor of this process."""
+    other = path.exists() and not path.is_file() and not path.is_dir()
+    return other or path.is_relative_to("/dev") or path.is_relative_to("/proc")
 
 
 @contextmanager

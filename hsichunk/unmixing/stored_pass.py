@@ -38,13 +38,14 @@ def solve_window(
     Decodes each stored chunk that holds a kept band and a pixel of the window exactly once. The products are new
     arrays, or those given.
     """
-    # fresh memory costs more than copying: strips of a large column take the place of the last
-    parts = stream_window(counts, solver, window, threads, window.shape[0] if is_small(counts) else FINISH_ROWS)
     whole, tally = empty_products(solver, window.shape) if into is None else into, Tally()
-    for part, products, share in parts:
-        at = within(part, window)
-        for name, values in products.items():
-            whole[name][..., *at] = values
+    # fresh memory costs more than copying: strips of a large column take the place of the last
+    rows = window.shape[0] if is_small(counts) else FINISH_ROWS
+    for part, products, share in stream_window(counts, solver, window, threads, rows, into=whole):
+        if products is not whole:
+            at = within(part, window)
+            for name, values in products.items():
+                whole[name][..., *at] = values
         tally.add(share)
     return whole, tally
 
@@ -57,10 +58,12 @@ def stream_window(
     rows: int,
     together: int = TOGETHER,
     leave_out: LeaveOut = NOTHING,
+    into: Products | None = None,
 ) -> Iterator[tuple[Window, Products, Tally]]:
     """The same part by part, each about `rows` high (whole columns at least): a window need not fit in memory.
 
-    `together` is how many band chunks of a large column are held at a time.
+    `together` is how many band chunks of a large column are held at a time. A part that is the whole window of small
+    columns is put into the arrays `into`, where there are some.
     """
     if counts.stored.dtype.kind == "f":
         from hsichunk.unmixing.float_pass import stream_floats
@@ -73,7 +76,8 @@ def stream_window(
             yield from _large_column(counts, solver, window, column, groups, threads, rows, together, leave_out)
         return
     for part in cut_rows(window, counts.stored.chunks[0], rows):
-        out, (kept, tally) = empty_products(solver, part.shape), leave_out.of(part)
+        out = into if into is not None and part == window else empty_products(solver, part.shape)
+        kept, tally = leave_out.of(part)
         work = partial(_small_column, counts, solver, part, groups, out, kept, leave_out.corrupt)
         for share in in_parallel(work, chunk_columns(part, counts.stored.chunks), threads):
             tally.add(share)

@@ -94,3 +94,33 @@ with replacing(Path({str(path)!r})) as part:
     (left,) = (name for name in os.listdir(tmp_path) if name != "a.txt")
     assert left.startswith(".a.txt.")
     assert left.endswith(".part")
+
+
+def test_links_stay_links_and_what_they_lead_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "a")
+    with replacing(tmp_path / "link") as part:
+        part.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "a").read_text() == "new"
+
+
+def test_pipes_and_streams_are_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with replacing(tmp_path / "pipe") as part:
+            part.write_text("through")
+        assert os.read(reader, 100) == b"through"
+    finally:
+        os.close(reader)
+    code = (
+        "from pathlib import Path; from hsichunk.atomic_files import replacing\n"
+        "with replacing(Path('/dev/stdout')) as part: part.write_text('said')"
+    )
+    before = os.readlink("/dev/stdout")
+    for kind in (subprocess.PIPE, (tmp_path / "out").open("w")):
+        subprocess.run([sys.executable, "-c", code], stdout=kind, check=True)
+    assert (tmp_path / "out").read_text() == "said"
+    assert os.readlink("/dev/stdout") == before

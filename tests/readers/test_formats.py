@@ -62,7 +62,11 @@ def test_a_tile_of_another_format_opens_as_a_tile_of_neon(tile: Path, tmp_path: 
         ours, theirs = hsi.open_tile(path), hsi.open_tile(tile)
         cube = hsi.clean(ours)
     assert ours.title == "NumPy counts, scene" and "site" not in ours.attrs and "sensor" not in ours.attrs
-    assert ours.reflectance.encoding["preferred_chunks"] == {"y": 16, "x": 16, "wavelength": 40}
+    assert ours.reflectance.encoding["preferred_chunks"] == {
+        "y": numpy_tiles.SIDE,
+        "x": numpy_tiles.SIDE,
+        "wavelength": 40,
+    }
     xr.testing.assert_equal(ours, theirs[["reflectance"]].drop_vars("flight_line", errors="ignore"))
     for name in ("scale_factor_stored", "data_ignore_value", "bad_band_windows", "units"):
         assert ours.reflectance.attrs[name] == theirs.reflectance.attrs[name], name

@@ -275,9 +275,9 @@ def test_everything_after_a_run_copes(lean: Path, tmp_path: Path) -> None:
         assert (status, said.count("\n")) == (1, 1) and "expected sid_sam or ncc or chebyshev or abundance" in said
     maps = Maps(open_results(lean))
     assert [layer for layer in maps.layers if layer.endswith("classes")] == [
-        "SID_SAM classes",
+        "SID-SAM classes",
         "NCC classes",
-        "CHEBYSHEV classes",
+        "Chebyshev classes",
     ]
     grid = maps.grid
     view = maps.view(grid.left, grid.right, grid.bottom, grid.top)
@@ -286,7 +286,7 @@ def test_everything_after_a_run_copes(lean: Path, tmp_path: Path) -> None:
     for given in ([0.3], [0.1, 0.2, 0.3, 0.4]):
         label = hsi.classify_similarity(out.ncc, given[0] if len(given) == 1 else given, relative=True)
         assert_array_equal(maps.labels("ncc", view, given, relative=True), label)
-    assert maps.picture("SID_SAM classes", view, maps.stored_thresholds()).shape == (*SHAPE, 4)
+    assert maps.picture("SID-SAM classes", view, maps.stored_thresholds()).shape == (*SHAPE, 4)
 
 
 def test_one_metric_alone(tmp_path: Path) -> None:

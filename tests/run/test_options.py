@@ -198,7 +198,7 @@ def test_a_shell_completes_closed_sets() -> None:
         return [item.value for item in param.shell_complete(context, last)]
 
     assert completed("--method", "") == list(schema.METHODS)
-    assert completed("--metric", "sam,s") == ["sam,sam", "sam,sid", "sam,sid-sam"]
+    assert completed("--metric", "sam,s") == ["sam,sam", "sam,sid", "sam,sid-sam", "sam,sca"]
     assert completed("--on-error", "s") == ["stop", "skip"]
 
 

@@ -154,13 +154,13 @@ def test_the_budget_decides_on_nothing_else(
 ) -> None:
     """Scores and spectra in files, a few chunks at a time."""
     files: list[int] = []
-    made = search_all_pixels.Spectra._scratch_of
+    made = search_all_pixels.SpectraReader._scratch_of
 
     def spied(self: Any, *given: Any) -> Any:
         files.append(1)
         return made(self, *given)
 
-    monkeypatch.setattr(search_all_pixels.Spectra, "_scratch_of", spied)
+    monkeypatch.setattr(search_all_pixels.SpectraReader, "_scratch_of", spied)
     monkeypatch.setattr(search_all_pixels, "needs_of", lambda *_: search_memory.Needs(budget, 0, 2))
     for name, tile in stored.items():
         lines = list(

@@ -12,7 +12,6 @@ import pytest
 import xarray as xr
 
 import hsichunk as hsi
-from hsichunk import schema
 from hsichunk.chunks.array import DECODED
 from hsichunk.unmixing.product_rows import ProductRows
 from tests.helpers.scenes import LAYOUTS, chunks_under, endmembers_of, tile_path
@@ -87,7 +86,7 @@ def test_what_is_written_or_asked_for_alone_is_decoded_once(
     folder: Path, tmp_path: Path, em: xr.DataArray, chunks: tuple[int, int, int]
 ) -> None:
     cube = hsi.clean(hsi.open_tile(tile_path(folder, chunks, shape=SHAPE, bands=BANDS)))
-    lazy = hsi.unmix(cube, em, schema.ALL_PRODUCTS)
+    lazy = hsi.unmix(cube, em, certificate=True)
     every = chunks_under(cube, slice(0, SHAPE[0]), slice(0, SHAPE[1]))
     before = DECODED.now()[0]
     stored = hsi.write_zarr(lazy, tmp_path / "products.zarr")
@@ -117,7 +116,7 @@ def test_tiles_in_line_need_no_task_to_put_them_together(folder: Path, scaling: 
     em = endmembers_of(np.random.default_rng(0).uniform(0.1, 0.6, (3, in_line.shape[2])), in_line.wavelength)
     counted = []
     for cube in (in_line, out_of_line):
-        lazy = hsi.unmix(cube, em, ("sam", "sid"), scaling=scaling)
+        lazy = hsi.unmix(cube, em, solver=None, scaling=scaling)
         counted.append(len(dict(lazy.__dask_graph__())))
         before, deep = DECODED.now()[0], np.unique(np.flatnonzero(np.isin(NM, cube.wavelength)) // 5)
         found = lazy.compute()
