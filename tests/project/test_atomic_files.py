@@ -120,7 +120,8 @@ def test_pipes_and_streams_are_written_to(tmp_path: Path) -> None:
         "with replacing(Path('/dev/stdout')) as part: part.write_text('said')"
     )
     before = os.readlink("/dev/stdout")
-    for kind in (subprocess.PIPE, (tmp_path / "out").open("w")):
-        subprocess.run([sys.executable, "-c", code], stdout=kind, check=True)
+    with (tmp_path / "out").open("w") as out:
+        for to in (subprocess.PIPE, out):
+            subprocess.run([sys.executable, "-c", code], stdout=to, check=True)
     assert (tmp_path / "out").read_text() == "said"
     assert os.readlink("/dev/stdout") == before

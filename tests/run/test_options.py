@@ -254,7 +254,7 @@ def test_a_new_metric_gets_its_threshold() -> None:
     assert "# Largest miles: one, or one a class (7.5). far-off-threshold: [7.5]" in text
     assert "| `far_off_threshold` | `--far-off-threshold X[,X...]` | 7.5 | the same |" in text
     assert "--far-off-threshold X[,X...] Largest miles: one, or one a class (7.5)." in text
-    assert f"sid-sam, {metrics.METRICS[-2].name}, {metrics.METRICS[-1].name} and far-off (sam,sid)" in text
+    assert f", {metrics.METRICS[-2].name}, {metrics.METRICS[-1].name} and far-off (sam,sid)" in text
 
 
 def test_a_new_option_is_one_row() -> None:
