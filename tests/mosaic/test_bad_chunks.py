@@ -39,6 +39,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 CASES = list(mutations.cases(36, 7))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_damaged_tile_is_one_line_or_harmless(bench: Bench, case: Case) -> None:
     result = bench(case)

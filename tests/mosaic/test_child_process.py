@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def children() -> set[int]:
 
 @pytest.fixture(autouse=True)
 def all_reaped() -> Any:
+    gc.collect()  # what other tests have left open is closed before it is counted
     descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     before = children()
     yield

@@ -15,6 +15,8 @@ from benchmarks.__main__ import main
 from benchmarks.rows import HEADER, Row, interleaved, table
 from benchmarks.tiles import SMALL, Setting, tile
 
+pytestmark = pytest.mark.long
+
 Rows = list[dict[str, Any]]
 
 

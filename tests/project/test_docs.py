@@ -190,7 +190,9 @@ def test_results_are_described(site: Path, tmp_path: Path) -> None:
     left = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
     assert left == {*FILES, RUN_JSON}
     assert [name for name in left if f"`{name}`" not in tables["Results of a run"]] == []
-    assert "(run_json.md)" in tables["run.json"]  # the page that tests/project/test_run_json.py holds to the format
+    assert (
+        'The page "run.json"' in tables["run.json"]
+    )  # the page that tests/project/test_run_json.py holds to the format
     with xr.open_zarr(tmp_path / "out" / "products.zarr") as stored:
         for name, variable in stored.data_vars.items():
             [row] = [row for row in tables["products.zarr"].splitlines() if re.match(rf"\|[^|]*`{name}`", row)]

@@ -18,6 +18,8 @@ import xarray as xr
 
 import hsichunk as hsi
 
+pytestmark = pytest.mark.long
+
 NOTEBOOK = Path(__file__).resolve().parents[2] / "scripts" / "neon_lesson.ipynb"
 SIDE = 120
 

@@ -413,6 +413,7 @@ def test_one_value_and_no_value() -> None:
             assert charts.histogram(found.rmse, "rmse", "#000000", log).startswith("data:image/svg+xml")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [390, 1300])
 def test_in_a_browser(site: Path, tmp_path: Path, width: int) -> None:
     """Nothing asked for, no complaint, every picture drawn, nothing wider than the screen, the toggle toggles."""

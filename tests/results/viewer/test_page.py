@@ -278,6 +278,7 @@ def test_without_bokeh(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         serve(out)
 
 
+@pytest.mark.long
 def test_in_a_browser(out: Path, tmp_path: Path) -> None:
     """On loopback alone, no complaint; a click shows a spectrum, a slider moves the class map."""
     pytest.importorskip("bokeh", reason="the viewer needs bokeh (extra view)")
