@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from hsichunk import metrics, schema
 
@@ -42,58 +43,58 @@ class SumLayout:
             needed |= metric.sums if metric else frozenset()
         return cls(p, frozenset(needed))
 
-    @property
+    @cached_property
     def logarithms(self) -> bool:
         """Whether there are SID's sums."""
         return metrics.LOGARITHMS in self.needed
 
-    @property
+    @cached_property
     def square(self) -> int:
         return 0
 
-    @property
+    @cached_property
     def along(self) -> slice:
         return slice(1, 1 + self.p)
 
-    @property
+    @cached_property
     def plain(self) -> slice:
         return _after(self.along, metrics.PLAIN_SUM in self.needed)
 
-    @property
+    @cached_property
     def unfloored(self) -> slice:
         """x times weights, as it is: `along` and `plain`."""
         return slice(self.along.start, self.plain.stop)
 
-    @property
+    @cached_property
     def floored(self) -> slice:
         return _after(self.plain, (2 * self.p + 2) * self.logarithms)
 
-    @property
+    @cached_property
     def floored_sum(self) -> slice:
         return _after(self.plain, self.logarithms)
 
-    @property
+    @cached_property
     def x_ln_q(self) -> slice:
         return _after(self.floored_sum, self.p * self.logarithms)
 
-    @property
+    @cached_property
     def q_ln_x(self) -> slice:
         return _after(self.x_ln_q, self.p * self.logarithms)
 
-    @property
+    @cached_property
     def x_ln_x(self) -> slice:
         return _after(self.q_ln_x, self.logarithms)
 
-    @property
+    @cached_property
     def furthest(self) -> slice:
         return _after(self.floored, self.p * (metrics.FURTHEST in self.needed))
 
-    @property
+    @cached_property
     def maxima(self) -> int:
         """Rows of `furthest`."""
         return int(self.furthest.stop - self.furthest.start)
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Rows in all."""
         return int(self.furthest.stop)
