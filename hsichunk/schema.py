@@ -1,4 +1,4 @@
-"""Every name, default and attribute that more than one module speaks of, in one place."""
+"""Names of variables and attributes, defaults and units that more than one module uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of stored chunks: their counts, chunk after chunk, to sums over bands; each chunk decoded once.
+"""Sum the counts of a column of stored chunks over bands, chunk after chunk; each chunk is decoded once.
 
 A column is the smallest set of pixels whose stored chunks belong to no other pixels: 32 x 63 pixels where chunks are
 spatial, the whole tile where a chunk is a band. What is summed is the caller's: the pass

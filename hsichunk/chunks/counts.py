@@ -1,4 +1,4 @@
-"""What the pass works on: a window of stored counts."""
+"""Stored chunks with the kept bands, scale and no-data value: what the pass works on."""
 
 from __future__ import annotations
 

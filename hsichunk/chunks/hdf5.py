@@ -1,4 +1,4 @@
-"""The reader: chunks of one HDF5 dataset by pread and parallel inflate, with h5py only for the index.
+"""Read the chunks of one HDF5 dataset by pread and parallel inflate, with h5py only for the index.
 
 HDF5 serialises every read behind one lock; a chunk's place in the file is all that is needed to read it without.
 What the fast way does not know (contiguous data, szip, lzf, ...) h5py reads, under its lock.

@@ -16,11 +16,11 @@ from hsichunk.errors import HsiError
 # The range of each class's scores, as score_range gives it and classify(limits=) takes it.
 LOW = "low"
 HIGH = "high"
-LOW_OF_LARGEST = "low_of_largest"  # of scores that are larger for the more alike, where one threshold is for all
+LOW_OF_LARGEST = "low_of_largest"  # of scores where larger means more alike and one threshold is for all classes
 
 
 def of_largest(scores: xr.DataArray) -> bool:
-    """Whether scores are, by their name, larger for the more alike."""
+    """Whether a larger score means more alike, by the name of the scores."""
     return scores.name in schema.SIMILARITIES or scores.name == schema.ABUNDANCE
 
 

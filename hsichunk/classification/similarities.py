@@ -1,4 +1,4 @@
-"""Class maps of what is larger for the more alike: similarities and abundances."""
+"""Class maps from similarities and abundances, where a larger score means more alike."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def classify_similarity(
     relative: bool = False,
     limits: xr.Dataset | Sequence[npt.ArrayLike] | None = None,
 ) -> xr.DataArray:
-    """Label every pixel with the endmember it is most similar to: `classify` for what is larger for the more alike.
+    """Label every pixel with the endmember it is most similar to: `classify` for scores where larger means more alike.
 
     similarity: float (endmember, y, x), as `ncc`, of any name; NaN = no data. Absolute: similarity >= threshold, which
     may be negative. `relative=True` is the rule of PySpTools' NormXCorr: threshold 0..1 and similarity > high -

@@ -1,4 +1,4 @@
-"""`hsichunk endmembers` and `hsichunk count`: the search alone."""
+"""The work of `hsichunk endmembers` and `hsichunk count`: endmembers or their number, without a run."""
 
 from __future__ import annotations
 

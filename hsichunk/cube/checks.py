@@ -1,4 +1,4 @@
-"""What every function that takes a cube or endmembers asks of them."""
+"""Check cubes and endmembers that users pass: dimensions, wavelengths, types."""
 
 from __future__ import annotations
 

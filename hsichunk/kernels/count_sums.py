@@ -1,4 +1,4 @@
-"""Stored counts to sums, as they are stored: whole spectra of a spatial chunk, or bands of a tile one after the other.
+"""Add stored counts to sums in the order in which they are stored: spectra of a spatial chunk, or one band at a time.
 
 Blocks of 32 pixels and 40 bands go through the first-level cache: counts side by side, as floats, their logarithms
 looked up, and every sum through all bands in registers (`hsichunk.kernels.llvm_blocks`). Every value is a multiple of a

@@ -77,7 +77,7 @@ def place(typing: Any, array: Any, row: Any, column: Any) -> Any:
 
 @intrinsic
 def ask_for(typing: Any, pointer: Any) -> Any:
-    """Has the cache line of a pointer brought, which need not be anybody's: a processor foresees few rows at a time."""
+    """Prefetch the cache line at a pointer, which may lie past the array: a processor foresees few rows at a time."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)

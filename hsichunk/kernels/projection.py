@@ -1,4 +1,4 @@
-"""Stored counts to their places along a few axes, as they are stored: what `stored_sums` does, and no more than that.
+"""Project stored counts on a few axes, in the order in which they are stored: the first part of `count_sums`.
 
 Weights are multiples of a fixed power of two (see `hsichunk.cube.second_moments`): sums are exact, the same in any
 order, which is what allows `reassoc`. Counts become floats in registers, three axes at a time: with so few products a

@@ -1,4 +1,4 @@
-"""The exact sums of a pixel to its products: rmse, spectral angle and information divergence, correlation, distance.
+"""Make the products of pixels from their sums: rmse, spectral angle, information divergence, correlation, distance.
 
 Row 0 of `sums` (rows, n) is sum x^2, rows 1..p are sum x e. The other rows, which not every score needs, come as arrays
 of their own; `hsichunk.unmixing.sum_layout` says where they lie.

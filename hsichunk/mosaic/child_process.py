@@ -154,7 +154,7 @@ def _start(function: Callable[..., Any], jobs: Sequence[Sequence[Any]], numbers:
 def _work(
     function: Callable[..., Any], jobs: Sequence[Sequence[Any]], seconds: float, read: int, write: int
 ) -> NoReturn:
-    """The child: reports after each job, and ends without a word and without undoing anything of its parent's."""
+    """Runs in the child: reports after each job and exits with os._exit, so that no finalizer of the parent runs."""
     status = 1
     try:
         os.close(read)

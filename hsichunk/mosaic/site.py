@@ -1,4 +1,4 @@
-"""Many tiles, one grid: which pixels of which tile make up the image. Metadata only."""
+"""Lay many tiles on one grid and decide which tile each pixel comes from. Reads metadata only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be drawn, checked: the reflectance of a tile or cube, or another layer, and what its values mean."""
+"""Check what is to be drawn: the reflectance of a tile or cube, or another layer, and what its values mean."""
 
 from __future__ import annotations
 

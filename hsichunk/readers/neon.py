@@ -1,4 +1,4 @@
-"""What a NEON AOP reflectance file says of itself: found by name, checked, and nothing assumed in silence.
+"""Read the metadata of a NEON AOP reflectance file: found by name, checked, nothing assumed in silence.
 
 Reads metadata only. Formats: NEON DP3.30006.001/.002 tiles and DP1.30006.001/.002 flight lines (HDF5); the tree is
 /SITE/Reflectance/{Reflectance_Data, Metadata/{Ancillary_Imagery, Coordinate_System, Logs, Spectral_Data, ...}}.

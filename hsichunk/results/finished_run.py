@@ -1,4 +1,4 @@
-"""What a finished run has left in its folder, opened."""
+"""Open the folder of a finished run: its record, products, endmembers and map grid."""
 
 from __future__ import annotations
 

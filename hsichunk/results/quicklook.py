@@ -1,4 +1,4 @@
-"""Three bands of the tiles on the grid of the maps, every n-th pixel: the picture in colours."""
+"""The colour picture of a run: three bands of its tiles on the grid of the maps, every n-th pixel."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The same work on a dask cluster: an worker_task a window of a tile, done whole on one worker, written by it, noted
-here.
+"""The pass on a dask cluster: a task is a window of a tile, which one worker solves and writes; the ledger is kept here.
 
-Through the scheduler go only where a tile lies and what came of it. A worker does one worker_task at a time, with all
-its threads inside; stored chunks that two tasks share are locked while they are changed.
+Only where a tile lies and what came of a window travel through the scheduler. A worker does one task at a time, with
+all its threads inside; stored chunks that two tasks share are locked while they are changed.
 """
 
 from __future__ import annotations

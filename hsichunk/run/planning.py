@@ -1,4 +1,4 @@
-"""The plan of a run over a site."""
+"""Make the plan of a run from its site, bands and options: block sizes, passes, projected memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run looks at before it works: tiles, masks, a cluster."""
+"""Open what a run needs before it works: tiles on their grid, masks, kept bands, endmembers of a file, a cluster."""
 
 from __future__ import annotations
 

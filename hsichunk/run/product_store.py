@@ -1,4 +1,4 @@
-"""What a run stores: the empty store of a site, strips as whole chunks of it, class maps from its scores, spectra."""
+"""The Zarr store of a run: its empty template, whether a store fits it, class maps added from stored scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strips of products as whole chunks of the store."""
+"""Collect strips of products until they fill whole chunks of the store, then write those."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Libraries that load beside the first reading."""
+"""Import slow libraries in a thread while the first chunks are read."""
 
 from __future__ import annotations
 

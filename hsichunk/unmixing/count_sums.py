@@ -1,4 +1,4 @@
-"""Counts to the sums behind every product, for the two ways in which they are stored.
+"""Add counts to the sums behind every product, for both ways in which they are stored.
 
 Kernels are imported where they are called: numba takes a quarter of a second, in which tiles are read already.
 """

@@ -1,4 +1,4 @@
-"""Pixels that get no products although they may hold data."""
+"""Pixels that get no products although they may hold data: masks and bad chunks."""
 
 from __future__ import annotations
 

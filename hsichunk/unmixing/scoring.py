@@ -1,4 +1,4 @@
-"""From the sums of pixels to their products, and what a pass over them came to."""
+"""Turn the sums of pixels into their products, and count what a pass did (Tally)."""
 
 from __future__ import annotations
 

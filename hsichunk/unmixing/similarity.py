@@ -1,4 +1,4 @@
-"""More ways to say how near a spectrum is to an endmember."""
+"""SID-SAM, correlation and Chebyshev's distance: `unmix` asked for one metric."""
 
 from __future__ import annotations
 
