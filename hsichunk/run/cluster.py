@@ -1,4 +1,4 @@
-"""The pass on a dask cluster: a task is a window of a tile, which one worker solves and writes; the ledger is kept here.
+"""The pass on a dask cluster: each task is a window of a tile, solved and written by one worker, noted here.
 
 Only where a tile lies and what came of a window travel through the scheduler. A worker does one task at a time, with
 all its threads inside; stored chunks that two tasks share are locked while they are changed.
