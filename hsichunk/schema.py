@@ -12,6 +12,8 @@ X: Final = "x"
 WAVELENGTH: Final = "wavelength"
 ENDMEMBER: Final = "endmember"
 FWHM: Final = "fwhm"
+COMPONENT: Final = "component"
+FAR: Final = "far"
 GRID_MAPPING: Final = "spatial_ref"
 
 # variables
@@ -98,7 +100,3 @@ PRODUCT_ATTRS: Final[dict[str, dict[str, Any]]] = {
 def abundance_attrs(constraint: str) -> dict[str, Any]:
     """Attributes of abundances by how they are bound: "fcls", "nnls" or "ucls"."""
     return {"units": "1", "long_name": f"abundance ({CONSTRAINTS[constraint]} least squares)"}
-
-
-COMPONENT = "component"
-FAR = "far"

@@ -5,6 +5,7 @@ Readers are imported when the first of their files is read.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.chunks.remote import is_url
@@ -122,7 +124,7 @@ def read(
     warns (HsiWarning) where a stated value stands in for what the file leaves out.
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
-        raise HsiError(f"open_tile got {type(path).__name__}; expected the path of a NEON reflectance file")
+        raise HsiError(f"open_tile got {type(path).__name__}; expected the path of a tile or image")
     name = os.fsdecode(path)
     options = ReadOptions(floats, swaths, wavelength, units, scale, no_data)
     found = format_of(name, image=image)
@@ -133,9 +135,28 @@ def read(
     module, _, function = found.read.partition(":")
     reader: Callable[[str, ReadOptions], TileFile] = getattr(import_module(module), function)
     file = reader(name, options)
+    _check(file)
     if not floats and file.reflectance.dtype.kind == "f":
         raise HsiError(
             f"{name}: holds {file.reflectance.native}; expected whole numbers: unmix floats in Python, with "
             "hsi.open_tile, hsi.clean and hsi.unmix"
         )
     return file
+
+
+def _check(file: TileFile) -> None:
+    """Raises HsiError where what a reader gives contradicts itself, or says what nothing honours yet."""
+    bands, wavelength, fwhm = file.reflectance.shape[2], file.wavelength, file.fwhm
+    if wavelength.shape != (bands,) or not (np.diff(wavelength) > 0).all():
+        raise HsiError(f"{file.path}: {wavelength.size} wavelengths for {bands} bands; expected one a band, ascending")
+    if fwhm is not None and fwhm.shape != (bands,):
+        raise HsiError(f"{file.path}: {fwhm.size} widths for {bands} bands; expected one a band, or none")
+    if not (math.isfinite(file.scale) and file.scale > 0):
+        raise HsiError(f"{file.path}: the scale is {file.scale:g}; expected counts per unit reflectance, above 0")
+    if file.offset != 0:
+        raise HsiError(
+            f"{file.path}: the offset is {file.offset:g}; expected 0: apply it and label the values with as_cube"
+        )
+    if file.place is not None and not (file.place.dx > 0 and file.place.dy > 0):
+        size = f"{file.place.dx:g} x {file.place.dy:g}"
+        raise HsiError(f"{file.path}: pixels of {size}; expected widths and heights above 0, north up")

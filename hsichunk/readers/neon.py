@@ -60,7 +60,7 @@ def read(path: str | os.PathLike[str], options: ReadOptions = ANY) -> TileFile:
             with open(path, "rb") as raw:
                 head = raw.read(len(HDF5_SIGNATURE))
     except IsADirectoryError:
-        raise HsiError(f"{path}: is a folder; give the path of an HDF5 tile") from None
+        raise HsiError(f"{path}: is a folder; give the path of a tile or image") from None
     except (OSError, ValueError) as error:
         raise HsiError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or one_line(error)})") from error
     try:

@@ -139,14 +139,14 @@ def _guard(group: zarr.Group, rows: slice, cols: slice) -> Iterator[None]:
         yield
 
 
-def _do(function: Callable[..., Any], common: Any, worker_task: Any) -> tuple[bool, Any]:
-    """An worker_task on a worker, one at a time; errors of the data come back as they are and are not tried again."""
+def _do(function: Callable[..., Any], common: Any, task: Any) -> tuple[bool, Any]:
+    """Do a task on a worker, one at a time; errors of the data come back as they are and are not tried again."""
     from distributed import get_worker
 
     with _BUSY:
         memory.steady()
         try:
-            return True, function(common, worker_task, int(get_worker().state.nthreads))
+            return True, function(common, task, int(get_worker().state.nthreads))
         except HsiError as error:
             return False, str(error)
 
@@ -164,7 +164,7 @@ class Cluster:
     def each(
         self, function: Callable[[Any, Any, int], Any], common: Any, tasks: Sequence[Any]
     ) -> Iterator[tuple[int, Any]]:
-        """Results of `function(common, worker_task, threads)` with the worker_task's number, as they come."""
+        """Results of `function(common, task, threads)` with the number of the task, as they come."""
         from distributed import KilledWorker, as_completed
 
         if not tasks:

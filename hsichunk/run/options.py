@@ -191,9 +191,11 @@ class Options:
         if value is None:
             return
         if isinstance(value, tuple) and row.choices:
-            self._need(bool(value) and set(value) <= set(row.choices), row.name, f"some of {', '.join(row.choices)}")
+            self._need(
+                bool(value) and set(value) <= set(row.choices), row.name, f"some of {', '.join(dashed(row.choices))}"
+            )
         elif row.choices:
-            self._need(value in row.choices, row.name, either(row.choices))
+            self._need(value in row.choices, row.name, either(dashed(row.choices)))
         if row.rule is not None:
             self._need(row.rule[0](value), row.name, row.rule[1])
 

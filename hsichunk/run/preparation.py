@@ -58,5 +58,5 @@ def connected(options: Options) -> Iterator[Cluster | None]:
         return
     from hsichunk.run import cluster
 
-    with cluster.connected(options) as endmembers:
-        yield endmembers
+    with cluster.connected(options) as client:
+        yield client

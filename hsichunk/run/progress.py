@@ -1,4 +1,4 @@
-"""Progress on a terminal: a bar with rate, memory and time left; nothing where stderr is no terminal."""
+"""Call a function several times a second from a thread of its own, to tell how far a pass has come."""
 
 from __future__ import annotations
 

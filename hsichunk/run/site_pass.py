@@ -13,7 +13,7 @@ from hsichunk.unmixing.solver import Solver
 
 
 def pass_settings(job: Job, solvers: tuple[Solver, ...]) -> PassSettings:
-    """What all window_tasks of a job have in common."""
+    """What all windows of a job have in common."""
     plan = job.plan
     return PassSettings(
         store=job.ledger.store.absolute(),

@@ -99,7 +99,7 @@ def run_window(settings: PassSettings, task: WindowTask, threads: int, note: Not
 
 
 def windows_of(place: PlacedTile, counts: Counts) -> list[Window]:
-    """The windows_of of a tile, cut where large columns meet side by side: so that strips come from top to bottom."""
+    """The windows of a tile, cut where large columns meet side by side: so that strips come from top to bottom."""
     if is_small(counts):
         return list(place.owned)
     wide = counts.stored.chunks[1]

@@ -70,11 +70,11 @@ def write_tile(
     stored; by default h5py's own guess for .001, one band a chunk for .002. `origin` is the upper left corner
     (easting, northing) in metres, `epsg` a UTM zone on WGS 84.
 
-    `k` endmembers are the first k of `synthetic_spectra.MATERIALS`. `no_data` is "corners" (outside a turned square),
-    "half" (the left half) or "none". `noise` is the standard deviation in reflectance of a good band; water windows
-    hold garbage whatever it is. `illumination` is the largest departure from 1 of a smooth factor on reflectance; 0
-    gives exact mixtures. `glint` is the share of pixels four times as bright, so that good bands hold counts above
-    10000 too.
+    `k` endmembers are the first k of `hsichunk.synthetic.spectra.MATERIALS`. `no_data` is "corners" (outside a turned
+    square), "half" (the left half) or "none". `noise` is the standard deviation in reflectance of a good band; water
+    windows hold garbage whatever it is. `illumination` is the largest departure from 1 of a smooth factor on
+    reflectance; 0 gives exact mixtures. `glint` is the share of pixels four times as bright, so that good bands hold
+    counts above 10000 too.
 
     `dtype` is int16 or int32, `compression` a gzip level or None, `shuffle` HDF5's shuffle filter; `threads` make and
     compress chunks.

@@ -154,7 +154,7 @@ def prepare(
         centres=_centres(values),
     )
     if solver.with_abundance and constraint == schema.FCLS:
-        _check_independent(solver)
+        _check_affinely_independent(solver)
     elif solver.with_abundance:
         check_independent(plain, names, sum_to_one=False)
     return solver
@@ -178,7 +178,8 @@ def _check(values: Floats, names: tuple[str, ...], scale: float, exact: bool, su
         )
 
 
-def _check_independent(solver: Solver) -> None:
+def _check_affinely_independent(solver: Solver) -> None:
+    """Raises HsiError for endmembers of which some are mixtures of others that sum to one."""
     from hsichunk.kernels.fcls import dependent
 
     groups = dependent(solver.gram)

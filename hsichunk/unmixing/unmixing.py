@@ -51,6 +51,7 @@ def unmix(
         "sid_sam"    SID times the tangent of the angle, nats; infinite from a right angle on
         "ncc"        Pearson's correlation over bands, -1 to 1; 0 where a spectrum is the same in every band
         "chebyshev"  largest difference in any band, in reflectance
+        "sca"        spectral correlation angle, arccos((r + 1) / 2), rad
 
     "-" in a name is read as "_". `certificate` adds "kkt": by how much the abundances violate the conditions of an
     optimum, relative.

@@ -30,7 +30,7 @@ from tests.helpers import tiles
 
 BANDS = 40
 NM = np.linspace(400.0, 2500.0, BANDS).astype(np.float32)
-LEFT, TOP = 368000.0, 4307000.0  # as tests/tiles.py has it
+LEFT, TOP = 368000.0, 4307000.0  # as tests/helpers/tiles.py has it
 # name: row, column, size, stored chunks; `b` lies under a corner of `a`, `d` apart from all
 PLACES: dict[str, tuple[int, int, tuple[int, int], tuple[int, int, int]]] = {
     "a.h5": (0, 0, (30, 40), (8, 16, 9)),

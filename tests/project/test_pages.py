@@ -181,7 +181,9 @@ def test_run_leaves_what_is_said(text: str, folder: Path) -> None:
 
 
 def test_every_option_exists() -> None:
-    known = {"--help", "--version"}.union(*map(options, commands().values()))
+    scripts = set(re.findall(r"^(--[a-z]+)\)", (ROOT / "scripts" / "test").read_text(), re.M))
+    assert scripts == {"--all"}
+    known = {"--help", "--version", *scripts}.union(*map(options, commands().values()))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PROSE))
     assert len(named) > 15
     assert named - known == set()

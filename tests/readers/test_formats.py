@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -18,9 +19,10 @@ import xarray as xr
 
 import hsichunk as hsi
 from hsichunk.errors import HsiError
+from hsichunk.grid import Grid
 from hsichunk.mosaic.site import open_site
 from hsichunk.readers import formats
-from hsichunk.readers.model import TileFile
+from hsichunk.readers.model import Bands, ReadOptions, TileFile
 from tests.helpers import image_files, numpy_tiles, runs
 from tests.helpers.numpy_tiles import NUMPY
 
@@ -197,3 +199,35 @@ def test_a_mosaic_of_images_drops_no_band_at_the_end(tmp_path: Path) -> None:
     mosaic = hsi.open_mosaic([path])
     assert hsi.clean(mosaic).sizes["wavelength"] == 12 == hsi.clean(hsi.open_tile(path)).sizes["wavelength"]
     assert (mosaic.title, mosaic.sensor) == ("reflectance, a", "Some")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"bands": 11}, "11 wavelengths for 12 bands; expected one a band, ascending"),
+        ({"falling": True}, "12 wavelengths for 12 bands; expected one a band, ascending"),
+        ({"fwhm": 3}, "3 widths for 12 bands; expected one a band, or none"),
+        ({"scale": 0.0}, "the scale is 0; expected counts per unit reflectance, above 0"),
+        ({"offset": 0.1}, "the offset is 0.1; expected 0"),
+        ({"place": Grid(0.0, 4.0, 1.0, -1.0, 32618, None)}, "pixels of 1 x -1; expected widths and heights above 0"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_reader_that_contradicts_itself_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], message: str
+) -> None:
+    """Whatever the format: what a TileFile says is checked where it is made."""
+    path = numpy_tiles.write(tmp_path / "f.npz", np.ones((4, 4, 12), np.int16), np.linspace(400, 900, 12))
+    good = numpy_tiles.read
+
+    def reader(name: str, options: ReadOptions) -> TileFile:
+        file = good(name, options)
+        nm = file.wavelength[: changed.get("bands", 12)]
+        bands = Bands(nm[::-1] if "falling" in changed else nm, nm[: changed["fwhm"]] if "fwhm" in changed else None)
+        rest = {name: value for name, value in changed.items() if name in ("scale", "offset", "place")}
+        return replace(file, bands=bands, **rest)
+
+    monkeypatch.setattr(numpy_tiles, "read", reader)
+    monkeypatch.setattr(formats, "FORMATS", [NUMPY, *formats.FORMATS])
+    with pytest.raises(HsiError, match=re.escape(message)):
+        hsi.open_tile(path)

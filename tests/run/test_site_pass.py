@@ -27,7 +27,7 @@ from tests.helpers.runs import asked, assert_same, checksums, endmembers, go, pr
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 SIDE, BANDS, DOWN, ACROSS = 48, 60, 3, 4
-LEFT, TOP = 368000.0, 4307000.0  # as tests/tiles.py has it
+LEFT, TOP = 368000.0, 4307000.0  # as tests/helpers/tiles.py has it
 MISSING, HALF = (1, 2), (2, 0)
 NM = np.linspace(400.0, 2500.0, BANDS).astype(np.float32)
 KINDS: tuple[dict[str, Any], ...] = (
