@@ -30,6 +30,7 @@ from hsichunk.results.report.writer import write_report
 from hsichunk.results.viewer.maps import Maps
 from hsichunk.run import geotiffs, plan, product_store
 from hsichunk.run.folder import files
+from hsichunk.run.option_kinds import dashed
 from hsichunk.run.runner import run
 from hsichunk.unmixing import solver, stored_pass
 from hsichunk.unmixing.sum_layout import SumLayout
@@ -415,7 +416,7 @@ def _solve(folder: Path, counts: Any, made: solver.Solver) -> dict[str, Any]:
     [
         (("--method", "sga"), "method is 'sga'; expected nfindr, atgp, ppi, fippi or vca"),
         (("--solver", "lasso"), "solver is 'lasso'; expected fcls, nnls or ucls"),
-        (("--metric", "sam,euclid"), f"expected some of {', '.join(schema.METRICS)}"),
+        (("--metric", "sam,euclid"), f"expected some of {', '.join(dashed(schema.METRICS))}"),
         (("--chebyshev-threshold", "-0.1"), "chebyshev-threshold is -0.1; expected finite numbers from 0"),
         (("--ncc-threshold", "1.5"), "ncc-threshold is 1.5; expected numbers from -1 to 1"),
         (("--sid-sam-threshold", "1,2"), "sid-sam-threshold is (1.0, 2.0); expected one number, or 4"),
