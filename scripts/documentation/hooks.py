@@ -135,5 +135,6 @@ def style() -> str:
         ".rst-content .highlight pre code { border: 0; padding: 0; background: none }",
         ".rst-content .highlight pre { padding: 12px; white-space: pre-wrap }",
         ".doc-contents { padding-left: 1.5em }",
+        ".wy-table-responsive table td { white-space: normal }",  # sentences in tables wrap
     ]
     return "\n".join([str(HtmlFormatter(style="friendly").get_style_defs(".highlight")), *own, ""])
