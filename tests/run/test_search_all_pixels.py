@@ -161,7 +161,8 @@ def test_the_budget_decides_on_nothing_else(
         return made(self, *given)
 
     monkeypatch.setattr(search_all_pixels.SpectraReader, "_scratch_of", spied)
-    monkeypatch.setattr(search_all_pixels, "needs_of", lambda *_: search_memory.Needs(budget, 0, 2))
+    for module in (search_all_pixels, search_memory):  # the search, and the plan before it
+        monkeypatch.setattr(module, "needs_of", lambda *_: search_memory.Needs(budget, 0, 2))
     for name, tile in stored.items():
         lines = list(
             search.write(asked(tile, tmp_path, refine=True, **FEW), str(tmp_path / f"{name}.csv"), None, print)
