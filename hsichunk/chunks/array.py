@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.chunks.decoded_cache import KeptChunks, Place
+from hsichunk.chunks.decoded_cache import ChunkCoords, KeptChunks
 from hsichunk.errors import CorruptChunk
 from hsichunk.threads import available, in_parallel
 
@@ -172,23 +172,23 @@ class ChunkedArray(abc.ABC):
         """
 
     @abc.abstractmethod
-    def decode(self, handle: Any, place: Place) -> NDArray[Any]:
+    def decode(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
         """The chunk at `place` on the grid of chunks, decoded anew and counted in `DECODED`.
 
         Of shape `chunks` and type `native`; what sticks out of the array holds `fill`. Raises CorruptChunk, which names
         the file and the place, where it cannot be decoded.
         """
 
-    def announce(self, handle: Any, places: Iterable[Place]) -> None:  # noqa: B027  # a file on disk needs none
+    def announce(self, handle: Any, places: Iterable[ChunkCoords]) -> None:  # noqa: B027  # a file on disk needs none
         """Says which chunks `handle` will be asked for, so that neighbours in the file can come together."""
 
-    def jobs(self, places: Iterable[Place]) -> Iterator[list[Place]]:
+    def jobs(self, places: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
         """Chunks to read one after another by one thread, in the order of `places`: one at a time where nothing speaks
         for more.
         """
         return ([place] for place in places)
 
-    def chunk(self, handle: Any, place: Place) -> NDArray[Any]:
+    def chunk(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
         """The chunk at `place` as `decode` gives it, not decoded again where it is kept. Not to be written to."""
         if self.kept is None:
             return self.decode(handle, place)
@@ -198,7 +198,7 @@ class ChunkedArray(abc.ABC):
             self.kept.offer(place, found)
         return found
 
-    def last_chunk(self, handle: Any, place: Place) -> NDArray[Any]:
+    def last_chunk(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
         """The same for a chunk that nobody needs after this: it is kept no longer."""
         found = None if self.kept is None else self.kept.take(place)
         return self.chunk(handle, place) if found is None else found
@@ -211,7 +211,7 @@ class ChunkedArray(abc.ABC):
         out = np.empty(tuple(len(p) for p in positions), self.native)
         parts = [by_chunk(p, c) for p, c in zip(positions, self.chunks, strict=True)]
 
-        def copy(places: list[Place]) -> None:
+        def copy(places: list[ChunkCoords]) -> None:
             with self.opened() as handle:
                 self.announce(handle, places)
                 for place in places:

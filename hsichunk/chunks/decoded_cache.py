@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-Place = tuple[int, ...]
+ChunkCoords = tuple[int, ...]
 
 
 class KeptChunks:
@@ -15,25 +15,25 @@ class KeptChunks:
 
     def __init__(self, room: int = 0) -> None:
         self._room = room
-        self._chunks: dict[Place, NDArray[Any]] = {}
+        self._chunks: dict[ChunkCoords, NDArray[Any]] = {}
         self._lock = threading.Lock()
         self.chunks = 0
         """not decoded again so far"""
         self.bytes = 0
 
-    def offer(self, place: Place, chunk: NDArray[Any]) -> None:
+    def offer(self, place: ChunkCoords, chunk: NDArray[Any]) -> None:
         """Keeps a chunk if there is room."""
         with self._lock:
             if place not in self._chunks and chunk.nbytes <= self._room:
                 self._chunks[place] = chunk
                 self._room -= chunk.nbytes
 
-    def look(self, place: Place) -> NDArray[Any] | None:
+    def look(self, place: ChunkCoords) -> NDArray[Any] | None:
         """The chunk if it is kept."""
         with self._lock:
             return self._counted(self._chunks.get(place))
 
-    def take(self, place: Place) -> NDArray[Any] | None:
+    def take(self, place: ChunkCoords) -> NDArray[Any] | None:
         """The chunk if it is kept, which it is no longer: for the last that needs it."""
         with self._lock:
             return self._counted(self._chunks.pop(place, None))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.chunks.array import ChunkedArray
-from hsichunk.chunks.decoded_cache import Place
+from hsichunk.chunks.decoded_cache import ChunkCoords
 
 
 class DerivedArray(ChunkedArray):
@@ -63,10 +63,10 @@ class DerivedArray(ChunkedArray):
         """A handle of the base."""
         return self.base.opened()
 
-    def announce(self, handle: Any, places: Iterable[Place]) -> None:
+    def announce(self, handle: Any, places: Iterable[ChunkCoords]) -> None:
         """Says to the base which chunks will be asked for."""
         self.base.announce(handle, places)
 
-    def jobs(self, places: Iterable[Place]) -> Iterator[list[Place]]:
+    def jobs(self, places: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
         """Chunks to read one after another, as the base has them."""
         return self.base.jobs(places)

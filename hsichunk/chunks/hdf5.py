@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hsichunk.chunks import remote
 from hsichunk.chunks.array import DECODED, ChunkedArray
-from hsichunk.chunks.decoded_cache import Place
+from hsichunk.chunks.decoded_cache import ChunkCoords
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning, one_line
 
 DEFLATE, SHUFFLE = 1, 2  # HDF5's filter numbers
@@ -166,7 +166,7 @@ class HDF5Array(ChunkedArray):
         finally:
             os.close(handle)
 
-    def announce(self, handle: Handle, places: Iterable[Place]) -> None:
+    def announce(self, handle: Handle, places: Iterable[ChunkCoords]) -> None:
         """Says which chunks `handle` will be asked for: at an address, neighbours in the file become one request."""
         if isinstance(handle, remote.Ranges) and self.direct:
             index = self.index
@@ -186,7 +186,7 @@ class HDF5Array(ChunkedArray):
                 raise source.failure from None
             raise
 
-    def decode(self, handle: Handle, place: Place) -> NDArray[Any]:
+    def decode(self, handle: Handle, place: ChunkCoords) -> NDArray[Any]:
         """The chunk at `place`; edge chunks keep what the file's writer left in what sticks out, as a rule `fill`."""
         DECODED.add(1, self.chunk_bytes)
         if not self.direct:
@@ -207,7 +207,7 @@ class HDF5Array(ChunkedArray):
             raise self._corrupt(place, f"it holds {held} bytes instead of {self.chunk_bytes}")
         return np.frombuffer(data, self.dtype).reshape(self.chunks).astype(self.native, copy=False)
 
-    def _undo(self, kind: int, data: Stored, place: Place) -> Stored:
+    def _undo(self, kind: int, data: Stored, place: ChunkCoords) -> Stored:
         if kind == SHUFFLE:
             width = self.dtype.itemsize
             flat = np.frombuffer(data, np.uint8)
@@ -221,10 +221,10 @@ class HDF5Array(ChunkedArray):
         except deflate.DeflateError as error:
             raise self._corrupt(place, one_line(error)) from error
 
-    def _corrupt(self, place: Place, why: str) -> CorruptChunk:
+    def _corrupt(self, place: ChunkCoords, why: str) -> CorruptChunk:
         return CorruptChunk(f"{self.path}: chunk {place} of {self.name} is corrupt ({why}); download the file again")
 
-    def _chunk_by_h5py(self, place: Place) -> NDArray[Any]:
+    def _chunk_by_h5py(self, place: ChunkCoords) -> NDArray[Any]:
         import h5py
 
         for number in self.filters:
@@ -247,12 +247,12 @@ class HDF5Array(ChunkedArray):
         whole[tuple(slice(0, n) for n in part.shape)] = part
         return whole
 
-    def jobs(self, places: Iterable[Place]) -> Iterator[list[Place]]:
+    def jobs(self, places: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
         """Chunks to read one after another: one at a time, or at an address as many as a request may fetch."""
         if not (self.remote and self.direct):
             yield from super().jobs(places)
             return
-        job: list[Place] = []
+        job: list[ChunkCoords] = []
         size = 0
         for place in places:
             size += int(self.index.size[place])

@@ -11,9 +11,9 @@ import numpy as np
 
 from hsichunk.cli.info import decodes_text, mb
 from hsichunk.mosaic.site import Site
+from hsichunk.run.make_plan import make_plan, to_decode
+from hsichunk.run.open_inputs import prepared
 from hsichunk.run.options import Options
-from hsichunk.run.planning import make_plan, to_decode
-from hsichunk.run.preparation import prepared
 from hsichunk.threads import in_parallel
 
 TRIED = 8  # chunks a thread, of the first tile
@@ -26,10 +26,10 @@ def dry_run(options: Options) -> dict[str, Any]:
     site, bands, options, _ = prepared(options)
     plan = make_plan(site, bands, options)
     chunks, size = to_decode(site, bands)
-    owned = sum(window.shape[0] * window.shape[1] for place in site.places for window in place.owned)
+    owned = sum(window.shape[0] * window.shape[1] for place in site.tiles for window in place.owned)
     rate, scores = _rate(site, options.threads), len(options.metric)
     return {
-        "tiles": len(site.places),
+        "tiles": len(site.tiles),
         "skipped": [list(one) for one in site.skipped],
         "shape": [site.rows, site.cols],
         "pixels": owned,
@@ -46,7 +46,7 @@ def dry_run(options: Options) -> dict[str, Any]:
 
 def _rate(site: Site, threads: int) -> float:
     """Decoded bytes a second."""
-    stored = site.places[0].file.reflectance
+    stored = site.tiles[0].file.reflectance
     grid = np.ndindex(*stored.grid)
     wanted = [place for _, place in zip(range(TRIED * threads), grid, strict=False)]
 

@@ -14,9 +14,9 @@ from hsichunk.chunks.counts import Counts
 from hsichunk.cube.sampling import choose, places
 from hsichunk.errors import HsiError
 from hsichunk.mosaic.site import Site, open_site
+from hsichunk.run.make_plan import kept_bands, make_plan
 from hsichunk.run.options import Options
 from hsichunk.run.plan import MB
-from hsichunk.run.planning import kept_bands, make_plan
 
 LOOKED_AT = 2_000  # pixels, in the one band whose chunks are decoded for the share of no-data
 
@@ -24,7 +24,7 @@ LOOKED_AT = 2_000  # pixels, in the one band whose chunks are decoded for the sh
 def describe(options: Options) -> dict[str, Any]:
     """Plain values, ready for JSON. Decodes one band of a few cells, for the share of no-data."""
     site = open_site(options.tiles, floats=True)
-    file = site.places[0].file
+    file = site.tiles[0].file
     stored, grid = file.reflectance, file.grid
     bands = kept_bands(site, options)
     rows, cols, count = stored.shape
@@ -63,7 +63,7 @@ def describe(options: Options) -> dict[str, Any]:
 
 def _no_data_share(site: Site, options: Options) -> float:
     """Share of sampled pixels that hold no data in the middle one of the bands."""
-    place = site.places[0]
+    place = site.tiles[0]
     rows, cols, count = place.file.reflectance.shape
     down = places(place.file.grid.y(rows), descending=place.file.grid.north_up)
     across = places(place.file.grid.x(cols), descending=False)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import signal
 
-from hsichunk.cli import endmembers, results, running
+from hsichunk.cli import endmember_commands, result_commands, run_commands
 from hsichunk.cli.app import app
 from hsichunk.cli.outcome import leave, stop
 
 __all__ = ["app", "main"]
 
-_ = running, endmembers, results  # their commands are registered
+_ = run_commands, endmember_commands, result_commands  # their commands are registered
 
 
 def main() -> None:

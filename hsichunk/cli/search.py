@@ -14,10 +14,10 @@ from hsichunk.mosaic.site import open_site
 from hsichunk.run import endmembers
 from hsichunk.run.job import Job, Progress
 from hsichunk.run.ledger import Ledger
+from hsichunk.run.make_plan import kept_bands, make_plan
+from hsichunk.run.open_inputs import masks_of, prepared
 from hsichunk.run.options import Options
 from hsichunk.run.plan import MB
-from hsichunk.run.planning import kept_bands, make_plan
-from hsichunk.run.preparation import masks_of, prepared
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,7 +42,7 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
     job = Job(options, site, bands, make_plan(site, bands, options), Ledger(Path(), {}), progress)
     job.masks = masks_of(options, site)
     [one] = endmembers.find(job)
-    names, x, y = zip(*one.places, strict=True)
+    names, x, y = zip(*one.origins, strict=True)
     coords = {
         schema.ENDMEMBER: list(names),
         schema.WAVELENGTH: (schema.WAVELENGTH, job.wavelength, schema.WAVELENGTH_ATTRS),

@@ -14,7 +14,7 @@ from hsichunk.cube.cleaning import as_reflectance
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid
 from hsichunk.readers import provenance
-from hsichunk.readers.labels import with_grid
+from hsichunk.readers.labelled_cube import with_grid
 
 
 def as_cube(

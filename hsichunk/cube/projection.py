@@ -88,7 +88,7 @@ def chunks_held(counts: Counts, axes: int, memory: int) -> int:
 
 def _arrays(counts: Counts) -> list[ChunkedArray]:
     stored = counts.stored
-    return [place.file.reflectance for place in stored.places] if isinstance(stored, TiledCounts) else [stored]
+    return [place.file.reflectance for place in stored.tiles] if isinstance(stored, TiledCounts) else [stored]
 
 
 def project(
@@ -122,14 +122,14 @@ def project(
             forget()
     by_tile: dict[int, list[_Shown]] = {}
     for tile, window in mosaic.windows(Window(0, mosaic.shape[0], 0, mosaic.shape[1])):
-        place = mosaic.places[tile]
+        place = mosaic.tiles[tile]
         down = np.flatnonzero((rows >= window.top) & (rows < window.bottom))
         across = np.flatnonzero((cols >= window.left) & (cols < window.right))
         if len(down) and len(across):
             shown = _Shown(rows[down] - place.top, cols[across] - place.left, down, across)
             by_tile.setdefault(tile, []).append(shown)
     for tile, parts in by_tile.items():
-        _project_tile(mosaic.places[tile].counts(counts.bands), parts, across_bands, image, how)
+        _project_tile(mosaic.tiles[tile].counts(counts.bands), parts, across_bands, image, how)
 
 
 def _project_tile(counts: Counts, parts: list[_Shown], weights: Floats, image: _Image, how: _How) -> None:

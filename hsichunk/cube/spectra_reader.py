@@ -303,7 +303,7 @@ def _edges_of_tiles(mosaic: TiledCounts) -> NDArray[np.intp]:
     begin: set[int] = set()
     high = 1
     for tile, (top, bottom) in zip(mosaic.of_tile.tolist(), mosaic.owned[:, :2].tolist(), strict=True):
-        place = mosaic.places[tile]
+        place = mosaic.tiles[tile]
         rows = place.file.reflectance.chunks[0]
         begin.update(range(place.top + (top - place.top) // rows * rows, bottom, rows))
         high = max(high, rows)

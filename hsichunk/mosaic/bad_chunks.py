@@ -21,7 +21,7 @@ def without_bad_chunks(site: Site) -> Site:
         stored = BadAsNoData(place.file.reflectance, place.file.no_data)
         return replace(place, file=replace(place.file, reflectance=stored))
 
-    return replace(site, places=tuple(mended(place) for place in site.places))
+    return replace(site, tiles=tuple(mended(place) for place in site.tiles))
 
 
 class BadAsNoData(DerivedArray):

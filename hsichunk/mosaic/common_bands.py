@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.chunks.decoded_cache import Place
+from hsichunk.chunks.decoded_cache import ChunkCoords
 from hsichunk.chunks.derived import DerivedArray
 from hsichunk.errors import HsiError
 from hsichunk.readers.model import TileFile
@@ -57,12 +57,12 @@ class CommonBands(DerivedArray):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.CommonBands", self.base.__dask_tokenize__(), self.wavelength.tobytes())
 
-    def announce(self, handle: Any, places: Iterable[Place]) -> None:
+    def announce(self, handle: Any, places: Iterable[ChunkCoords]) -> None:
         """Says to the file which chunks of its own will be asked for."""
         own = {(*place[:2], int(n)) for place in places for n in self._own_chunks(place[2])}
         self.base.announce(handle, sorted(own))
 
-    def jobs(self, places: Iterable[Place]) -> Iterator[list[Place]]:
+    def jobs(self, places: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
         """As many together as of the file's own chunks that each begins in."""
         wanted = list(places)
         rest = iter(wanted)
@@ -74,7 +74,7 @@ class CommonBands(DerivedArray):
         lower = self.lower[number * depth : (number + 1) * depth]
         return np.unique(np.concatenate([lower, lower + 1]) // depth)
 
-    def decode(self, handle: Any, place: Place) -> NDArray[Any]:
+    def decode(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
         """Decoded and interpolated; what sticks out at the last band is no-data."""
         depth = self.chunks[2]
         held = {int(n): self._own_chunk(handle, (*place[:2], int(n))) for n in self._own_chunks(place[2])}
@@ -88,7 +88,7 @@ class CommonBands(DerivedArray):
             whole[:, :, to][known] = values[known].astype(self.native)
         return whole
 
-    def _own_chunk(self, handle: Any, place: Place) -> NDArray[Any]:
+    def _own_chunk(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
         kept = of_this_thread("common bands")
         key = (self.path, self.stamp, place)
         if key not in kept:

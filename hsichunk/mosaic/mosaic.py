@@ -18,7 +18,7 @@ from hsichunk.memory import BLOCK_BYTES
 from hsichunk.mosaic.site import Site, open_site
 from hsichunk.mosaic.tiled_counts import TiledCounts, blocks_of, cut_at, on_grid, on_tile
 from hsichunk.readers import provenance
-from hsichunk.readers.labels import cube_coords, described, reflectance_attrs, with_grid
+from hsichunk.readers.labelled_cube import cube_coords, described, reflectance_attrs, with_grid
 from hsichunk.readers.lazy_arrays import LazyArray
 
 
@@ -42,11 +42,11 @@ def open_mosaic(
 
 def as_dataset(site: Site, chunks: Mapping[str, Any] | str | None) -> xr.Dataset:
     """The Dataset of tiles on their grid, as `open_mosaic` gives it."""
-    counts, first = TiledCounts(site), site.places[0].file
+    counts, first = TiledCounts(site), site.tiles[0].file
     # one tile is read as it is stored where nothing asks for blocks of many
-    alone = chunks is None and first.reflectance.shape == counts.shape and len(site.places) == 1
-    alone = alone and site.places[0].owned == (Window(0, site.rows, 0, site.cols),)
-    shared = _shared([place.file.attrs for place in site.places])
+    alone = chunks is None and first.reflectance.shape == counts.shape and len(site.tiles) == 1
+    alone = alone and site.tiles[0].owned == (Window(0, site.rows, 0, site.cols),)
+    shared = _shared([place.file.attrs for place in site.tiles])
     attrs = reflectance_attrs(first, counts.no_data, shared)
     dims = (schema.Y, schema.X, schema.WAVELENGTH)
     encoding = {"preferred_chunks": dict(zip(dims, counts.chunks, strict=True))}
@@ -58,12 +58,12 @@ def as_dataset(site: Site, chunks: Mapping[str, Any] | str | None) -> xr.Dataset
         variable = variable.chunk(chunks)
     coords = cube_coords(first, site.grid, site.rows, site.cols)
     mosaic = with_grid(xr.Dataset({schema.REFLECTANCE: variable}, coords), site.grid)
-    return described(mosaic, first, site.grid, _chunk_words(site), len(site.places))
+    return described(mosaic, first, site.grid, _chunk_words(site), len(site.tiles))
 
 
 def _chunk_words(site: Site) -> dict[str, str]:
     """How the tiles are stored, where there are no more than two ways."""
-    tiles = [place.file.reflectance for place in site.places]
+    tiles = [place.file.reflectance for place in site.tiles]
     ways = list(dict.fromkeys(provenance.chunk_words(tile.stored_chunks, tile.dtype) for tile in tiles))
     return {provenance.CHUNKS: " and ".join(ways) if len(ways) <= 2 else f"{ways[0]} and {len(ways) - 1} other ways"}
 
@@ -82,7 +82,7 @@ def _blocks(counts: TiledCounts) -> tuple[tuple[int, ...], ...]:
     """Sizes of dask blocks that keep within tiles: whole spectra where that is cheap, else some bands of a column."""
     rows, cols, bands = counts.shape
     everything = Window(0, rows, 0, cols)
-    columns = [math.prod(place.file.reflectance.chunks[:2]) for place in counts.places]
+    columns = [math.prod(place.file.reflectance.chunks[:2]) for place in counts.tiles]
     depth = bands
     side = max(1, math.isqrt(BLOCK_BYTES // (bands * 4)))
     if max(columns) * bands * 4 > BLOCK_BYTES:
@@ -91,7 +91,7 @@ def _blocks(counts: TiledCounts) -> tuple[tuple[int, ...], ...]:
         side = max(counts.chunks[:2])
     parts = []
     for number, window in counts.windows(everything):
-        place = counts.places[number]
+        place = counts.tiles[number]
         down, across = blocks_of(place.counts(np.arange(bands)), on_tile(place, window), side)
         parts += [on_grid(place, Window(t, b, lft, r)) for t, b in pairwise(down) for lft, r in pairwise(across)]
     edges = cut_at(parts, everything)

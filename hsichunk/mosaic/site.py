@@ -46,7 +46,7 @@ class PlacedTile:
 class Site:
     """Tiles sorted by file name on their common grid of `rows` x `cols` pixels."""
 
-    places: tuple[PlacedTile, ...]
+    tiles: tuple[PlacedTile, ...]
     grid: Grid
     rows: int
     cols: int
@@ -55,20 +55,20 @@ class Site:
 
     @property
     def wavelength(self) -> NDArray[np.float64]:
-        return self.places[0].file.wavelength
+        return self.tiles[0].file.wavelength
 
     @property
     def drop_last(self) -> int:
         """Bands at the end that are noise in any of the files."""
-        return max(place.file.drop_last for place in self.places)
+        return max(place.file.drop_last for place in self.tiles)
 
     @property
     def tile(self) -> tuple[int, int] | None:
         """Rows and columns of all tiles where they lie on a grid of their own size, as NEON's do."""
-        rows, cols, _ = self.places[0].file.reflectance.shape
+        rows, cols, _ = self.tiles[0].file.reflectance.shape
         regular = all(
             place.file.reflectance.shape[:2] == (rows, cols) and place.top % rows == place.left % cols == 0
-            for place in self.places
+            for place in self.tiles
         )
         return (rows, cols) if regular else None
 

@@ -28,10 +28,10 @@ class TiledCounts(ChunkedArray):
     """
 
     def __init__(self, site: Site) -> None:
-        tiles = [place.file.reflectance for place in site.places]
+        tiles = [place.file.reflectance for place in site.tiles]
         # what reads other layers is not carried along to where blocks are worked
-        self.places = tuple(replace(place, file=replace(place.file, layers=())) for place in site.places)
-        self.no_data = site.places[0].file.no_data
+        self.tiles = tuple(replace(place, file=replace(place.file, layers=())) for place in site.tiles)
+        self.no_data = site.tiles[0].file.no_data
         dtype = np.result_type(*(tile.native for tile in tiles), np.min_scalar_type(self.no_data))
         high, wide, deep = (max(sizes) for sizes in zip(*((*t.shape[:2], t.chunks[2]) for t in tiles), strict=True))
         sizes, changes = zip(*(tile.stamp for tile in tiles), strict=True)
@@ -45,13 +45,13 @@ class TiledCounts(ChunkedArray):
             fill=np.asarray(self.no_data, dtype),
             direct=all(tile.direct for tile in tiles),
         )
-        owned = [(t, on_grid(place, w)) for t, place in enumerate(site.places) for w in place.owned]
+        owned = [(t, on_grid(place, w)) for t, place in enumerate(site.tiles) for w in place.owned]
         self.of_tile = np.array([t for t, _ in owned], np.intp)
         """(n,) number of the tile that each window of the grid belongs to"""
         self.owned = np.array([(w.top, w.bottom, w.left, w.right) for _, w in owned], np.intp).reshape(-1, 4)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        tiles = tuple(place.file.reflectance.__dask_tokenize__() for place in self.places)
+        tiles = tuple(place.file.reflectance.__dask_tokenize__() for place in self.tiles)
         return ("hsichunk.TiledCounts", tiles, self.of_tile.tobytes(), self.owned.tobytes(), self.no_data)
 
     @contextlib.contextmanager
@@ -62,11 +62,11 @@ class TiledCounts(ChunkedArray):
     @property
     def stored_bytes(self) -> int:
         """Bytes of the chunks of all tiles as they are stored."""
-        return sum(place.file.reflectance.stored_bytes for place in self.places)
+        return sum(place.file.reflectance.stored_bytes for place in self.tiles)
 
     def identity(self) -> bytes:
         """What stands for the stored values of all tiles, one after the other."""
-        return b"".join(place.file.reflectance.identity() for place in self.places)
+        return b"".join(place.file.reflectance.identity() for place in self.tiles)
 
     def decode(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
         """What the tiles hold in a place of the grid of chunks; no-data in what sticks out. The tiles count it."""
@@ -81,7 +81,7 @@ class TiledCounts(ChunkedArray):
         rows, cols, bands = positions
         out = np.full((len(rows), len(cols), len(bands)), self.no_data, self.native)
         for number in self._under(rows, cols):
-            place = self.places[self.of_tile[number]]
+            place = self.tiles[self.of_tile[number]]
             down, across = self._inside(number, rows, cols)
             at, to = np.flatnonzero(down), np.flatnonzero(across)
             if at.size and to.size:
@@ -101,7 +101,7 @@ class TiledCounts(ChunkedArray):
         """Values (m, L) of pixels (rows[i], cols[i]), from each tile its own; no-data where none lies."""
         out = np.full((len(rows), len(bands)), self.no_data, self.native)
         for number in self._under(rows, cols):
-            place = self.places[self.of_tile[number]]
+            place = self.tiles[self.of_tile[number]]
             here = np.flatnonzero(np.logical_and(*self._inside(number, rows, cols)))
             if here.size:
                 failed: tuple[NDArray[np.bool_], ...] = () if bad is None else (np.zeros(len(here), np.bool_),)

@@ -11,7 +11,7 @@ from xarray.backends import BackendEntrypoint
 
 from hsichunk.chunks.remote import name_of
 from hsichunk.readers import formats
-from hsichunk.readers.labels import labelled
+from hsichunk.readers.labelled_cube import labelled
 
 
 class NeonBackendEntrypoint(BackendEntrypoint):

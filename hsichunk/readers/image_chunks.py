@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.chunks.array import DECODED, ChunkedArray
 from hsichunk.chunks.columns import SMALL_COLUMN
-from hsichunk.chunks.decoded_cache import Place
+from hsichunk.chunks.decoded_cache import ChunkCoords
 from hsichunk.errors import CorruptChunk, HsiError, one_line
 from hsichunk.memory import GDAL_CACHE
 from hsichunk.readers import envi
@@ -61,7 +61,7 @@ class ImageArray(ChunkedArray):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.ImageArray", os.path.abspath(self.path), self.stamp, self.chunks, self.order.tobytes())
 
-    def decode(self, handle: Any, place: Place) -> NDArray[Any]:
+    def decode(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
         """The values at `place` on the grid of chunks, native byte order; 0 in what sticks out of the image."""
         DECODED.add(1, self.chunk_bytes)
         top, left, first = (p * c for p, c in zip(place, self.chunks, strict=True))

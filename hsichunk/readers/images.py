@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk.readers import formats
-from hsichunk.readers.labels import labelled
+from hsichunk.readers.labelled_cube import labelled
 
 
 def open_image(

@@ -8,7 +8,7 @@ import xarray as xr
 
 from hsichunk.chunks.remote import is_url
 from hsichunk.readers import formats
-from hsichunk.readers.labels import labelled
+from hsichunk.readers.labelled_cube import labelled
 
 
 def open_tile(path: str | os.PathLike[str]) -> xr.Dataset:

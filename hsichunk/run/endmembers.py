@@ -27,12 +27,12 @@ class EndmemberSet:
 
     spectra: NDArray[np.float64]
     """(k, L) reflectance"""
-    places: tuple[tuple[str, float, float], ...]
+    origins: tuple[tuple[str, float, float], ...]
     """name, x and y of each; NaN where it is no pixel"""
 
     @property
     def names(self) -> list[str]:
-        return [name for name, *_ in self.places]
+        return [name for name, *_ in self.origins]
 
     @property
     def digest(self) -> str:
@@ -40,16 +40,16 @@ class EndmemberSet:
         return hashlib.sha256(repr(self.names).encode() + self.spectra.tobytes()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
-        return {"reflectance": self.spectra.tolist(), "places": self.places}
+        return {"reflectance": self.spectra.tolist(), "origins": self.origins}
 
     @classmethod
     def of_json(cls, content: Any) -> EndmemberSet:
         """Raises TypeError, ValueError or KeyError for what `as_json` has not given."""
-        places = tuple((str(name), float(x), float(y)) for name, x, y in content["places"])
+        origins = tuple((str(name), float(x), float(y)) for name, x, y in content["origins"])
         spectra = np.array(content["reflectance"], np.float64)
-        if spectra.ndim != 2 or len(spectra) != len(places):
+        if spectra.ndim != 2 or len(spectra) != len(origins):
             raise ValueError("spectra and names")
-        return cls(spectra, places)
+        return cls(spectra, origins)
 
 
 def given(options: Options, site: Site, bands: NDArray[np.intp]) -> EndmemberSet | None:
@@ -58,14 +58,14 @@ def given(options: Options, site: Site, bands: NDArray[np.intp]) -> EndmemberSet
         return None
     from hsichunk.endmembers.library import endmembers_for
 
-    first = site.places[0].file
+    first = site.tiles[0].file
     fwhm = None if first.fwhm is None else first.fwhm[bands]
     em = endmembers_for(Path(options.endmembers), site.wavelength[bands], fwhm)
     nowhere = np.full(em.sizes[schema.ENDMEMBER], np.nan)
     x, y = (em[name].values if name in em.coords else nowhere for name in ("x", "y"))
     names = [str(name) for name in em[schema.ENDMEMBER].values]
-    places = tuple(zip(names, x.astype(float).tolist(), y.astype(float).tolist(), strict=True))
-    return EndmemberSet(np.ascontiguousarray(em.transpose(schema.ENDMEMBER, ...).values, np.float64), places)
+    origins = tuple(zip(names, x.astype(float).tolist(), y.astype(float).tolist(), strict=True))
+    return EndmemberSet(np.ascontiguousarray(em.transpose(schema.ENDMEMBER, ...).values, np.float64), origins)
 
 
 def find(job: Job) -> tuple[EndmemberSet, ...]:
@@ -73,7 +73,7 @@ def find(job: Job) -> tuple[EndmemberSet, ...]:
     by = _from_all if job.options.refine else _from_sample
     if not job.options.per_tile:
         return (by(job, None),)
-    return tuple(by(job, tile) for tile in range(len(job.site.places)))
+    return tuple(by(job, tile) for tile in range(len(job.site.tiles)))
 
 
 def _from_all(job: Job, tile: int | None) -> EndmemberSet:
@@ -92,7 +92,7 @@ def _from_sample(job: Job, tile: int | None) -> EndmemberSet:
             sample = site_sample.draw(job, 1.0, tile)  # mostly no-data: look everywhere before giving up
     if len(sample.spectra) < k:
         raise HsiError(
-            f"{job.site.places[tile or 0].file.path}: {len(sample.spectra)} of {sample.drawn} pixels drawn hold data"
+            f"{job.site.tiles[tile or 0].file.path}: {len(sample.spectra)} of {sample.drawn} pixels drawn hold data"
             f"{' and are not masked' if job.masks else ''}; expected at least k = {k}"
         )
     with job.stage("endmembers"):
@@ -102,8 +102,8 @@ def _from_sample(job: Job, tile: int | None) -> EndmemberSet:
     job.note_search(**{name: getattr(picked, name) for name in ("sample_pixels", *swapped)})
     if job.options.exclude is not None:
         job.note_search(excluded=excluded)
-    places = zip(picked.names, picked.x.tolist(), picked.y.tolist(), strict=True)
-    return EndmemberSet(picked.spectra, tuple(places))
+    origins = zip(picked.names, picked.x.tolist(), picked.y.tolist(), strict=True)
+    return EndmemberSet(picked.spectra, tuple(origins))
 
 
 def _without_outliers(sample: Sample, options: Options) -> tuple[Sample, int]:
@@ -124,7 +124,7 @@ def _pick(sample: Sample, options: Options) -> nfindr_in_memory.Picked:
 
 def solvers(job: Job, found: tuple[EndmemberSet, ...]) -> tuple[Solver, ...]:
     """What solves for each set. Raises HsiError for endmembers that cannot be unmixed."""
-    file, options = job.site.places[0].file, job.options
+    file, options = job.site.tiles[0].file, job.options
     exact = file.reflectance.dtype.kind != "f"
     scale = file.scale if exact else schema.NEON_SCALE
     return tuple(

@@ -55,7 +55,7 @@ class Job:
 
     def keep_chunks(self) -> None:
         """Has the pass take over what the sample decodes of the tile that it begins with, as far as the plan goes."""
-        first = self.site.places[0].file.reflectance
+        first = self.site.tiles[0].file.reflectance
         if self.plan.kept and first.keeps_chunks:
             self.kept = first.kept = KeptChunks(self.plan.kept)
 

@@ -40,7 +40,7 @@ def template(job: Job, solver: Solver) -> Template:
         schema.GRID_MAPPING: ((), np.array(0), mapping_attrs(site.grid)),
     }
     attrs = {
-        "title": f"hsichunk products, {site.places[0].file.site}",
+        "title": f"hsichunk products, {site.tiles[0].file.site}",
         "source": f"hsichunk {__version__}",
         "Conventions": "CF-1.11",
         DIGEST: job.ledger.digest,

@@ -23,10 +23,10 @@ from hsichunk.run.endmembers import EndmemberSet
 from hsichunk.run.job import Job, Progress, silent
 from hsichunk.run.json_records import as_json, from_json
 from hsichunk.run.ledger import Ledger
+from hsichunk.run.make_plan import make_plan
 from hsichunk.run.notes import InputFile, Stages
+from hsichunk.run.open_inputs import connected, masks_of, prepared
 from hsichunk.run.options import Options
-from hsichunk.run.planning import make_plan
-from hsichunk.run.preparation import connected, masks_of, prepared
 from hsichunk.run.warm_up import importing
 from hsichunk.unmixing.solver import Solver
 
@@ -101,7 +101,7 @@ def run(options: Options, progress: Progress = silent) -> RunResult:
 def _warn_of_decodes(job: Job) -> None:
     """Says where the promise of one decode is not kept, and why."""
     made = job.plan
-    for place in job.site.places:
+    for place in job.site.tiles:
         if len(place.owned) > 1 and not is_small(place.counts(job.bands)):
             warnings.warn(
                 f"{place.file.path}: tiles before it by name cover parts of it; its chunks are decoded up to "
@@ -120,7 +120,7 @@ def _warn_of_decodes(job: Job) -> None:
 
 def _as_many(job: Job, sets: tuple[EndmemberSet, ...]) -> None:
     """Options and plan for as many endmembers as a search has found that does not find k of them."""
-    if (k := len(sets[0].places)) != job.options.k:
+    if (k := len(sets[0].origins)) != job.options.k:
         job.options = job.options.with_k(k)
         job.plan = make_plan(job.site, job.bands, job.options, job.plan.threads)
         job.kept.close(job.plan.kept)
@@ -150,13 +150,13 @@ def _kept(job: Job) -> tuple[tuple[EndmemberSet, ...], tuple[Solver, ...]] | Non
         sets = tuple(EndmemberSet.of_json(each) for each in begun.sets)
     except (TypeError, ValueError, KeyError):
         return None
-    if len(sets) != (len(job.site.places) if job.options.per_tile else 1):
+    if len(sets) != (len(job.site.tiles) if job.options.per_tile else 1):
         return None
-    if any(each.spectra.shape[1] != len(job.bands) or not each.places for each in sets):
+    if any(each.spectra.shape[1] != len(job.bands) or not each.origins for each in sets):
         return None
     if job.options.method == "fippi":
         _as_many(job, sets)
-    if any(len(each.places) != job.options.k for each in sets):
+    if any(len(each.origins) != job.options.k for each in sets):
         return None
     solvers = endmembers.solvers(job, sets)
     chunks = job.zarr_chunk
@@ -178,8 +178,8 @@ def _work(job: Job, sets: tuple[EndmemberSet, ...], solvers: tuple[Solver, ...],
     """From endmembers and a store with some strips, or none, to the finished folder."""
     from hsichunk.endmembers import endmember_csv
     from hsichunk.run import stac
+    from hsichunk.run.make_record import summary
     from hsichunk.run.site_pass import run_pass
-    from hsichunk.run.summary import summary
 
     with job.stage("pass"):
         tally = run_pass(job, solvers)
@@ -194,10 +194,10 @@ def _work(job: Job, sets: tuple[EndmemberSet, ...], solvers: tuple[Solver, ...],
 def _columns(job: Job, sets: tuple[EndmemberSet, ...]) -> tuple[NDArray[np.float64], list[tuple[str, float, float]]]:
     """All spectra, those of each tile under its name."""
     if not job.options.per_tile:
-        return sets[0].spectra, [*sets[0].places]
-    stems = [Path(place.file.path).stem for place in job.site.places]
-    places = [(f"{stem} {name}", x, y) for stem, one in zip(stems, sets, strict=True) for name, x, y in one.places]
-    return np.concatenate([one.spectra for one in sets]), places
+        return sets[0].spectra, [*sets[0].origins]
+    stems = [Path(place.file.path).stem for place in job.site.tiles]
+    origins = [(f"{stem} {name}", x, y) for stem, one in zip(stems, sets, strict=True) for name, x, y in one.origins]
+    return np.concatenate([one.spectra for one in sets]), origins
 
 
 def _write_maps(job: Job) -> None:
@@ -222,7 +222,7 @@ def _write_maps(job: Job) -> None:
 def inputs_of(site: Site) -> tuple[InputFile, ...]:
     """Name, size and checksum of the metadata of each tile; the places of its chunks stand for what they hold."""
     out = []
-    for place in site.places:
+    for place in site.tiles:
         file, stored = place.file, place.file.reflectance
         said = repr((file.site, stored.shape, stored.chunks, str(stored.dtype), file.scale, file.no_data, file.windows))
         said += repr(asdict(file.grid)) + file.wavelength.tobytes().hex()

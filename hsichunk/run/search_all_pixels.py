@@ -21,7 +21,7 @@ from hsichunk.errors import HsiError
 from hsichunk.mosaic.bad_chunks import without_bad_chunks
 from hsichunk.mosaic.site import Site
 from hsichunk.run.job import Job
-from hsichunk.run.planning import to_decode
+from hsichunk.run.make_plan import to_decode
 from hsichunk.run.progress import ticking
 from hsichunk.run.search_memory import alone, cube_of, needs_of
 
@@ -40,7 +40,7 @@ def find(job: Job, tile: int | None = None) -> xr.DataArray:
     from hsichunk.endmembers.nfindr import of_pixels
 
     options = job.options
-    site = job.site if tile is None else alone(job.site.places[tile])
+    site = job.site if tile is None else alone(job.site.tiles[tile])
     need = needs_of(site, job.bands, options)
     whole, before = need.decodes * to_decode(site, job.bands)[1], DECODED.now()[1]
 
@@ -70,7 +70,7 @@ def find(job: Job, tile: int | None = None) -> xr.DataArray:
 @contextlib.contextmanager
 def _naming(site: Site, tile: int | None) -> Iterator[None]:
     """Errors about the one tile of some that is searched alone name it."""
-    path = site.places[0].file.path
+    path = site.tiles[0].file.path
     try:
         yield
     except HsiError as error:
@@ -84,7 +84,7 @@ def _left_out(job: Job, site: Site) -> NDArray[np.bool_] | None:
     if job.masks is None:
         return None
     out = np.zeros((site.rows, site.cols), np.bool_)
-    for place in site.places:
+    for place in site.tiles:
         for window in place.owned:
             flags = job.masks.within(place.file, window, job.options.threads, job.options.on_error == "mask")
             top, left = place.top + window.top, place.left + window.left

@@ -50,7 +50,7 @@ def needs(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
 def needs_of(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
     k, count = options.k, len(bands)
     pixels, masked = site.rows * site.cols, len(options.mask) > 0
-    owned = sum(window.shape[0] * window.shape[1] for place in site.places for window in place.owned)
+    owned = sum(window.shape[0] * window.shape[1] for place in site.tiles for window in place.owned)
     guarded = options.exclude is not None
     flags = pixels * (1 + masked + guarded)
     reading, least = to_read(site, count, options.threads)
@@ -88,7 +88,7 @@ def needs_of(site: Site, bands: NDArray[np.intp], options: Options) -> Needs:
 
 def to_read(site: Site, bands: int, threads: int) -> tuple[int, int]:
     """Bytes that going through all spectra holds beside those that are kept, and the fewest that must be kept."""
-    stored, item = [place.file.reflectance for place in site.places], itemsize(site)
+    stored, item = [place.file.reflectance for place in site.tiles], itemsize(site)
     strip = max(STRIP_PIXELS, site.cols) * bands * (STRIP + item)
     reading = strip + threads * 3 * max(array.chunk_bytes for array in stored) + 64 * bands * bands
     # a group of chunks on its way to the temporary file is a quarter of it, or one row of chunks
@@ -97,7 +97,7 @@ def to_read(site: Site, bands: int, threads: int) -> tuple[int, int]:
 
 def itemsize(site: Site) -> int:
     """Bytes of a stored value, the most of any tile."""
-    return max(place.file.reflectance.dtype.itemsize for place in site.places)
+    return max(place.file.reflectance.dtype.itemsize for place in site.tiles)
 
 
 def cube_of(site: Site, bands: NDArray[np.intp]) -> xr.DataArray:
@@ -111,7 +111,7 @@ def cube_of(site: Site, bands: NDArray[np.intp]) -> xr.DataArray:
 
 
 def _parts(site: Site, options: Options) -> list[Site]:
-    return [alone(place) for place in site.places] if options.per_tile else [site]
+    return [alone(place) for place in site.tiles] if options.per_tile else [site]
 
 
 def alone(place: PlacedTile) -> Site:

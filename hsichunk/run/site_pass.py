@@ -35,7 +35,7 @@ def window_tasks(job: Job) -> tuple[list[WindowTask], Tally]:
         done[entry.tile, entry.window] = entry.bottom
         tally.add(entry.tally)
     out = []
-    for tile, place in enumerate(job.site.places):
+    for tile, place in enumerate(job.site.tiles):
         counts = place.counts(job.bands)
         for number, window in enumerate(windows_of(place, counts)):
             out.append(WindowTask(tile, number, place, counts, window, done.get((tile, number), window.top)))

@@ -20,14 +20,14 @@ def draw(job: Job, share: float, tile: int | None = None) -> sampling.Sample:
     With the number of a tile only its own pixels, on the cells under it.
     """
     site, options = job.site, job.options
-    tiles = site.places if tile is None else site.places[tile : tile + 1]
+    tiles = site.tiles if tile is None else site.tiles[tile : tile + 1]
     y, x = site.grid.y(site.rows), site.grid.x(site.cols)
-    area = Window(0, site.rows, 0, site.cols) if tile is None else _extent(site.places[tile])
+    area = Window(0, site.rows, 0, site.cols) if tile is None else _extent(site.tiles[tile])
     down, across = sampling.places(y, descending=site.grid.north_up), sampling.places(x, descending=False)
     ours = down[area.top : area.bottom], across[area.left : area.right]
     rows, cols = sampling.choose(*ours, options.sample, share, options.seed)
     rows, cols = rows + area.top, cols + area.left
-    kinds = [place.file.reflectance.native for place in site.places]
+    kinds = [place.file.reflectance.native for place in site.tiles]
     values = np.zeros((len(rows), len(job.bands)), np.result_type(*kinds))
     valid = np.zeros(len(rows), np.bool_)
     draws: list[tuple[PlacedTile, NDArray[np.intp]]] = []
@@ -43,7 +43,7 @@ def draw(job: Job, share: float, tile: int | None = None) -> sampling.Sample:
         job.progress("sample", done, len(draws))
         values[draws[number][1]], valid[draws[number][1]] = found
     job.progress("sample", len(draws), len(draws))
-    return sampling.Sample(values[valid], site.places[0].file.scale, y[rows[valid]], x[cols[valid]], len(rows))
+    return sampling.Sample(values[valid], site.tiles[0].file.scale, y[rows[valid]], x[cols[valid]], len(rows))
 
 
 def _read(

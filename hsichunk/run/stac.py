@@ -66,8 +66,8 @@ def item(out: Path, record: RunRecord, site: Site, *, created: datetime | None =
         "bbox": bbox,
         "properties": {
             "title": f"Endmember abundances and class maps, {record.site.name}",
-            "description": f"{len(names)} endmembers unmixed from {len(site.places)} reflectance "
-            f"{'file' if len(site.places) == 1 else 'files'}, {record.bands.kept} bands",
+            "description": f"{len(names)} endmembers unmixed from {len(site.tiles)} reflectance "
+            f"{'file' if len(site.tiles) == 1 else 'files'}, {record.bands.kept} bands",
             "datetime": None,
             **_interval(site),
             **({} if created is None else {"created": _time(created)}),
@@ -149,7 +149,7 @@ def _plain(name: str) -> str:
 
 def _interval(site: Site) -> dict[str, str]:
     """The days on which the image may have been taken."""
-    found = [day for place in site.places for day in _days(place.file.path, [name for name, *_ in place.file.sun])]
+    found = [day for place in site.tiles for day in _days(place.file.path, [name for name, *_ in place.file.sun])]
     if not found:
         return {"start_datetime": f"{FIRST_FLIGHT}T00:00:00Z", "end_datetime": _time(_last_change(site))}
     return {"start_datetime": f"{min(found)}T00:00:00Z", "end_datetime": f"{max(found)}T23:59:59Z"}
@@ -157,7 +157,7 @@ def _interval(site: Site) -> dict[str, str]:
 
 def _last_change(site: Site) -> datetime:
     """Of any of the files: what they hold was taken before. Now, where their times cannot tell."""
-    stamps: list[Any] = [place.file.reflectance.stamp[1] for place in site.places]  # an address has no time
+    stamps: list[Any] = [place.file.reflectance.stamp[1] for place in site.tiles]  # an address has no time
     times = [datetime.fromtimestamp(stamp // 10**9, UTC) for stamp in stamps if isinstance(stamp, int)]
     last = max(times, default=None)
     return datetime.now(UTC) if last is None or last.date() < FIRST_FLIGHT else last

@@ -17,7 +17,7 @@ LATE = (
     "pyproj",
     "rasterio",
     "rasterio.shutil",
-    "hsichunk.run.summary",
+    "hsichunk.run.make_record",
 )
 
 

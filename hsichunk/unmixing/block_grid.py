@@ -135,7 +135,7 @@ def _of_tiles(counts: Counts, mosaic: TiledCounts, window: Window) -> tuple[list
     for tile, part in mosaic.windows(window):
         by_tile.setdefault(tile, []).append(part)
     for tile, shown in by_tile.items():
-        place = mosaic.places[tile]
+        place = mosaic.tiles[tile]
         own = place.counts(counts.bands)
         # large columns are decoded once whatever is shown of them
         for whole in shown if is_small(own) else [around(shown)]:

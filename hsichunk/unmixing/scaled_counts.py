@@ -21,7 +21,7 @@ from hsichunk import schema
 from hsichunk.array_types import Ints
 from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.counts import Counts
-from hsichunk.chunks.decoded_cache import Place
+from hsichunk.chunks.decoded_cache import ChunkCoords
 from hsichunk.chunks.derived import DerivedArray
 from hsichunk.chunks.windows import Window, within
 from hsichunk.threads import asked_for, in_parallel
@@ -70,7 +70,7 @@ class ShiftedCounts(DerivedArray):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.ShiftedCounts", self.base.__dask_tokenize__(), self.low, self.times, self.no_data)
 
-    def decode(self, handle: Any, place: Place) -> NDArray[Any]:
+    def decode(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
         """The decoded chunk at `place`, shifted."""
         from hsichunk.kernels import shifted_counts
 

@@ -12,9 +12,9 @@ import pytest
 
 from hsichunk.chunks.decoded_cache import KeptChunks
 from hsichunk.chunks.hdf5 import HDF5Array
-from hsichunk.run import plan, planning
+from hsichunk.run import make_plan, plan
+from hsichunk.run.open_inputs import prepared
 from hsichunk.run.plan import MB, Layout, make
-from hsichunk.run.preparation import prepared
 from tests.helpers.runs import LAYOUTS, asked, assert_same, endmembers, go, products, write
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -62,8 +62,8 @@ def test_the_plan_keeps_what_its_budget_leaves(chunks: tuple[int, int, int], bud
 def test_nothing_is_kept_where_it_is_of_no_use(tmp_path: Path, changed: dict[str, Any]) -> None:
     tile = write(tmp_path / "tile.h5")
     site, bands, options, _ = prepared(asked(tile, tmp_path / "out"))
-    assert planning.make_plan(site, bands, options).kept > 0
-    assert planning.make_plan(site, bands, replace(options, **changed)).kept == 0
+    assert make_plan.make_plan(site, bands, options).kept > 0
+    assert make_plan.make_plan(site, bands, replace(options, **changed)).kept == 0
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:

@@ -28,7 +28,7 @@ from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.cli.info import describe
 from hsichunk.mosaic.site import open_site
 from hsichunk.readers import neon
-from hsichunk.run.planning import kept_bands
+from hsichunk.run.make_plan import kept_bands
 from tests.helpers.runs import LAYOUTS, asked, checksums, go, write
 from tests.helpers.web import Web, no_collection
 
@@ -127,7 +127,7 @@ def test_little_more_than_the_kept_chunks_is_fetched(
     tile = write(tmp_path / TILE, chunks=chunks, shape=(256, 200))
     options = asked(tile, tmp_path / "out", endmembers=str(spectra))
     site = open_site(options.tiles)
-    index = site.places[0].file.reflectance.index
+    index = site.tiles[0].file.reflectance.index
     kept = int(index.size[..., np.unique(kept_bands(site, options) // chunks[2])].sum())
     assert kept / 2 > METADATA and kept < 0.95 * index.size.sum()  # else this shows nothing
     over(web.put(tile), tmp_path / "out", endmembers=options.endmembers)

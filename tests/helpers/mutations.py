@@ -355,7 +355,7 @@ def serve() -> None:
         *warm_up.LATE,
         "hsichunk.run.site_pass",
         "hsichunk.run.progress",
-        "hsichunk.run.summary",
+        "hsichunk.run.make_record",
         "h5py",
         "deflate",
     ):

@@ -88,7 +88,7 @@ def test_bad_tiles_are_skipped_and_named(tmp_path: Path) -> None:
     for on_error in ("skip", "mask"):
         with pytest.warns(HsiWarning, match=r"left out") as caught:
             site = open_site(paths, on_error)
-        assert [place.file.path for place in site.places] == [str(good)]
+        assert [place.file.path for place in site.tiles] == [str(good)]
         assert [path for path, _ in site.skipped] == [str(tmp_path / f"{n}.h5") for n in "abz"]
         assert [str(warning.message) for warning in caught] == [f"{p}: {why}; left out" for p, why in site.skipped]
         assert "cannot be opened" in site.skipped[1][1]
@@ -108,7 +108,7 @@ def test_hdf5_is_not_entered_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     parent, original = os.getpid(), h5py.File.__init__
     monkeypatch.setattr(h5py.File, "__init__", lambda *a, **k: refuse() if os.getpid() == parent else original(*a, **k))
-    file = open_site([source], layers=["slope"]).places[0].file
+    file = open_site([source], layers=["slope"]).tiles[0].file
     slope = next(layer.stored for layer in file.layers if layer.name == "slope")
     offsets = file.reflectance.index.offset
     assert slope.read(np.arange(48), np.arange(40)).shape == (48, 40)

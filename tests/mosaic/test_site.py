@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {"shape": (8, 8), "chunks": (4, 4, 20), "no_data": "none
 def drawn(site: Site) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Number of the tile that each pixel of the image is taken from; -1 for none, -9 where two claim it."""
     image = np.full((site.rows, site.cols), -1)
-    for number, place in enumerate(site.places):
+    for number, place in enumerate(site.tiles):
         for w in place.owned:
             part = image[place.top + w.top : place.top + w.bottom, place.left + w.left : place.left + w.right]
             part[:] = np.where(part == -1, number, -9)
@@ -32,8 +32,8 @@ def drawn(site: Site) -> np.ndarray[Any, np.dtype[np.int64]]:
 def test_one_tile_is_its_own_site(tmp_path: Path) -> None:
     site = open_site([write(tmp_path / "a.h5", **SMALL)])
     assert (site.rows, site.cols) == (8, 8)
-    assert site.grid == site.places[0].file.grid
-    assert site.places[0].owned == (Window(0, 8, 0, 8),)
+    assert site.grid == site.tiles[0].file.grid
+    assert site.tiles[0].owned == (Window(0, 8, 0, 8),)
 
 
 def test_tiles_lie_where_their_grids_say(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_wavelengths_may_differ_by_what_float32_rounds(tmp_path: Path) -> None:
     grid = np.linspace(400.0, 2500.0, 40)
     write(tmp_path / "a.h5", **SMALL, wavelength=grid, product="DP3.001")  # stored as float32
     write(tmp_path / "b.h5", **SMALL, wavelength=grid, product="DP3.002", origin=(368008.0, 4307000.0))
-    a, b = open_site(sorted(tmp_path.glob("*.h5"))).places
+    a, b = open_site(sorted(tmp_path.glob("*.h5"))).tiles
     assert (a.file.wavelength != b.file.wavelength).any()
 
 

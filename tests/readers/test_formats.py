@@ -122,7 +122,7 @@ def test_tiles_of_two_formats_make_one_site(tile: Path, tmp_path: Path) -> None:
     file = formats.read(tile)
     beside = same_as(tile, tmp_path / "beside.npz", corner=np.array([file.grid.left + 70, file.grid.top]))
     site = open_site([tile, beside])
-    assert (site.rows, site.cols) == (90, 140) and len(site.places) == 2
+    assert (site.rows, site.cols) == (90, 140) and len(site.tiles) == 2
     mosaic = hsi.open_mosaic([tile, beside]).reflectance.values
     np.testing.assert_array_equal(mosaic[:, :70], mosaic[:, 70:])
     (tmp_path / "bad.npz").write_text("text")

@@ -17,8 +17,8 @@ import pytest
 
 from hsichunk.errors import HsiError, OptionError
 from hsichunk.run import cluster
+from hsichunk.run.open_inputs import connected
 from hsichunk.run.options import build
-from hsichunk.run.preparation import connected
 from tests.helpers.pages import TEXTS, blocks
 from tests.helpers.runs import LAYOUTS, SHAPE, assert_finished, checksums, go, write
 

@@ -21,7 +21,7 @@ from hsichunk.endmembers.library import read_library
 from hsichunk.endmembers.outliers import outlying, without_outliers
 from hsichunk.errors import OptionError
 from hsichunk.run import search_memory
-from hsichunk.run.preparation import prepared
+from hsichunk.run.open_inputs import prepared
 from tests.helpers.runs import LAYOUTS, SHAPE, asked, checksums, endmembers, go, shell, write
 
 pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
@@ -155,7 +155,7 @@ def test_a_guarded_run_loads_no_more(tiles: tuple[Path, Path], tmp_path: Path) -
     code = (
         "import sys; from pathlib import Path; from hsichunk.run import endmembers, options; "
         "from hsichunk.run.job import Job; from hsichunk.run.ledger import Ledger; "
-        "from hsichunk.run.planning import make_plan; from hsichunk.run.preparation import prepared; "
+        "from hsichunk.run.make_plan import make_plan; from hsichunk.run.open_inputs import prepared; "
         f"asked = options.build({{'tiles': [{str(tiles[1])!r}], 'out': '', 'exclude': {LIMIT}}}); "
         "site, bands, asked, _ = prepared(asked); "
         "job = Job(asked, site, bands, make_plan(site, bands, asked), Ledger(Path(), {}), lambda *_: None); "

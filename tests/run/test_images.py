@@ -341,7 +341,7 @@ def test_floats_chunk_by_chunk(tmp_path: Path, counts: Any, monkeypatch: Any, in
     cube = clean(open_image(path))
     em = nfindr(cube, 3)
     site = open_site([path], floats=True)
-    held = site.places[0].counts(np.arange(BANDS))
+    held = site.tiles[0].counts(np.arange(BANDS))
     solver = prepare(em.values, ["EM1", "EM2", "EM3"], PRODUCTS, 10000.0, exact=False)
     whole = Window(0, SHAPE[0], 0, SHAPE[1])
     kept = np.random.default_rng(1).random(SHAPE) < 0.8
@@ -452,7 +452,7 @@ def test_refused(tmp_path: Path, counts: Any, shared: Path) -> None:
     kept: Any = None
     with pytest.warns(HsiWarning, match="short.img: 144000 bytes.*left out"):
         kept = open_site([good, short], "skip")
-    assert len(kept.places) == 1 and kept.skipped[0][0] == str(short)
+    assert len(kept.tiles) == 1 and kept.skipped[0][0] == str(short)
 
 
 def test_an_image_that_changes(tmp_path: Path, counts: Any) -> None:

@@ -22,7 +22,7 @@ from hsichunk import atomic_files
 from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.endmembers import endmember_csv
 from hsichunk.errors import HsiError, HsiWarning
-from hsichunk.run import summary
+from hsichunk.run import make_record
 from hsichunk.run.ledger import Entry, Ledger
 from hsichunk.run.runner import run
 from hsichunk.writers import cog, zarr_blocks, zarr_store
@@ -88,7 +88,7 @@ STEPS = [
     (Ledger, "add", 4),
     (cog, "write_image", 2),
     (endmember_csv, "write_endmembers", 1),
-    (summary, "summary", 1),
+    (make_record, "summary", 1),
     (Ledger, "finish", 1),
     (Ledger, "tidy", 1),
 ]
@@ -363,7 +363,7 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
     "no metadata": lambda half: (half / ".hsichunk" / "products.zarr" / "zarr.json").unlink(),
     "broken metadata": lambda half: (half / ".hsichunk" / "products.zarr" / "zarr.json").write_text("{"),
     "no endmembers": lambda half: (half / ".hsichunk" / "endmembers.json").unlink(),
-    "broken endmembers": lambda half: (half / ".hsichunk" / "endmembers.json").write_text('{"places": [[1, 2]]}'),
+    "broken endmembers": lambda half: (half / ".hsichunk" / "endmembers.json").write_text('{"origins": [[1, 2]]}'),
     "published, strips missing": lambda half: (half / ".hsichunk" / "products.zarr").rename(half / "products.zarr"),
 }
 

@@ -24,7 +24,7 @@ from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.mosaic.site import open_site
 from hsichunk.run import plan
-from hsichunk.run.planning import kept_bands, make_plan
+from hsichunk.run.make_plan import kept_bands, make_plan
 from hsichunk.run.runner import run
 from tests.helpers.runs import (
     BANDS,
@@ -182,7 +182,7 @@ def test_what_the_sample_has_decoded_is_not_decoded_again_where_memory_allows(
     decode = HDF5Array.decode
     monkeypatch.setattr(HDF5Array, "decode", lambda *at: (seen.update([at[2]]), decode(*at))[1])
     monkeypatch.setattr("hsichunk.run.plan.KEPT", 0.9)
-    monkeypatch.setattr("hsichunk.run.planning.sampled", lambda *_: len(places) * chunk)  # what it says is an estimate
+    monkeypatch.setattr("hsichunk.run.make_plan.sampled", lambda *_: len(places) * chunk)  # what it says is an estimate
     make = KeptChunks.__init__
     for most in (3, len(places)):
         monkeypatch.setattr(KeptChunks, "__init__", lambda self, room=0, most=most: make(self, min(room, most * chunk)))

@@ -26,8 +26,8 @@ from hsichunk.cube.subspace import Scores
 from hsichunk.endmembers import nfindr_all_pixels
 from hsichunk.endmembers.library import read_library
 from hsichunk.errors import HsiError, OptionError
-from hsichunk.run import plan, planning, search_all_pixels, search_memory
-from hsichunk.run.preparation import prepared
+from hsichunk.run import make_plan, plan, search_all_pixels, search_memory
+from hsichunk.run.open_inputs import prepared
 from hsichunk.run.runner import run
 from tests.helpers import tiles as neon_files
 from tests.helpers.runs import asked, assert_finished, checksums, endmembers, go, shell
@@ -323,7 +323,7 @@ def test_tiles_of_other_wavelengths(tmp_path: Path, counts: Any) -> None:
         go([one, two], tmp_path / "out", refine=True, bands="common", **FEW)
     with pytest.warns(hsi.HsiWarning, match="interpolated"):
         site = prepared(asked([one, two], tmp_path, bands="common", **FEW))[0]
-    whole = site.places[1].file.reflectance.read(*(np.arange(n) for n in site.places[1].file.reflectance.shape))
+    whole = site.tiles[1].file.reflectance.read(*(np.arange(n) for n in site.tiles[1].file.reflectance.shape))
     same = neon(tmp_path / "b2.h5", whole, LAYOUTS["band"], left=half)
     cube = hsi.clean(hsi.open_mosaic([one, same]), drop_last=0)
     assert_array_equal(endmembers(tmp_path / "out").values, expected(cube))
@@ -368,7 +368,7 @@ def test_a_memory_too_small_is_refused_before_work(
         search = search_memory.needs(site, bands, given)
         assert search.peak <= budget * MB
         assert search.spectra >= search_memory.LEAST
-        assert planning.make_plan(site, bands, given).peak >= search.peak
+        assert make_plan.make_plan(site, bands, given).peak >= search.peak
     assert go(three, tmp_path / "out", **(FEW | {"refine": True, "memory": f"{found[1]}MB"}))["plan"]["refine"] > 0
 
 

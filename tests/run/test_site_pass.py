@@ -149,7 +149,7 @@ def test_tiles_that_all_threads_work_on_together_leave_no_seam_either(
 ) -> None:
     for module in (columns, plan):
         monkeypatch.setattr(module, "SMALL_COLUMN", 100_000)  # between the tiles of band chunks and the others
-    sizes = {is_small(Counts(p.file.reflectance, np.arange(43), 1e4, -9999)) for p in open_site(twelve).places}
+    sizes = {is_small(Counts(p.file.reflectance, np.arange(43), 1e4, -9999)) for p in open_site(twelve).tiles}
     assert sizes == {True, False}
     report = go(twelve, folder / "together", sample=SAMPLE)
     assert_same(products(folder / "together"), products(one))

@@ -192,7 +192,7 @@ def test_an_image_across_the_180th_meridian_has_a_part_on_each_side() -> None:
 
 def test_without_a_crs_there_is_no_footprint(out: Path, report: RunRecord, site: Site) -> None:
     grid = Grid(LEFT, TOP, 1.0, 1.0, None, None)
-    whole = stac.item(out, report, Site(site.places, grid, site.rows, site.cols))
+    whole = stac.item(out, report, Site(site.tiles, grid, site.rows, site.cols))
     assert whole["geometry"] is None
     assert "bbox" not in whole
     assert whole["properties"]["proj:code"] is None
@@ -204,7 +204,7 @@ def test_a_crs_in_its_own_words_is_told_in_wkt2(out: Path, report: RunRecord, si
 
     from tests.helpers.tiles import WKT
 
-    whole = stac.item(out, report, Site(site.places, Grid(LEFT, TOP, 1.0, 1.0, None, WKT), site.rows, site.cols))
+    whole = stac.item(out, report, Site(site.tiles, Grid(LEFT, TOP, 1.0, 1.0, None, WKT), site.rows, site.cols))
     assert whole["properties"]["proj:code"] is None
     assert CRS.from_wkt(whole["properties"]["proj:wkt2"]) == CRS.from_wkt(WKT)
     assert whole["bbox"] == pytest.approx(stac.item(out, report, site)["bbox"], abs=1e-6)

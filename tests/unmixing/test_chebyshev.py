@@ -17,7 +17,7 @@ from hsichunk.chunks.array import DECODED
 from hsichunk.chunks.windows import Window
 from hsichunk.cube.cleaning import source_of
 from hsichunk.results.audit import audit
-from hsichunk.run.planning import make_plan
+from hsichunk.run.make_plan import make_plan
 from hsichunk.unmixing import count_sums, scoring
 from hsichunk.unmixing.solver import prepare
 from hsichunk.unmixing.stored_pass import solve_window

@@ -16,7 +16,7 @@ import hsichunk as hsi
 from hsichunk.chunks import columns
 from hsichunk.results import reference
 from hsichunk.results.audit import audit
-from hsichunk.run.planning import make_plan
+from hsichunk.run.make_plan import make_plan
 from tests.helpers import image_files
 from tests.helpers.runs import LAYOUTS, assert_same, endmembers, go, products, shell, write
 from tests.helpers.scenes import endmembers_of, scene

@@ -19,7 +19,7 @@ from hsichunk.run.options import Options
 
 def kept_bands(site: Site, options: Options) -> NDArray[np.intp]:
     """Positions of the bands that the options keep."""
-    windows = list(site.places[0].file.windows)
+    windows = list(site.tiles[0].file.windows)
     keep = None if options.keep is None else list(options.keep)
     drop_last = site.drop_last if options.drop_last is None else options.drop_last
     return select_bands(
@@ -30,7 +30,7 @@ def kept_bands(site: Site, options: Options) -> NDArray[np.intp]:
 def layouts(site: Site, bands: NDArray[np.intp]) -> list[plan.Layout]:
     """The different layouts of a site's tiles, as the plan takes them."""
     found = set()
-    for place in site.places:
+    for place in site.tiles:
         stored = place.file.reflectance
         rows, cols, _ = stored.shape
         cy, cx, depth = stored.chunks
@@ -67,7 +67,7 @@ def make_plan(site: Site, bands: NDArray[np.intp], options: Options, threads: in
 def to_decode(site: Site, bands: NDArray[np.intp]) -> tuple[int, int]:
     """Stored chunks under the pixels of all tiles that count, in the kept bands, and their decoded bytes."""
     chunks = size = 0
-    for place in site.places:
+    for place in site.tiles:
         stored = place.file.reflectance
         kept = chunks_along(bands, stored.chunks[2])
         columns = {column for window in place.owned for column in chunk_columns(window, stored.chunks)}
@@ -78,7 +78,7 @@ def to_decode(site: Site, bands: NDArray[np.intp]) -> tuple[int, int]:
 
 def sampled(site: Site, bands: NDArray[np.intp], options: Options) -> int:
     """Bytes, about, of the first tile's chunks that the sample decodes."""
-    stored = site.places[0].file.reflectance
+    stored = site.tiles[0].file.reflectance
     elsewhere = options.scheduler is not None or options.cluster is not None
     if options.endmembers is not None or options.refine or elsewhere:
         return 0  # no sample, none that the pass could use, or a search that needs the memory itself

@@ -14,8 +14,8 @@ from hsichunk.errors import HsiError
 from hsichunk.mosaic.site import Site, open_site
 from hsichunk.run import endmembers
 from hsichunk.run.endmembers import EndmemberSet
+from hsichunk.run.make_plan import kept_bands
 from hsichunk.run.options import Options
-from hsichunk.run.planning import kept_bands
 
 if TYPE_CHECKING:
     from hsichunk.cube.masks.masks import Masks
@@ -30,7 +30,7 @@ def prepared(options: Options) -> tuple[Site, NDArray[np.intp], Options, Endmemb
     bands = kept_bands(site, options)
     ours = endmembers.given(options, site, bands)
     if ours:
-        options = options.with_k(len(ours.places))
+        options = options.with_k(len(ours.origins))
     else:
         nfindr_in_memory.check_k(options.k, len(bands))
     return site, bands, options, ours
@@ -43,7 +43,7 @@ def masks_of(options: Options, site: Site) -> Masks | None:
     from hsichunk.cube.masks import masks
 
     parsed = masks.parse(options.mask)
-    for place in site.places:
+    for place in site.tiles:
         parsed.check(place.file)
     return parsed
 

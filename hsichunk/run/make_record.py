@@ -40,7 +40,7 @@ def summary(job: Job, names: Sequence[str], tally: Tally, seconds: float) -> Run
         fingerprint=job.ledger.fingerprint,
         inputs=job.inputs,
         site=MapExtent(
-            name=job.site.places[0].file.site,
+            name=job.site.tiles[0].file.site,
             crs=f"EPSG:{grid.epsg}" if grid.epsg else grid.wkt,
             shape=(job.site.rows, job.site.cols),
         ),
