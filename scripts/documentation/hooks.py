@@ -134,6 +134,7 @@ def style() -> str:
         ".wy-nav-content { max-width: 1100px }",
         ".rst-content .highlight pre code { border: 0; padding: 0; background: none }",
         ".rst-content .highlight pre { padding: 12px; white-space: pre-wrap }",
+        ".highlight .filename { display: block; font-weight: bold }",  # the name to save a block as
         ".doc-contents { padding-left: 1.5em }",
         ".wy-table-responsive table td { white-space: normal }",  # sentences in tables wrap
     ]

@@ -12,8 +12,9 @@ PAGES = ROOT / "scripts" / "documentation" / "pages"
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in [README, *sorted(PAGES.glob("*.md"))]}
 """name -> Markdown"""
 
-TUTORIALS = ("lesson.md", "site.md", "cluster.md", "array.md", "model.md")
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TUTORIALS = ("lesson.md", "site.md", "cluster.md", "array.md", "reader.md", "model.md")
+FENCE = re.compile(r'^```(\w*)(?: title="([\w.]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+"""language, name of the file to save it as, text"""
 
 
 class Step(NamedTuple):
@@ -21,12 +22,14 @@ class Step(NamedTuple):
 
     language: str
     code: str
-    output: str | None
+    output: str | None = None
+    file: str = ""
+    """the file that the reader saves it as, in place of running it"""
 
 
 def blocks(text: str, language: str) -> list[str]:
     """The fenced blocks of one language."""
-    return [code for name, code in FENCE.findall(text) if name == language]
+    return [code for name, _, code in FENCE.findall(text) if name == language]
 
 
 def prose(text: str) -> str:
@@ -54,9 +57,9 @@ def links(path: Path) -> list[Path]:
 def steps(text: str) -> list[Step]:
     """The Python and shell blocks of a tutorial in their order, each with the `text` block that follows it."""
     found: list[Step] = []
-    for language, code in FENCE.findall(text):
+    for language, file, code in FENCE.findall(text):
         if language in ("python", "sh"):
-            found.append(Step(language, code, None))
+            found.append(Step(language, code, file=file))
         elif language == "text":
             found[-1] = found[-1]._replace(output=code)
     return found
