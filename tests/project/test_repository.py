@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import typer
@@ -24,7 +25,8 @@ from hsichunk.cli import main as cli
 from tests.helpers.pages import PAGES, ROOT, links, prose
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-MARKDOWN = [*sorted(ROOT.glob("*.md")), *sorted(PAGES.glob("*.md"))]
+MARKDOWN = [*sorted(ROOT.glob("*.md")), *sorted(PAGES.glob("*.md")), ROOT / "tests" / "README.md"]
+HOST = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
 FORMS = ROOT / ".github" / "ISSUE_TEMPLATE"
 
 
@@ -61,6 +63,36 @@ def test_links_lead_to_headings(path: Path) -> None:
         text = ((path.parent / target) if target else path).read_text(encoding="utf-8")
         headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
         assert place in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def without_code(path: Path) -> str:
+    """The text of a Markdown file that is no code."""
+    return re.sub(r"`[^`]*`", "", prose(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
+def test_links_are_of_the_kind_that_the_tests_follow(path: Path) -> None:
+    """`[text](target)` on one line, without a title: no references, no HTML."""
+    text = without_code(path)
+    assert text.count("](") == len(re.findall(r"\]\([^)\s]+\)", text))
+    assert re.findall(r"\]\[|^\s*\[[^\]]+\]:|<a\b|<img\b|href=", text, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
+def test_addresses_on_the_web_are_well_formed(path: Path) -> None:
+    text = without_code(path)
+    addresses = re.findall(r"\]\((\w+:[^)]*)\)", text) + re.findall(r"(?<!\]\()\bhttps?:[^\s)>]*", text)
+    for address in addresses:
+        parts = urlsplit(address)
+        assert parts.scheme == "https" and HOST.fullmatch(parts.netloc), address
+        assert re.fullmatch(r"[\w./?=&%#~+-]*[\w/]", parts.path + parts.query + parts.fragment or "/"), address
+
+
+def test_some_addresses_and_headings_are_linked() -> None:
+    """The tests above would hold of pages without any."""
+    texts = "".join(map(without_code, MARKDOWN))
+    assert len(re.findall(r"\]\(https:", texts)) >= 2
+    assert len(re.findall(r"\]\([^)]*#", texts)) >= 2
 
 
 def test_every_kind_of_system_and_python_is_tried() -> None:
