@@ -1,4 +1,4 @@
-"""Signatures tell the number or words that a default is, where the source names a constant."""
+"""Show the value of a default in signatures where the source names a constant."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ CONSTANT = re.compile(r"(\w+\.)*[A-Z][A-Z_]+")
 
 
 class Defaults(griffe.Extension):
-    """Puts values in the place of constants."""
+    """Replaces constants by their values."""
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        """Called for every function of the package."""
+        """Replace the constants among the defaults of a function; griffe calls it for every function of the package."""
         for parameter in func.parameters:
             if CONSTANT.fullmatch(str(parameter.default)):
                 value: Any = importlib.import_module(func.module.path)

@@ -1,4 +1,4 @@
-"""Pages made of something else: README.md, the command's help, the table of options, names, the record of a run."""
+"""Generate pages for mkdocs: README.md, the help of the command line, options, public names, the format of run.json."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = Path(__file__).resolve().parent / "pages"
 README = ROOT / "README.md"
-GOES_ON = {"results": "the same", "inputs": "the same content", "work": "any"}  # options of a run that was stopped
-LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)")  # where a link or picture leads, but for addresses
-FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)  # blocks of code, where brackets are no links
+TO_CONTINUE = {"results": "the same", "inputs": "the same content", "work": "any"}  # what a stopped run may be given
+LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)")  # the target of a link or picture that is no web address
+FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)  # code, in which brackets are no links
 
 sys.path.insert(0, str(ROOT))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages, the files of the project that pages link to, and the colours of code."""
-    made = {
+    """Add the generated pages, the files of the project that pages link to, and the style sheet."""
+    generated = {
         "index.md": README.read_text(encoding="utf-8"),
         "commands.md": commands(),
         "options.md": options(),
@@ -34,7 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "run_json.md": run_json.page(),
         "style.css": style(),
     }
-    for uri, content in made.items():
+    for uri, content in generated.items():
         files.append(File.generated(config, uri, content=content))
     for path in linked([README, *sorted(PAGES.glob("*.md"))]):
         uri = path.relative_to(ROOT).as_posix()
@@ -43,10 +43,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
-    """Links as the site has them: pages beside one another, everything else where it lies in the project."""
+    """Return the page with links of the site: to pages in one folder, to other files by their path in the project."""
     folder = PAGES if (PAGES / page.file.src_uri).is_file() else ROOT
 
-    def lead(match: re.Match[str]) -> str:
+    def site_link(match: re.Match[str]) -> str:
         path = (folder / match[1]).resolve()
         if path == README:
             return "index.md"
@@ -56,12 +56,12 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
         return match[1]
 
     parts = FENCED.split(markdown)
-    parts[::2] = [LINK.sub(lead, part) for part in parts[::2]]
+    parts[::2] = [LINK.sub(site_link, part) for part in parts[::2]]
     return "".join(parts)
 
 
 def linked(pages: list[Path]) -> Iterator[Path]:
-    """Files outside of pages/ that pages link to, and those that these link to, each once."""
+    """Yield, once each, the files outside of pages/ that pages link to, and the files that these link to."""
     known = {README}
     while pages:
         page = pages.pop(0)
@@ -77,7 +77,7 @@ def linked(pages: list[Path]) -> Iterator[Path]:
 
 
 def commands() -> str:
-    """The help of the command line and of each of its commands, with their options."""
+    """Return the help of the command line and of each of its commands, with their options."""
     import typer
     from typer.cli import get_docs_for_click
 
@@ -85,37 +85,37 @@ def commands() -> str:
 
     group: Any = typer.main.get_command(cli.app)
     for command in group.commands.values():
-        command.short_help = command.help.split("\n\n")[0]  # the whole sentence in the list of commands
+        command.short_help = command.help.split("\n\n")[0]  # the list of commands shows the complete sentence
     return get_docs_for_click(obj=group, ctx=typer.Context(group), name="hsichunk", title="Every command")
 
 
 def options() -> str:
-    """Every option of a run in a table a group: how it is asked for, what holds otherwise, which commands take it."""
+    """Return one table per group of options: option on the command line, default, commands that take it."""
     from hsichunk.run.options import TABLE
 
     lines = [
         "# Options of a run\n",
-        "A YAML file for `run --config` takes each of them by its name, with - or _; "
-        "`run --write-config` writes such a file, and `run.json` names them the same. What is given on the command "
-        "line wins. To go on where it was stopped, a run needs the same as before of what changes results.\n",
+        "A YAML file for `run --config` sets options by these names, with - or _; `run --write-config` writes such a "
+        "file, and `run.json` uses the same names. Options on the command line override those of the file. The column "
+        "*to continue* says which value an option must have to continue a run that was stopped.\n",
     ]
     for group in dict.fromkeys(row.group for row in TABLE.values()):
         lines += [
             f"## {'Tiles and results' if group == 'Options' else group}\n",
-            "| name | command line | default | to go on | commands | what it is |",
+            "| name | command line | default | to continue | commands | what it is |",
             "|---|---|---|---|---|---|",
         ]
         for name, row in TABLE.items():
             if row.group == group:
-                asked = row.flag if row.shown in (None, row.flag) else f"{row.flag} {row.shown}"
-                cells = (f"`{name}`", f"`{asked}`", row.default_shown, GOES_ON[row.changes], ", ".join(row.commands))
+                flag = row.flag if row.shown in (None, row.flag) else f"{row.flag} {row.shown}"
+                cells = (f"`{name}`", f"`{flag}`", row.default_shown, TO_CONTINUE[row.changes], ", ".join(row.commands))
                 lines.append(f"| {' | '.join(cells)} | {row.explanation} |")
         lines.append("")
     return "\n".join(lines)
 
 
 def names() -> str:
-    """Every public name in a table, with the first sentence of its docstring and a link to the rest."""
+    """Return a table of all public names, with the first sentence of the docstring and a link to the rest."""
     import hsichunk
 
     rows = []
@@ -123,11 +123,11 @@ def names() -> str:
         first = (inspect.getdoc(getattr(hsichunk, name)) or "").split("\n\n")[0].replace("\n", " ")
         rows.append(f"| [`{name}`][hsichunk.{name}] | {first.replace('|', chr(92) + '|')} |")
     table = "\n".join(["| name | what it is |", "|---|---|", *rows])
-    return f"# All names\n\nEvery name of `import hsichunk as hsi`.\n\n{table}\n"
+    return f"# All names\n\nAll public names of `import hsichunk as hsi`.\n\n{table}\n"
 
 
 def style() -> str:
-    """Colours of code, one frame around it, and lines of the width that it was written for."""
+    """Return the style sheet: colours and frames of code, and the width of the text."""
     from pygments.formatters import HtmlFormatter
 
     own = [

@@ -1,4 +1,4 @@
-"""The picture of README.md: colours, endmembers, abundances and classes of a finished run over one tile.
+"""Draw the picture of README.md: colours, endmembers, abundances and classes of a finished run over one tile.
 
 hsichunk run TILE --out RESULTS -k 4 --sam-threshold 0.3 --sid-threshold 0.3
 python scripts/documentation/picture.py TILE RESULTS .github/neon_sjer.png
@@ -19,7 +19,7 @@ DPI = 100
 
 
 def draw(tile: Path, results: Path, picture: Path) -> None:
-    """Draws the tile and the results in `results` into a PNG file."""
+    """Write a PNG file of the tile and of the run in the folder `results`."""
     products = xr.open_zarr(results / "products.zarr", decode_coords="all")
     spectra = hsi.read_library(results / "endmembers.csv")
     with plt.rc_context({"font.size": 11, "axes.titlesize": "medium"}):
@@ -40,7 +40,7 @@ def draw(tile: Path, results: Path, picture: Path) -> None:
         below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.03), "ncols": 2, "frameon": False}
         classes.legend(legend.legend_handles, names, fontsize="small", **below)
         for axes in (colours, classes, *left.axes[: len(spectra)]):
-            axes.set(xticks=[], yticks=[], xlabel="", ylabel="")  # one small place: its coordinates say little
+            axes.set(xticks=[], yticks=[], xlabel="", ylabel="")  # coordinates say little about so small an area
         figure.savefig(picture, dpi=DPI)
         plt.close(figure)
 

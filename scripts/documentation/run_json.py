@@ -1,6 +1,6 @@
-"""The format of run.json from the record's types and docstrings: its JSON Schema, and the page that explains it.
+"""Describe the format of run.json, from the types and docstrings of its record: a JSON Schema and a page.
 
-`python scripts/documentation/run_json.py`, with the package installed, writes the schema's file again.
+`python scripts/documentation/run_json.py`, with the package installed, writes the file of the schema.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ SCHEMA_FILE = Path(__file__).parent / "pages" / "run.schema.json"
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SIMPLE = {int: "integer", float: "number", str: "string", bool: "boolean"}
-BESIDE_OPTIONS = ("hsichunk", "inputs", "endmembers", "mask")  # names in a fingerprint that no option need have
+BESIDE_OPTIONS = ("hsichunk", "inputs", "endmembers", "mask")  # names in a fingerprint that are no options
 
 
 def docstrings(record: type) -> dict[str, str]:
-    """What stands under each field of a dataclass, or in its option's own words, on one line."""
-    found: dict[str, str] = {}
+    """Return the docstring of each field of a dataclass, or the explanation of its option, on one line."""
+    texts: dict[str, str] = {}
     for base in reversed(record.__mro__[:-1]):
         [body] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         assert isinstance(body, ast.ClassDef)
-        for one, after in zip(body.body, body.body[1:], strict=False):
-            if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(after, ast.Expr):
-                found[one.target.id] = " ".join(ast.literal_eval(after.value).split())
-    for one in fields(record):
-        if (option := one.metadata.get("option")) is not None:
-            found[one.name] = option.explanation.removesuffix(".")
-    return found
+        for line, after in zip(body.body, body.body[1:], strict=False):
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(after, ast.Expr):
+                texts[line.target.id] = " ".join(ast.literal_eval(after.value).split())
+    for item in fields(record):
+        if (option := item.metadata.get("option")) is not None:
+            texts[item.name] = option.explanation.removesuffix(".")
+    return texts
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of run.json; names that it does not know are errors."""
+    """Return the JSON Schema of run.json, which allows no unknown names."""
     records: dict[str, Any] = {}
-    whole = _record(RunRecord, records)
-    whole["properties"]["schema"] = {"const": SCHEMA, "description": docstrings(RunRecord)["schema"]}
-    known = sorted({*BESIDE_OPTIONS, *(name_in_json(one) for one in fields(Options))})
-    whole["properties"]["fingerprint"] |= {"propertyNames": {"enum": known}}
-    return {"$schema": DIALECT, "title": "run.json of hsichunk", **whole, "$defs": dict(sorted(records.items()))}
+    content = _record(RunRecord, records)
+    content["properties"]["schema"] = {"const": SCHEMA, "description": docstrings(RunRecord)["schema"]}
+    known = sorted({*BESIDE_OPTIONS, *(name_in_json(item) for item in fields(Options))})
+    content["properties"]["fingerprint"] |= {"propertyNames": {"enum": known}}
+    return {"$schema": DIALECT, "title": "run.json of hsichunk", **content, "$defs": dict(sorted(records.items()))}
 
 
 def _record(record: type, records: dict[str, Any]) -> dict[str, Any]:
-    told, types = docstrings(record), kinds(record)
+    texts, types = docstrings(record), kinds(record)
     return {
         "description": _doc(record),
         "type": "object",
         "properties": {
-            name_in_json(one): {**_kind(types[one.name], records), "description": told.get(one.name, "")}
-            for one in fields(record)
+            name_in_json(item): {**_kind(types[item.name], records), "description": texts.get(item.name, "")}
+            for item in fields(record)
         },
-        "required": [name_in_json(one) for one in fields(record) if not may_be_absent(one)],
+        "required": [name_in_json(item) for item in fields(record) if not may_be_absent(item)],
         "additionalProperties": False,
     }
 
@@ -70,7 +70,7 @@ def _doc(record: type) -> str:
 
 
 def _kind(kind: Any, records: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a value of some type; of records a reference to what is put into `records`."""
+    """Return the schema of a type. The schema of a record goes into `records`; a reference to it is returned."""
     if kind is Any:
         return {}
     if is_dataclass(kind):
@@ -97,24 +97,24 @@ def _or_null(known: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_text() -> str:
-    """The schema as its file holds it."""
+    """Return the text of the file of the schema."""
     return json.dumps(schema(), indent=2) + "\n"
 
 
 def page() -> str:
-    """The page that explains each field, record by record."""
-    whole = schema()
+    """Return the page that explains each field, record by record."""
+    content = schema()
     lines = [
         "# run.json",
         "",
-        f"{whole['description']} A run writes it last: where it is, the results are complete. This is version {SCHEMA} "
-        "of the format, which `schema` names; [run.schema.json](run.schema.json) is its JSON Schema (draft 2020-12). "
-        "Every name, type or meaning that changes makes another version, and hsichunk refuses to read a run.json of "
-        "one that it does not know. A field is always there unless it is marked optional.",
+        f"{content['description']} A run writes this file last: its presence shows that the results are complete. This "
+        f"is version {SCHEMA} of the format, which the field `schema` holds; [run.schema.json](run.schema.json) is its "
+        "JSON Schema (draft 2020-12). Any change of a name, a type or a meaning makes another version, and hsichunk "
+        "refuses to read a version that it does not know. A field is always present unless it is marked optional.",
     ]
-    for name, record in [("", whole), *_in_order(whole)]:
+    for name, record in [("", content), *_in_order(content)]:
         lines += ["", f"## {name}", "", record["description"]] if name else []
-        lines += ["", "| key | type | what it says |", "|---|---|---|"]
+        lines += ["", "| key | type | meaning |", "|---|---|---|"]
         for key, value in record["properties"].items():
             optional = "" if key in record["required"] else " (optional)"
             text = value["description"].replace("|", "\\|")
@@ -122,22 +122,22 @@ def page() -> str:
     return "\n".join([*lines, ""])
 
 
-def _in_order(whole: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Records as the whole names them, those below each at once after it."""
+def _in_order(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the records in the order in which run.json names them, each followed by the records in it."""
     seen: list[str] = []
 
     def below(record: dict[str, Any]) -> None:
-        for found in json.dumps(record["properties"]).split('"#/$defs/')[1:]:
-            if (name := found.split('"')[0]) not in seen:
+        for reference in json.dumps(record["properties"]).split('"#/$defs/')[1:]:
+            if (name := reference.split('"')[0]) not in seen:
                 seen.append(name)
-                below(whole["$defs"][name])
+                below(content["$defs"][name])
 
-    below(whole)
-    yield from ((name, whole["$defs"][name]) for name in seen)
+    below(content)
+    yield from ((name, content["$defs"][name]) for name in seen)
 
 
 def _words(value: dict[str, Any]) -> str:
-    """The type of a value for people."""
+    """Return the type of a value in words."""
     if "const" in value:
         return "integer"
     if "$ref" in value:
