@@ -52,12 +52,12 @@ def schema() -> dict[str, Any]:
 
 
 def _record(record: type, records: dict[str, Any]) -> dict[str, Any]:
-    texts, types = docstrings(record), kinds(record)
+    told, types = docstrings(record), kinds(record)
     return {
         "description": _doc(record),
         "type": "object",
         "properties": {
-            name_in_json(item): {**_kind(types[item.name], records), "description": texts.get(item.name, "")}
+            name_in_json(item): {**_kind(types[item.name], records), "description": told.get(item.name, "")}
             for item in fields(record)
         },
         "required": [name_in_json(item) for item in fields(record) if not may_be_absent(item)],
@@ -70,7 +70,7 @@ def _doc(record: type) -> str:
 
 
 def _kind(kind: Any, records: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a type. The schema of a record goes into `records`; a reference to it is returned."""
+    """The schema of a value of some type; of records a reference to what is put into `records`."""
     if kind is Any:
         return {}
     if is_dataclass(kind):
