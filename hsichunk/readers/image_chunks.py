@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Hashable, Iterator
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ BAND_PIXELS = 1 << 18  # most pixels in a chunk of one band
 OPEN_FILES = 2  # files that a thread keeps open
 
 Handle = TypeVar("Handle")
+Values: TypeAlias = NDArray[np.integer | np.floating]
+"""counts or floats, in the type of the file"""
 
 
 class _Unreadable(Exception):
@@ -50,7 +52,9 @@ class ImageArray(ChunkedArray, Generic[Handle]):
 
     keeps_chunks = False  # GDAL caches blocks and the system caches files: a run would keep a second copy
 
-    def __init__(self, image: ImageHeader, chunks: tuple[int, int, int], kind: np.dtype[np.generic]) -> None:
+    def __init__(
+        self, image: ImageHeader, chunks: tuple[int, int, int], kind: np.dtype[np.integer | np.floating]
+    ) -> None:
         # every value of a byte may be a count; a wider type has one that stands for no data
         dtype = np.dtype(np.int16) if kind.itemsize == 1 else kind
         super().__init__(
@@ -67,10 +71,10 @@ class ImageArray(ChunkedArray, Generic[Handle]):
         self.order = image.bands.order
         self.sorted = bool((np.diff(self.order) == 1).all())
 
-    def __dask_tokenize__(self) -> tuple[Hashable, ...]:
+    def __dask_tokenize__(self) -> tuple[str | bytes | tuple[int, ...], ...]:
         return ("hsichunk.ImageArray", os.path.abspath(self.path), self.stamp, self.chunks, self.order.tobytes())
 
-    def decode(self, handle: Handle, coords: ChunkCoords) -> NDArray[np.generic]:
+    def decode(self, handle: Handle, coords: ChunkCoords) -> Values:
         """Decode the chunk at `coords` on the grid of chunks, in native byte order; 0 outside of the image.
 
         Raises CorruptChunk where the file cannot be read there.
@@ -92,9 +96,7 @@ class ImageArray(ChunkedArray, Generic[Handle]):
         chunk[:height, :width] = values
         return chunk
 
-    def _values(
-        self, handle: Handle, top: int, left: int, height: int, width: int, bands: Positions
-    ) -> NDArray[np.generic]:
+    def _values(self, handle: Handle, top: int, left: int, height: int, width: int, bands: Positions) -> Values:
         """Read a window (height, width, bands) of the file, `bands` in their order: one band, or all of them.
 
         Raises _Unreadable with the reason.
@@ -147,9 +149,7 @@ class EnviArray(ImageArray[int]):
         finally:
             os.close(handle)
 
-    def _values(
-        self, handle: int, top: int, left: int, height: int, width: int, bands: Positions
-    ) -> NDArray[np.generic]:
+    def _values(self, handle: int, top: int, left: int, height: int, width: int, bands: Positions) -> Values:
         rows, cols, count = self.shape
         if self.interleave == "band":
             layers = [self._read(handle, (int(band) * rows + top) * cols, (height, cols, 1)) for band in bands]
@@ -161,7 +161,7 @@ class EnviArray(ImageArray[int]):
             values = self._read(handle, start, (height, cols, count))
         return values if self.sorted else values[:, :, bands]
 
-    def _read(self, handle: int, start: int, shape: tuple[int, int, int]) -> NDArray[np.generic]:
+    def _read(self, handle: int, start: int, shape: tuple[int, int, int]) -> Values:
         """Read values of a shape that are stored one after another, from the value number `start` of the file on."""
         size, offset = math.prod(shape) * self.kind.itemsize, self.offset + start * self.kind.itemsize
         data = bytearray(size)
@@ -199,7 +199,7 @@ class RasterArray(ImageArray["rasterio.DatasetReader"]):
 
     def _values(
         self, handle: rasterio.DatasetReader, top: int, left: int, height: int, width: int, bands: Positions
-    ) -> NDArray[np.generic]:
+    ) -> Values:
         from rasterio.errors import RasterioError
         from rasterio.windows import Window
 

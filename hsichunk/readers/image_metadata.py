@@ -58,7 +58,7 @@ class ImageHeader:
     """band, line or pixel"""
     shape: tuple[int, int, int]
     """(lines, samples, bands) as stored"""
-    dtype: np.dtype[np.generic]
+    dtype: np.dtype[np.integer | np.floating]
     block: tuple[int, int]
     """lines and samples of GDAL's block of the file"""
     bands: StoredBands
