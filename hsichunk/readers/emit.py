@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Final
 
+import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.array_types import Floats
 from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import HsiError, HsiWarning, one_line
 from hsichunk.memory import BLOCK_BYTES
 from hsichunk.readers import envi
-from hsichunk.readers.hdf5_names import attribute, number
+from hsichunk.readers.hdf5_names import attribute, number_of
 from hsichunk.readers.hdf5_windows import labelled_values
 from hsichunk.readers.model import (
     AsStored,
+    AttributeValue,
     Bands,
     Layer,
     Provenance,
@@ -31,21 +33,19 @@ from hsichunk.readers.model import (
 
 BANDS, LOCATION = "sensor_band_parameters", "location"
 NO_DATA = -9999.0
-PLACES = {
+COORDINATES: Final[dict[str, dict[str, AttributeValue]]] = {
     "lat": {"units": "degrees_north", "standard_name": "latitude"},
     "lon": {"units": "degrees_east", "standard_name": "longitude"},
 }
 
 
 def read(path: str, options: ReadOptions) -> TileFile:
-    """What an EMIT L2A reflectance granule says; reads its metadata alone.
+    """Return what an EMIT L2A reflectance granule says; reads its metadata alone.
 
-    Rows are lines (downtrack), columns samples (crosstrack); the layers `lat` and `lon` say where they lie: pixels of a
-    swath are on no grid. Bands that are not among `good_wavelengths` (their reflectance is -0.01) are bad. Raises
-    HsiError for what is no such file, and unless swaths can be used. Source: EMIT L2A RFL, LP DAAC.
+    Rows are lines (downtrack), columns are samples (crosstrack). Pixels of a swath lie on no grid; the layers `lat` and
+    `lon` hold their latitudes and longitudes. Bands that `good_wavelengths` does not flag (their reflectance is -0.01)
+    are bad. Raises HsiError for any other file, and where the caller cannot use swaths. Source: EMIT L2A RFL, LP DAAC.
     """
-    import h5py
-
     if not options.swaths:
         raise HsiError(
             f"{path}: is an EMIT granule, which hsi.open_tile and hsi.unmix read in Python; here expected ENVI, "
@@ -60,20 +60,20 @@ def read(path: str, options: ReadOptions) -> TileFile:
         ) from error
 
 
-def _read(path: str, file: Any) -> TileFile:
+def _read(path: str, file: h5py.File) -> TileFile:
     data, bands = file[schema.REFLECTANCE], file[BANDS]
     if data.ndim != 3 or data.dtype.kind not in "iuf":
         raise HsiError(f"{path}: reflectance is {data.dtype} {data.shape}; expected (downtrack, crosstrack, bands)")
     count = data.shape[2]
-    nm, factor = envi.wavelengths_nm(_numbers(path, bands, "wavelengths", count), None, path)
+    nm, factor = envi.wavelengths_nm(_band_values(path, bands, "wavelengths", count), None, path)
     if (np.diff(nm) <= 0).any():
         raise HsiError(f"{path}: wavelengths do not increase; expected those of EMIT")
     flagged = "good_wavelengths" in bands
-    good = _numbers(path, bands, "good_wavelengths", count) != 0 if flagged else np.ones(count, np.bool_)
+    good = _band_values(path, bands, "good_wavelengths", count) != 0 if flagged else np.ones(count, np.bool_)
     fill = attribute(data, "_FillValue")
     if fill is None:
         warnings.warn(f"{path}: no _FillValue; using EMIT's {NO_DATA:g}", HsiWarning, stacklevel=2)
-    no_data = NO_DATA if fill is None else number(fill)
+    no_data = NO_DATA if fill is None else number_of(fill)
     stored = HDF5Array(os.path.abspath(path), data)
     rows = max(1, BLOCK_BYTES // (data.shape[1] * count * data.dtype.itemsize))
     return TileFile(
@@ -85,13 +85,13 @@ def _read(path: str, file: Any) -> TileFile:
         reflectance=stored,
         bands=Bands(
             nm,
-            _numbers(path, bands, "fwhm", count) * factor if "fwhm" in bands else None,
+            _band_values(path, bands, "fwhm", count) * factor if "fwhm" in bands else None,
             bad_windows(nm, good),
         ),
         scale=1.0,
         no_data=no_data_count(no_data, data.dtype),
         place=None,
-        layers=_places(path, file, data.shape[:2]),
+        layers=_coordinates(path, file, data.shape[:2]),
         provenance=Provenance(
             no_data=Source.FALLBACK if fill is None else Source.FILE,
             bad_bands=Source.FILE if flagged else Source.ABSENT,
@@ -101,18 +101,19 @@ def _read(path: str, file: Any) -> TileFile:
     )
 
 
-def _places(path: str, file: Any, pixels: tuple[int, int]) -> tuple[Layer, ...]:
-    """Latitudes and longitudes of the pixels, as far as the file has them."""
+def _coordinates(path: str, file: h5py.File, shape: tuple[int, int]) -> tuple[Layer, ...]:
+    """Return the latitudes and longitudes of the pixels as layers; those that the file lacks are left out."""
     location = file.get(LOCATION, {})
-    found = {name: location[name] for name in PLACES if name in location and location[name].shape == pixels}
+    datasets = {name: location[name] for name in COORDINATES if name in location and location[name].shape == shape}
     return tuple(
-        Layer(name, (schema.Y, schema.X), HDF5Array(os.path.abspath(path), data), PLACES[name], coordinate=True)
-        for name, data in found.items()
+        Layer(name, (schema.Y, schema.X), HDF5Array(os.path.abspath(path), data), COORDINATES[name], coordinate=True)
+        for name, data in datasets.items()
     )
 
 
-def _numbers(path: str, group: Any, name: str, expected: int) -> NDArray[np.float64]:
+def _band_values(path: str, group: h5py.Group, name: str, count: int) -> Floats:
+    """Return the dataset `name` of a group, one value a band (count,). Raises HsiError for another length."""
     values = np.asarray(group[name][...], np.float64).ravel()
-    if len(values) != expected:
-        raise HsiError(f"{path}: {len(values)} {name} for {expected} bands; expected one a band")
+    if len(values) != count:
+        raise HsiError(f"{path}: {len(values)} {name} for {count} bands; expected one a band")
     return values

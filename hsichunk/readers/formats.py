@@ -1,6 +1,6 @@
-"""The registry of formats: who recognises a path, and which module reads it. A new reader is one more line of FORMATS.
+"""The registry of file formats: how a path is recognised, and which module reads it.
 
-Readers are imported when the first of their files is read.
+A new reader is one more row of FORMATS. A reader is imported when the first of its files is read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,18 +26,19 @@ GDAL_NAMES = (".tif", ".tiff", ".vrt")
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file and who reads it."""
+    """A file format and its reader."""
 
     name: str
     recognises: Callable[[str], bool]
-    """whether a path is of it, told by its name and by what lies beside it; opens nothing"""
+    """whether a path is of this format, judged by its name and by the files beside it; opens no file"""
     read: str
-    """ "module:function" of the reader, called with the path and ReadOptions; gives a TileFile or raises HsiError"""
+    """ "module:function" of the reader: called with a path and ReadOptions, it returns a TileFile or raises HsiError"""
     description: str
+    """what the files are, in the plural, as errors name them"""
     libraries: tuple[str, ...] = ()
-    """what the reader imports beside its own module: imported before processes that read metadata are forked"""
+    """modules that the reader imports when it is called; `prepare` imports them before processes are forked"""
     user_words: bool = False
-    """whether the reader takes the user's word for wavelengths, scale and no-data, as `open_image` asks it to"""
+    """whether the reader lets the caller state wavelengths, scale and no-data, as `open_image` does"""
 
 
 def _is_emit(path: str) -> bool:
@@ -71,38 +71,38 @@ GDAL = Format(
 ENVI = Format("ENVI", _is_envi, "hsichunk.readers.image_file:read", "ENVI images", ("rasterio",), user_words=True)
 
 FORMATS = [EMIT, NEON, GDAL, ENVI]
-"""asked in this order; the first that recognises a path reads it"""
+"""in the order of search: the first format that recognises a path reads it"""
 
 
-def register(found: Format) -> None:
-    """Makes one more format known, asked before those that are: in this process and in those that it forks.
+def register(new: Format) -> None:
+    """Register a format for this process and those that it forks; it is searched before the others.
 
-    Raises HsiError for a name that is taken. Workers of a cluster have to register it, too.
+    Workers of a cluster have to register it, too. Raises HsiError for a name that is taken.
     """
-    if any(found.name == other.name for other in FORMATS):
-        raise HsiError(f"a format {found.name} is registered already; give it another name")
-    FORMATS.insert(0, found)
+    if any(new.name == other.name for other in FORMATS):
+        raise HsiError(f"a format {new.name} is registered already; give it another name")
+    FORMATS.insert(0, new)
 
 
 def format_of(path: str | os.PathLike[str], *, image: bool = False) -> Format:
-    """The format of a path; NEON's where none recognises it, so that errors say what a NEON tile is.
+    """Return the format of a path; NEON's where none recognises it, so that errors say what a NEON tile is.
 
-    With `image`, as for `open_image`, the first that takes the user's word; for what none of them recognises EMIT's
-    where it is a NetCDF file, else GDAL's.
+    With `image`, as for `open_image`, only formats whose values the caller may state are searched; where none of them
+    recognises the path, the format is EMIT's for a NetCDF file that exists, else GDAL's.
     """
     name = os.fsdecode(path)
-    for found in FORMATS:
-        if (found.user_words or not image) and found.recognises(name):
-            return found
+    for candidate in FORMATS:
+        if (candidate.user_words or not image) and candidate.recognises(name):
+            return candidate
     if not image:
         return NEON
     return EMIT if name.lower().endswith(".nc") and os.path.isfile(name) else GDAL
 
 
 def prepare(paths: Iterable[str]) -> None:
-    """Imports the readers of all paths and what they need: here once, and in no process forked later."""
-    for found in {id(one): one for one in map(format_of, paths)}.values():
-        for name in (*found.libraries, found.read.partition(":")[0]):
+    """Import the readers of all paths and their libraries once, so that no process forked later has to."""
+    for needed in {id(candidate): candidate for candidate in map(format_of, paths)}.values():
+        for name in (*needed.libraries, needed.read.partition(":")[0]):
             import_module(name)
 
 
@@ -112,27 +112,29 @@ def read(
     floats: bool = False,
     swaths: bool = False,
     image: bool = False,
-    wavelength: Sequence[float] | NDArray[Any] | None = None,
+    wavelength: Sequence[float] | NDArray[np.generic] | None = None,
     units: str | None = None,
     scale: float | None = None,
     no_data: float | None = None,
 ) -> TileFile:
-    """What the file at `path` says, in any format; reads no pixels.
+    """Return what the file at `path` says, in any format; reads no pixels.
 
-    `floats` allows values that are no whole numbers, `swaths` pixels that lie on no grid; `image` as `format_of` has
-    it; the others are the user's word. Raises HsiError, naming the path, where no reader can make a TileFile of it;
-    warns (HsiWarning) where a stated value stands in for what the file leaves out.
+    `floats` allows stored values that are floats, `swaths` pixels that lie on no grid, `image` restricts the formats as
+    `format_of` does. The other options override what the file says: `wavelength` (n,) in `units`, `scale` in counts per
+    unit reflectance, `no_data` as stored. Raises HsiError, which names the path, where no reader can read the file, and
+    where options are stated for a format that does not take them; warns (HsiWarning) where a default replaces what the
+    file leaves out.
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise HsiError(f"open_tile got {type(path).__name__}; expected the path of a tile or image")
     name = os.fsdecode(path)
     options = ReadOptions(floats, swaths, wavelength, units, scale, no_data)
-    found = format_of(name, image=image)
-    if options.said and not found.user_words:
+    chosen = format_of(name, image=image)
+    if options.has_user_values and not chosen.user_words:
         raise HsiError(
-            f"{name}: {found.description} say their wavelengths, scale and no-data themselves; open it without them"
+            f"{name}: {chosen.description} say their wavelengths, scale and no-data themselves; open it without them"
         )
-    module, _, function = found.read.partition(":")
+    module, _, function = chosen.read.partition(":")
     reader: Callable[[str, ReadOptions], TileFile] = getattr(import_module(module), function)
     file = reader(name, options)
     _check(file)
@@ -145,7 +147,7 @@ def read(
 
 
 def _check(file: TileFile) -> None:
-    """Raises HsiError where what a reader gives contradicts itself, or says what nothing honours yet."""
+    """Raise HsiError where the values of a reader contradict each other, or state an offset, which nothing applies."""
     bands, wavelength, fwhm = file.reflectance.shape[2], file.wavelength, file.fwhm
     if wavelength.shape != (bands,) or not (np.diff(wavelength) > 0).all():
         raise HsiError(f"{file.path}: {wavelength.size} wavelengths for {bands} bands; expected one a band, ascending")

@@ -1,13 +1,14 @@
-"""Windows of HDF5 datasets that are stored in one piece, for the labelled cube: a few pixels need no whole lines."""
+"""Read windows of HDF5 datasets that are stored in one piece, so that a few pixels of a cube cost no whole lines."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.array_types import Positions
 from hsichunk.chunks.array import as_slice, take
 from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import HsiError, one_line
@@ -15,7 +16,7 @@ from hsichunk.errors import HsiError, one_line
 
 @dataclass(frozen=True)
 class Windows:
-    """The values of a stored array, read by h5py in one go for each selection: the window that holds all of it."""
+    """The values of an unchunked dataset, read by h5py: one read a selection, of the smallest window that holds it."""
 
     stored: HDF5Array
 
@@ -28,11 +29,11 @@ class Windows:
         return self.stored.shape
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[np.generic]:
         return self.stored.dtype
 
-    def read(self, *selection: NDArray[np.intp], threads: int | None = None) -> NDArray[Any]:
-        """The values at the outer product of positions, in native byte order; one read, whatever `threads`.
+    def read(self, *selection: Positions, threads: int | None = None) -> NDArray[np.generic]:
+        """Read the values at the outer product of positions, in native byte order; `threads` changes nothing.
 
         Raises HsiError for a file that cannot be read or has changed since it was opened.
         """
@@ -40,20 +41,22 @@ class Windows:
 
         if not all(len(positions) for positions in selection):
             return np.empty(tuple(map(len, selection)), self.stored.native)
-        first = [int(positions.min()) for positions in selection]
-        window = tuple(slice(at, int(positions.max()) + 1) for at, positions in zip(first, selection, strict=True))
+        starts = [int(positions.min()) for positions in selection]
+        window = tuple(
+            slice(start, int(positions.max()) + 1) for start, positions in zip(starts, selection, strict=True)
+        )
         try:
             with self.stored.opened(), h5py.File(self.path, "r") as file:
                 values = file[self.stored.name][window]
         except (OSError, RuntimeError, LookupError, ValueError) as error:
             raise HsiError(f"{self.path}: {self.stored.name} cannot be read ({one_line(error)})") from error
-        inside = [as_slice(positions - at) for at, positions in zip(first, selection, strict=True)]
-        return np.asarray(take(values, inside), self.stored.native)
+        within = [as_slice(positions - start) for start, positions in zip(starts, selection, strict=True)]
+        return np.asarray(take(values, within), self.stored.native)
 
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
+    def __dask_tokenize__(self) -> tuple[Hashable, ...]:
         return self.stored.__dask_tokenize__()
 
 
 def labelled_values(stored: HDF5Array) -> HDF5Array | Windows:
-    """What the labelled cube reads a dataset through: its chunks, or windows of one that has none."""
+    """Return what the labelled cube reads a dataset through: its chunks, or windows of one that is not chunked."""
     return stored if stored.stored_chunks is not None else Windows(stored)

@@ -1,16 +1,17 @@
-"""The reader of ENVI images, GeoTIFFs and what else GDAL reads."""
+"""The reader of ENVI images, GeoTIFFs and all other images that GDAL reads."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.array_types import Positions
 from hsichunk.readers.image_chunks import image_array
 from hsichunk.readers.image_metadata import opened, read_image
 from hsichunk.readers.model import AsStored, Bands, ReadOptions, TileFile, bad_windows
@@ -19,7 +20,7 @@ BLOCK_BYTES = 32 << 20  # of stored values in one dask block
 
 
 def read(path: str, options: ReadOptions) -> TileFile:
-    """What the image at `path` says. Raises HsiError as `open_image` does."""
+    """Return what the image at `path` says; reads no pixels. Raises HsiError as `open_image` does."""
     image = read_image(path, options)
     bands, order = image.bands, image.bands.order
     wavelength = bands.wavelength[order]
@@ -27,7 +28,7 @@ def read(path: str, options: ReadOptions) -> TileFile:
     no_data = image.no_data
     if no_data is not None and no_data.is_integer():
         no_data = int(no_data)
-    high, wide = image.block
+    height, width = image.block
     return TileFile(
         path=path,
         kind="reflectance",
@@ -48,28 +49,29 @@ def read(path: str, options: ReadOptions) -> TileFile:
             Pixels(os.path.abspath(image.path), image.shape, image.dtype, order, image.stamp),
             _blocks(image.shape, image.dtype.itemsize, image.block),
             no_data,
-            chunks=f"{high} x {wide}, {image.interleave} interleaved, {image.dtype.name}",
+            chunks=f"{height} x {width}, {image.interleave} interleaved, {image.dtype.name}",
         ),
     )
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """The values (y, x, band) of a file that rasterio opens, as the file has them; bands by wavelength.
+    """The values (y, x, band) of an image as they are stored, bands by wavelength, for the labelled cube.
 
-    The chunks of an image show the pass NaN as no-data and bytes as int16; the labelled cube shows what is stored.
-    Windows are read as they are asked for, since a block of dask needs no whole chunks.
+    ImageArray, which the pass reads, differs: it has the no-data value for NaN, and int16 for bytes. This class reads
+    the window of a selection rather than chunks, because a block of dask needs no whole chunks.
     """
 
     path: str
     shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-    order: NDArray[np.intp]
+    dtype: np.dtype[np.generic]
+    order: Positions
+    """positions of the bands in the file, by ascending wavelength"""
     stamp: tuple[int, int]
-    """size and time of the last change: another content is another array"""
+    """size and time of the last change, so that dask's name of the array changes with its content"""
 
-    def read(self, *selection: NDArray[np.intp], threads: int | None = None) -> NDArray[Any]:
-        """The values at the outer product of positions; one read, whatever `threads`."""
+    def read(self, *selection: Positions, threads: int | None = None) -> NDArray[np.generic]:
+        """Read the values at the outer product of positions; `threads` changes nothing."""
         from rasterio.windows import Window
 
         rows, cols, bands = selection
@@ -79,19 +81,22 @@ class Pixels:
         window = Window(left, top, int(cols.max()) - left + 1, int(rows.max()) - top + 1)
         with opened(self.path) as file:
             stored = file.read((self.order[bands] + 1).tolist(), window=window)
-        values: NDArray[Any] = np.moveaxis(stored, 0, -1)[rows - top][:, cols - left]
+        values: NDArray[np.generic] = np.moveaxis(stored, 0, -1)[rows - top][:, cols - left]
         return values
 
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
+    def __dask_tokenize__(self) -> tuple[Hashable, ...]:
         return (self.path, self.shape, str(self.dtype), self.order.tobytes(), self.stamp)
 
 
-def _blocks(shape: tuple[int, int, int], size: int, block: tuple[int, int]) -> tuple[int, int, int]:
-    """Rows and columns of a dask block of whole spectra: whole blocks of the file, about square if they are tiles."""
+def _blocks(shape: tuple[int, int, int], itemsize: int, block: tuple[int, int]) -> tuple[int, int, int]:
+    """Return the shape of a dask block: whole spectra of whole blocks of the file, up to BLOCK_BYTES.
+
+    It is about square where blocks of the file are tiles, and of whole lines where those are and a line fits.
+    """
     rows, cols, bands = shape
-    most = max(1, BLOCK_BYTES // (bands * size))
-    high, wide = min(block[0], rows), min(block[1], cols)
+    most = max(1, BLOCK_BYTES // (bands * itemsize))
+    height, width = min(block[0], rows), min(block[1], cols)
     side = math.isqrt(most)
-    across = cols if wide == cols and most >= cols else min(cols, max(wide, side // wide * wide))
-    down = min(rows, max(high, most // across // high * high))
+    across = cols if width == cols and most >= cols else min(cols, max(width, side // width * width))
+    down = min(rows, max(height, most // across // height * height))
     return max(1, down), across, bands

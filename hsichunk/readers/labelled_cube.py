@@ -1,8 +1,9 @@
-"""The labelled, lazy cube of a TileFile: coordinates, attributes and grid mapping, the same for every format."""
+"""Label the values of a TileFile: the lazy cube with coordinates, attributes and grid mapping, for every format."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,59 +17,72 @@ from hsichunk.errors import HsiError
 from hsichunk.grid import Grid, mapping_attrs
 from hsichunk.readers import provenance
 from hsichunk.readers.lazy_arrays import LazyArray, in_blocks
-from hsichunk.readers.model import Layer, TileFile
+from hsichunk.readers.model import AttributeValue, Layer, TileFile
 
 CUBE = (schema.Y, schema.X, schema.WAVELENGTH)
 
 
 def labelled(file: TileFile, *, in_dask: bool = True) -> xr.Dataset:
-    """`reflectance(y, x, wavelength)` as stored and every layer of a file, lazy, with what the file says of them.
+    """Return `reflectance(y, x, wavelength)` as stored and every layer of a file, lazy, with the file's attributes.
 
-    Files that are shown in blocks (TileFile.as_stored) are dask arrays, unless `in_dask` is False; others are lazy
-    without dask. Raises HsiError for a CRS that is none.
+    A file that has `TileFile.as_stored` gives dask arrays of it, unless `in_dask` is False; any other gives lazy arrays
+    without dask. Raises HsiError for a CRS that pyproj does not know.
     """
     rows, cols, _ = file.reflectance.shape
-    shown = file.as_stored if in_dask else None
-    if shown is None:
-        reflectance = _lazy(CUBE, file.reflectance, reflectance_attrs(file, file.no_data))
+    as_stored = file.as_stored if in_dask else None
+    stored = file.reflectance
+    chunks = provenance.chunk_words(stored.stored_chunks, stored.dtype)
+    if as_stored is None:
+        reflectance = _lazy(CUBE, stored, reflectance_attrs(file, file.no_data))
     else:
-        values = in_blocks(shown.values, shown.blocks)
-        reflectance = xr.Variable(CUBE, values, reflectance_attrs(file, shown.no_data), {"source": shown.values.path})
+        attrs = reflectance_attrs(file, as_stored.no_data)
+        values = in_blocks(as_stored.values, as_stored.blocks)
+        reflectance = xr.Variable(CUBE, values, attrs, {"source": as_stored.values.path})
+        chunks = as_stored.chunks or chunks
     variables, coords = {schema.REFLECTANCE: reflectance}, cube_coords(file, file.place, rows, cols)
     for layer in file.layers:
-        (coords if layer.coordinate else variables)[layer.name] = _layer(layer, shown is not None)
+        (coords if layer.coordinate else variables)[layer.name] = _layer(layer, in_dask=as_stored is not None)
     if file.sun:
-        coords["flight_line"] = ("flight_line", [name for name, *_ in file.sun])
-        for position, name in enumerate(("solar_azimuth_angle", "solar_zenith_angle"), start=1):
-            angles = [line[position] for line in file.sun]
-            variables[name] = xr.Variable("flight_line", angles, {"standard_name": name, "units": "degree"})
-    chunks = shown.chunks if shown is not None else None
-    stored = file.reflectance
-    said = {provenance.CHUNKS: chunks or provenance.chunk_words(stored.stored_chunks, stored.dtype)}
+        coords["flight_line"] = xr.Variable("flight_line", [angles.flight_line for angles in file.sun])
+        variables["solar_azimuth_angle"] = _solar("solar_azimuth_angle", [angles.azimuth for angles in file.sun])
+        variables["solar_zenith_angle"] = _solar("solar_zenith_angle", [angles.zenith for angles in file.sun])
     dataset = xr.Dataset(variables, coords)
     dataset.encoding["source"] = file.path if is_url(file.path) else os.path.abspath(file.path)
     try:
         dataset = dataset if file.place is None else with_grid(dataset, file.place)
     except HsiError as error:
         raise HsiError(f"{file.path}: {error}") from error
-    return described(dataset, file, file.place, said).assign_attrs(title=file.title)
+    return described(dataset, file, file.place, {provenance.CHUNKS: chunks}).assign_attrs(title=file.title)
 
 
-def _lazy(dims: tuple[str, ...], stored: ChunkedArray, attrs: dict[str, Any]) -> xr.Variable:
-    lazy: Any = indexing.LazilyIndexedArray(LazyArray(stored))
+def _lazy(dims: tuple[str, ...], stored: ChunkedArray, attrs: Mapping[str, AttributeValue]) -> xr.Variable:
+    """Return stored values as a lazy variable without dask."""
+    lazy: Any = indexing.LazilyIndexedArray(LazyArray(stored))  # no array by xarray's own annotations
     encoding = {"preferred_chunks": dict(zip(dims, stored.chunks, strict=True)), "source": stored.path}
     return xr.Variable(dims, indexing.CopyOnWriteArray(lazy), attrs, encoding)
 
 
-def _layer(layer: Layer, in_dask: bool) -> xr.Variable:
+def _layer(layer: Layer, *, in_dask: bool) -> xr.Variable:
+    """Return a layer as a lazy variable; as one block of dask where `in_dask`."""
     if in_dask:
         return xr.Variable(layer.dims, in_blocks(layer.stored, layer.stored.shape), layer.attrs)
     return _lazy(layer.dims, layer.stored, layer.attrs)
 
 
-def reflectance_attrs(file: TileFile, no_data: float | None, own: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What stored values mean, then what else the file says of them (`own`, where it is not all of it)."""
-    attrs: dict[str, Any] = {
+def _solar(name: str, angles: list[float]) -> xr.Variable:
+    """Return a solar angle of each flight line, in degrees."""
+    return xr.Variable("flight_line", angles, {"standard_name": name, "units": "degree"})
+
+
+def reflectance_attrs(
+    file: TileFile, no_data: float | None, own: Mapping[str, AttributeValue] | None = None
+) -> dict[str, AttributeValue]:
+    """Return the attributes of stored reflectance: what its values mean, then the file's own.
+
+    `own` replaces `file.attrs` where the reflectance is of several files; attributes of the same name are left out of
+    it.
+    """
+    attrs: dict[str, AttributeValue] = {
         "long_name": "reflectance as stored",
         "units": file.as_stored.units if file.as_stored is not None else "counts",
     }
@@ -82,24 +96,27 @@ def reflectance_attrs(file: TileFile, no_data: float | None, own: dict[str, Any]
     return {**attrs, **{name: value for name, value in own.items() if name not in attrs}}
 
 
-def cube_coords(file: TileFile, grid: Grid | None, rows: int, cols: int) -> dict[str, Any]:
-    """Coordinates of a cube on a grid, or of rows and columns counted from 0, with the bands of a file."""
-    y: Any = (schema.Y, np.arange(rows)) if grid is None else (schema.Y, grid.y(rows), schema.Y_ATTRS)
-    x: Any = (schema.X, np.arange(cols)) if grid is None else (schema.X, grid.x(cols), schema.X_ATTRS)
-    coords: dict[str, Any] = {
+def cube_coords(file: TileFile, grid: Grid | None, rows: int, cols: int) -> dict[str, xr.Variable]:
+    """Return the coordinates of a cube: pixel centres of a grid, or row and column numbers from 0, and the bands."""
+    if grid is None:
+        y, x = xr.Variable(schema.Y, np.arange(rows)), xr.Variable(schema.X, np.arange(cols))
+    else:
+        y = xr.Variable(schema.Y, grid.y(rows), schema.Y_ATTRS)
+        x = xr.Variable(schema.X, grid.x(cols), schema.X_ATTRS)
+    coords = {
         schema.Y: y,
         schema.X: x,
-        schema.WAVELENGTH: (schema.WAVELENGTH, file.wavelength, schema.WAVELENGTH_ATTRS),
+        schema.WAVELENGTH: xr.Variable(schema.WAVELENGTH, file.wavelength, schema.WAVELENGTH_ATTRS),
     }
     if file.fwhm is not None:
-        coords[schema.FWHM] = (schema.WAVELENGTH, file.fwhm, schema.FWHM_ATTRS)
+        coords[schema.FWHM] = xr.Variable(schema.WAVELENGTH, file.fwhm, schema.FWHM_ATTRS)
     return coords
 
 
 def described(
-    dataset: xr.Dataset, file: TileFile, grid: Grid | None, said: dict[str, str], tiles: int = 1
+    dataset: xr.Dataset, file: TileFile, grid: Grid | None, chunks: Mapping[str, str], tiles: int = 1
 ) -> xr.Dataset:
-    """The same with attributes that tell a reader what it is; `said` are those of its chunks."""
+    """Return the dataset with attributes that say where it comes from; `chunks` are those of its stored chunks."""
     rows, cols = dataset.sizes[schema.Y], dataset.sizes[schema.X]
     if grid is not None:
         place = provenance.grid_words(rows, cols, grid, tiles)
@@ -114,13 +131,16 @@ def described(
             **provenance.crs_words(crs),
             provenance.GRID: place,
             provenance.BANDS: provenance.band_words(file.wavelength, file.windows),
-            **said,
+            **chunks,
         }
     )
 
 
 def with_grid(dataset: xr.Dataset, grid: Grid) -> xr.Dataset:
-    """The same with `spatial_ref`: CRS and GeoTransform, as CF and rioxarray have them."""
+    """Return the dataset with `spatial_ref`: CRS and GeoTransform, as CF and rioxarray have them.
+
+    Raises HsiError for a CRS that pyproj does not know.
+    """
     attrs = mapping_attrs(grid)
     dataset = dataset.assign_coords({schema.GRID_MAPPING: xr.Variable((), 0, attrs)})
     for variable in dataset.data_vars.values():

@@ -1,40 +1,55 @@
-"""Which stored values a lazy array shows, when it is nothing but a selection of them.
+"""Find the stored values that a lazy dask array shows, where it is nothing but a selection of them.
 
-A dask graph is run with positions in place of pixels: slices, lists, transposes and rechunks give positions again,
-while anything that computes with values finds none and fails, and then the array is no selection.
+The array's dask graph runs with positions in place of pixels: slices, lists, transposes and rechunks of positions give
+positions again, while whatever computes with values fails on them. An array whose graph fails is no selection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-T = TypeVar("T")
+from hsichunk.array_types import Positions
 
-# layers that a selection may consist of, besides the one that reads: dask names them so. Others are not even tried,
-# since they may compute for long; and one that is named so and does something else fails on positions.
+if TYPE_CHECKING:
+    import dask.array as da
+    from dask.typing import Key
+
+T = TypeVar("T")
+Index: TypeAlias = slice | Sequence[int] | Positions
+"""what picks positions along one dimension"""
+
+# how dask names the layers of a graph that only select. Other layers are not tried, since they may compute for long; a
+# layer with such a name that does something else fails on positions
 SELECTING = ("getitem-", "transpose-", "rechunk-merge-", "rechunk-split-")
-TOGETHER = 64  # blocks followed at once: what dask spends on each grows with their number
-ORIGINAL = "original-"  # what dask puts before the name of an array made from an object
+TOGETHER = 64  # blocks followed at once: dask's cost for each block grows with their number
+ORIGINAL = "original-"  # dask's prefix of the name of an array made from an object
+
+
+class Shaped(Protocol):
+    """An array of any library, or an object that dask reads blocks of."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True)
-class Positions:
-    """Stands for a window of an array while a graph is followed: the outer product of positions, never pixels."""
+class OuterSelection:
+    """The outer product of positions along the dimensions of an array: stands for its values while a graph runs."""
 
     axes: tuple[int, ...]
-    """for each dimension, which one of the origin it is"""
-    at: tuple[NDArray[np.intp], ...]
-    """for each dimension, positions along that one of the origin"""
+    """for each dimension, the dimension of the origin that it is"""
+    at: tuple[Positions, ...]
+    """for each dimension, positions along that dimension of the origin"""
 
-    dtype = np.dtype(np.intp)  # with a dtype it passes for an array where dask would make one of anything else
+    dtype = np.dtype(np.intp)  # dask takes what has a dtype for an array, and makes an array of anything else
     __array_ufunc__ = None  # arithmetic raises TypeError
 
-    def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]:
+    def __array__(self, dtype: np.dtype[np.generic] | None = None, copy: bool | None = None) -> NoReturn:
         raise TypeError("positions are no values")
 
     @property
@@ -45,110 +60,131 @@ class Positions:
     def shape(self) -> tuple[int, ...]:
         return tuple(len(positions) for positions in self.at)
 
-    def __getitem__(self, key: Any) -> Positions:
-        key = key if isinstance(key, tuple) else (key,)
-        if len(key) != self.ndim or not all(isinstance(k, (slice, list, np.ndarray)) for k in key):
+    def __getitem__(self, key: Index | tuple[Index, ...]) -> OuterSelection:
+        indices = key if isinstance(key, tuple) else (key,)
+        if len(indices) != self.ndim or not all(isinstance(index, (slice, list, np.ndarray)) for index in indices):
             raise TypeError("not a window")
-        if sum(not isinstance(k, slice) for k in key) > 1:
+        if sum(not isinstance(index, slice) for index in indices) > 1:
             raise TypeError("several lists pick single pixels")
-        return Positions(self.axes, tuple(_picked(p, k) for p, k in zip(self.at, key, strict=True)))
+        return OuterSelection(self.axes, tuple(_picked(p, index) for p, index in zip(self.at, indices, strict=True)))
 
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Positions:
+    def __array_function__(
+        self,
+        function: Callable[..., object],
+        types: Iterable[type],
+        args: Iterable[object],
+        kwargs: dict[str, object],
+    ) -> OuterSelection:
+        """Apply one of NumPy's functions that only select. Raises TypeError for any other."""
         if function not in SELECTIONS:
             raise TypeError(f"{function.__name__} of positions")
         return SELECTIONS[function](*args, **kwargs)
 
 
-def _picked(positions: NDArray[np.intp], key: Any) -> NDArray[np.intp]:
-    picked: NDArray[np.intp] = positions[key]
+def _picked(positions: Positions, index: Index) -> Positions:
+    """Return the positions that an index picks. Raises TypeError unless they lie along one dimension."""
+    picked = np.asarray(positions[index])
     if picked.ndim != 1:
         raise TypeError("not a window")
     return picked
 
 
-def _transpose(a: Positions, axes: Sequence[int] | None = None) -> Positions:
+def _transpose(a: OuterSelection, axes: Sequence[int] | None = None) -> OuterSelection:
     order = range(a.ndim)[::-1] if axes is None else [range(a.ndim)[i] for i in axes]
     if sorted(order) != list(range(a.ndim)):
         raise TypeError("not an order of axes")
-    return Positions(tuple(a.axes[i] for i in order), tuple(a.at[i] for i in order))
+    return OuterSelection(tuple(a.axes[i] for i in order), tuple(a.at[i] for i in order))
 
 
-def _take(a: Positions, indices: Any, axis: int) -> Positions:
+def _take(a: OuterSelection, indices: Sequence[int] | Positions, axis: int) -> OuterSelection:
     return a[tuple(np.asarray(indices) if i == axis else slice(None) for i in range(a.ndim))]
 
 
-def _concatenate(arrays: Sequence[Positions], axis: int = 0) -> Positions:
+def _concatenate(arrays: Sequence[OuterSelection], axis: int = 0) -> OuterSelection:
     first = arrays[0]
     for other in arrays:
-        if not isinstance(other, Positions) or other.axes != first.axes or not _same(first, other, but=axis):
+        if not isinstance(other, OuterSelection) or other.axes != first.axes or not _same(first, other, but=axis):
             raise TypeError("blocks of different pixels")
     joined = np.concatenate([a.at[axis] for a in arrays])
-    return Positions(first.axes, tuple(joined if i == axis else p for i, p in enumerate(first.at)))
+    return OuterSelection(first.axes, tuple(joined if i == axis else p for i, p in enumerate(first.at)))
 
 
-SELECTIONS: dict[Any, Callable[..., Positions]] = {
+SELECTIONS: dict[Callable[..., object], Callable[..., OuterSelection]] = {
     np.transpose: _transpose,
     np.concatenate: _concatenate,
     np.take: _take,
 }
+"""NumPy's functions that only select, as they apply to positions"""
 
 
-def _same(a: Positions, b: Positions, but: int) -> bool:
+def _same(a: OuterSelection, b: OuterSelection, but: int) -> bool:
+    """Return whether two selections have the same positions along every dimension but one."""
     return all(i == but or np.array_equal(p, q) for i, (p, q) in enumerate(zip(a.at, b.at, strict=True)))
 
 
-def follow(data: Any, origin_of: Callable[[Any], T | None]) -> tuple[T, Positions] | None:
-    """The one object behind a dask array and the positions of it that the array shows; None unless it is a selection.
+def follow(data: Shaped, origin_of: Callable[[Shaped], T | None]) -> tuple[T, OuterSelection] | None:
+    """Return the origin of an array and the positions of it that the array shows.
 
-    `origin_of` says what an object that dask reads from is taken for, or None. Its positions are those of its own
-    three dimensions, in the order of the array's dimensions.
+    None unless the array is one of dask, and nothing but a selection. Its graph must read from one object; `origin_of`
+    returns the origin of that object, or None for an object that has none. Positions are along the object's own
+    dimensions, in the order of the array's dimensions.
     """
-    layers = getattr(getattr(data, "dask", None), "layers", {})
-    reading = {name.removeprefix(ORIGINAL) for name in layers if str(name).startswith(ORIGINAL)}
-    if len(reading) != 1:
+    if isinstance(data, np.ndarray):  # in memory: dask need not be imported
         return None
-    (name,) = reading
+    import dask.array as da
+
+    if not isinstance(data, da.Array):
+        return None
+    layers = data.dask.layers
+    objects = {str(name).removeprefix(ORIGINAL) for name in layers if str(name).startswith(ORIGINAL)}
+    if len(objects) != 1:
+        return None
+    (name,) = objects
     if any(not str(layer).startswith((*SELECTING, ORIGINAL)) and layer != name for layer in layers):
         return None
-    node: Any = dict(layers[ORIGINAL + name]).get(ORIGINAL + name)
-    node = getattr(node, "value", node)  # dask may wrap it
-    origin = origin_of(node)
+    node = dict(layers[ORIGINAL + name]).get(ORIGINAL + name)
+    source: Shaped | None = getattr(node, "value", node)  # dask may wrap it
+    if source is None:
+        return None
+    origin = origin_of(source)
     if origin is None:
         return None
-    everything = Positions(tuple(range(len(node.shape))), tuple(np.arange(n) for n in node.shape))
-    if data.name == name and len(layers) == 2:  # nothing was selected: no need to follow thousands of blocks
-        window: Positions | None = everything
+    everything = OuterSelection(tuple(range(len(source.shape))), tuple(np.arange(n) for n in source.shape))
+    if data.name == name and len(layers) == 2:  # nothing is selected: thousands of blocks need not be followed
+        window: OuterSelection | None = everything
     else:
         window = _followed(data, {**data.dask, ORIGINAL + name: everything})
     return None if window is None or window.shape != data.shape else (origin, window)
 
 
-def _followed(data: Any, graph: dict[Any, Any]) -> Positions | None:
+def _followed(data: da.Array, graph: dict[Key, object]) -> OuterSelection | None:
+    """Return the positions that an array shows by running its graph; None where the graph computes with values."""
     from dask.core import get
     from dask.optimization import cull
 
-    keys = [(data.name, *place) for place in np.ndindex(data.numblocks)]
-    found: list[Any] = []
+    keys = [(data.name, *coords) for coords in np.ndindex(data.numblocks)]
+    results: list[object] = []
     try:
         for start in range(0, len(keys), TOGETHER):
             some = keys[start : start + TOGETHER]
-            found += get(cull(graph, some)[0], some)  # type: ignore[no-untyped-call]
-    except Exception:  # whatever a computation raises that finds positions where it expects values
+            results += get(cull(graph, some)[0], some)  # type: ignore[no-untyped-call]
+    except Exception:  # a computation may raise anything when it finds positions where it expects values
         return None
     blocks = np.empty(data.numblocks, dtype=object)
-    for place, block in zip(np.ndindex(blocks.shape), found, strict=True):
-        blocks[place] = block
+    for coords, block in zip(np.ndindex(blocks.shape), results, strict=True):
+        blocks[coords] = block
     return _joined(blocks)
 
 
-def _joined(blocks: NDArray[Any]) -> Positions | None:
-    """What blocks show together; None unless every one of them is the window that its neighbours make it."""
-    first = blocks.flat[0]
-    for block in blocks.flat:
-        if not isinstance(block, Positions) or block.axes != first.axes or block.ndim != blocks.ndim:
+def _joined(blocks: NDArray[np.object_]) -> OuterSelection | None:
+    """Return the positions that blocks show together; None unless they line up to one outer product."""
+    listed = blocks.ravel().tolist()
+    first = listed[0]
+    for block in listed:
+        if not isinstance(block, OuterSelection) or block.axes != first.axes or block.ndim != blocks.ndim:
             return None
     edges = [blocks[tuple(slice(None) if i == axis else 0 for i in range(blocks.ndim))] for axis in range(blocks.ndim)]
-    for place, block in np.ndenumerate(blocks):
-        if not all(np.array_equal(block.at[i], edges[i][n].at[i]) for i, n in enumerate(place)):
+    for coords, block in np.ndenumerate(blocks):
+        if not all(np.array_equal(block.at[i], edges[i][n].at[i]) for i, n in enumerate(coords)):
             return None
-    return Positions(first.axes, tuple(np.concatenate([b.at[i] for b in edge]) for i, edge in enumerate(edges)))
+    return OuterSelection(first.axes, tuple(np.concatenate([b.at[i] for b in edge]) for i, edge in enumerate(edges)))

@@ -1,33 +1,37 @@
-"""TileFile: one frozen record of what any file says, and where each value came from."""
+"""The record that every reader returns: TileFile, what a file says and where each value came from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.array_types import Bools, Floats, Positions
 from hsichunk.chunks.array import ChunkedArray
 from hsichunk.grid import Grid
 
 NOWHERE: Final = Grid(-0.5, -0.5, 1.0, -1.0, None, None)
-"""rows and columns counted from 0: the grid of a file that lies nowhere"""
+"""the grid of a file without georeferencing: x and y are column and row numbers, counted from 0"""
+
+AttributeValue: TypeAlias = str | float | Sequence[float] | NDArray[np.generic]
+"""the value of an attribute of a variable, as NetCDF allows it: text, a number or a list of numbers"""
 
 
 class Source(Enum):
     """Where a value of a TileFile came from."""
 
     FILE = "file"
-    """the file states it, or the definition of its product does"""
+    """the file states the value, or the definition of its product does"""
     FALLBACK = "fallback"
-    """a stated stand-in for what the file leaves out, such as NEON's default; a warning (HsiWarning) named it"""
+    """a default such as NEON's replaces what the file leaves out; a warning (HsiWarning) names it"""
     USER = "user"
-    """the user's word, which wins over the file's"""
+    """the caller states the value, which overrides the file's"""
     ABSENT = "absent"
-    """nothing states it and nothing stands in"""
+    """neither the file nor the caller states the value, and no default replaces it"""
 
 
 @dataclass(frozen=True)
@@ -41,31 +45,31 @@ class Provenance:
     grid: Source = Source.FILE
 
     def words(self) -> dict[str, str]:
-        """Plain text by name, ready for JSON."""
+        """Return the source of each value as text, by the name of the value, ready for JSON."""
         return {name: source.value for name, source in vars(self).items()}
 
 
 @dataclass(frozen=True)
 class Bands:
-    """The bands of a file in the order of `reflectance`, by wavelength."""
+    """The bands of a file in the order of `reflectance`, which is by wavelength."""
 
-    wavelength: NDArray[np.float64]
+    wavelength: Floats
     """centres in nm, ascending (n,)"""
-    fwhm: NDArray[np.float64] | None = None
+    fwhm: Floats | None = None
     """full widths at half maximum in nm (n,); None where the file has none"""
     windows: tuple[tuple[float, float], ...] = ()
-    """bad-band windows in nm, both ends inclusive"""
+    """bad-band windows (low, high) in nm, both ends inclusive"""
     drop_last: int = 0
-    """bands at the end that are noise"""
+    """number of bands at the end that are noise"""
 
     @property
-    def good(self) -> NDArray[np.bool_]:
-        """Which bands lie in no bad window (n,)."""
+    def good(self) -> Bools:
+        """Which bands lie in no bad-band window (n,); `drop_last` does not count here."""
         return ~inside(self.wavelength, self.windows)
 
 
 class Readable(Protocol):
-    """What the labelled cube asks of stored values; a ChunkedArray is one."""
+    """The part of ChunkedArray that the labelled cube needs of stored values."""
 
     @property
     def path(self) -> str: ...
@@ -74,155 +78,171 @@ class Readable(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[np.generic]: ...
 
-    def read(self, *selection: NDArray[np.intp], threads: int | None = None) -> NDArray[Any]:
-        """The values at the outer product of one array of positions a dimension, in native byte order."""
+    def read(self, *selection: Positions, threads: int | None = None) -> NDArray[np.generic]:
+        """Read the values at the outer product of one array of positions a dimension, in native byte order."""
 
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        """The same for the same values alone."""
+    def __dask_tokenize__(self) -> tuple[Hashable, ...]:
+        """Return what identifies the values: equal for equal values alone."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One ancillary variable."""
+    """One ancillary variable of a file."""
 
     name: str
     dims: tuple[str, ...]
     stored: ChunkedArray
-    attrs: dict[str, Any]
+    attrs: dict[str, AttributeValue]
     coordinate: bool = False
-    """whether it says where pixels lie, as latitudes and longitudes do"""
+    """whether the values say where pixels lie, as latitudes and longitudes do"""
+
+
+class SolarAngles(NamedTuple):
+    """The sun's position above one flight line."""
+
+    flight_line: str
+    azimuth: float
+    """degrees"""
+    zenith: float
+    """degrees"""
 
 
 @dataclass(frozen=True)
 class AsStored:
-    """How the labelled cube shows a file whose stored values are not those of `TileFile.reflectance`, or in blocks."""
+    """What the labelled cube shows of a file in place of `TileFile.reflectance`, in blocks of dask.
+
+    `TileFile.reflectance` of an image has the no-data value for NaN and int16 for bytes; this has what is stored.
+    """
 
     values: Readable
-    """the values with NaN and in the type that the file has"""
+    """the values in the file's own type, NaN included"""
     blocks: tuple[int, int, int]
     """lines, samples and bands of a dask block"""
     no_data: float | None
-    """what stands for no data among `values`; None where neither the file nor the user names it"""
+    """the no-data value among `values`; None where neither the file nor the caller names one"""
     units: str = "counts"
+    """of `values`: "counts", or "1" for reflectance"""
     chunks: str | None = None
-    """the stored chunks in words; None for those of `TileFile.reflectance`"""
+    """a description of the stored chunks; None where they are those of `TileFile.reflectance`"""
 
 
 @dataclass(frozen=True)
 class TileFile:
-    """What a file of any format says, its pixels still on disk.
+    """What a file of any format says; its pixels stay on disk.
 
-    Readers make it and nobody else decides about scale, no-data, bad bands and place.
+    Readers alone make this record, so that scale, no-data, bad bands and place are decided nowhere else.
     """
 
     path: str
-    """as it was given"""
+    """of the file, as the caller gave it"""
     kind: str
-    """what its pixels are, in words: "NEON AOP reflectance", "reflectance" """
+    """what the pixels are, as text: "NEON AOP reflectance", "reflectance" """
     site: str
-    """the name of the scene: NEON's site, or the stem of the file"""
+    """the name of the scene: NEON's site, or the file's name without its suffix"""
     title: str
-    """the title of its labelled cube"""
+    """the title of the labelled cube"""
     reflectance: ChunkedArray
-    """the stored chunks, (line, sample, band) with bands by wavelength"""
+    """the stored values in chunks, (line, sample, band), bands by wavelength"""
     bands: Bands
     scale: float
-    """counts per unit reflectance"""
+    """counts per unit reflectance: reflectance is count / scale"""
     no_data: int
-    """what stands for no data in `reflectance`"""
+    """the no-data value among the values of `reflectance`"""
     place: Grid | None
-    """the grid of the pixels with its CRS; None for a file that lies nowhere, or in a swath"""
+    """the grid of the pixels with its CRS; None for a file without georeferencing, and for a swath"""
     offset: float = 0.0
-    """reflectance of count 0, which no reader gives yet"""
+    """the reflectance of count 0; no reader states one yet, and formats.read refuses any but 0"""
     sensor: str | None = None
-    """the instrument in words, where it is known"""
+    """the name of the instrument; None where it is not known"""
     layers: tuple[Layer, ...] = ()
-    sun: tuple[tuple[str, float, float], ...] = ()
-    """flight line, solar azimuth and solar zenith in degrees, for each line that logs them"""
-    attrs: dict[str, Any] = field(default_factory=dict)
-    """what else the file says of its reflectance"""
+    sun: tuple[SolarAngles, ...] = ()
+    """one for each flight line that logs them"""
+    attrs: dict[str, AttributeValue] = field(default_factory=dict)
+    """further attributes of the reflectance in the file"""
     provenance: Provenance = Provenance()
     as_stored: AsStored | None = None
-    """of files that the labelled cube shows otherwise; None for those that it shows as `reflectance`, without dask"""
+    """what the labelled cube shows in place of `reflectance`; None where it shows `reflectance` itself, without dask"""
     names_site: bool = False
-    """whether `site` is the name of a place, and not of the file"""
+    """whether `site` is the name of a place; False where it is that of the file"""
 
     @property
-    def wavelength(self) -> NDArray[np.float64]:
+    def wavelength(self) -> Floats:
         """Centres of the bands in nm, ascending (n,)."""
         return self.bands.wavelength
 
     @property
-    def fwhm(self) -> NDArray[np.float64] | None:
-        """Widths of the bands in nm (n,)."""
+    def fwhm(self) -> Floats | None:
+        """Full widths of the bands at half maximum in nm (n,); None where the file has none."""
         return self.bands.fwhm
 
     @property
     def windows(self) -> tuple[tuple[float, float], ...]:
-        """Bad-band windows in nm, both ends inclusive."""
+        """Bad-band windows (low, high) in nm, both ends inclusive."""
         return self.bands.windows
 
     @property
     def drop_last(self) -> int:
-        """Bands at the end that are noise."""
+        """Number of bands at the end that are noise."""
         return self.bands.drop_last
 
     @property
     def grid(self) -> Grid:
-        """The grid of the pixels: rows and columns counted from 0 where the file lies nowhere."""
+        """The grid of the pixels; that of column and row numbers (NOWHERE) for a file without georeferencing."""
         return self.place or NOWHERE
 
-    def on_bands(
-        self,
-        reflectance: ChunkedArray,
-        wavelength: NDArray[np.float64],
-        fwhm: NDArray[np.float64] | None,
-    ) -> TileFile:
-        """The same file with other values at other wavelengths (nm); the bad windows stay."""
+    def on_bands(self, reflectance: ChunkedArray, wavelength: Floats, fwhm: Floats | None) -> TileFile:
+        """Return the file with other values at other wavelengths (nm); the bad-band windows stay."""
         return replace(self, reflectance=reflectance, bands=replace(self.bands, wavelength=wavelength, fwhm=fwhm))
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a reader is asked for: what the caller can use, and the user's word on what files leave out."""
+    """What a caller asks of a reader: which files it can use, and values that override the file's."""
 
     floats: bool = False
-    """whether values may be floats"""
+    """whether stored values may be floats"""
     swaths: bool = False
     """whether pixels may lie at latitudes and longitudes, on no grid"""
-    wavelength: Sequence[float] | NDArray[Any] | None = None
+    wavelength: Sequence[float] | NDArray[np.generic] | None = None
+    """of the bands in the file's order (n,), in `units`"""
     units: str | None = None
-    """of wavelengths"""
+    """of wavelengths, the caller's or the file's"""
     scale: float | None = None
+    """counts per unit reflectance"""
     no_data: float | None = None
+    """the stored no-data value"""
 
     @property
-    def said(self) -> bool:
-        """Whether the user has said anything of what the file holds."""
-        return any(word is not None for word in (self.wavelength, self.units, self.scale, self.no_data))
+    def has_user_values(self) -> bool:
+        """Whether the caller states any of the values that files hold."""
+        return any(value is not None for value in (self.wavelength, self.units, self.scale, self.no_data))
 
 
-def inside(wavelength: NDArray[np.float64], ranges: Iterable[tuple[float, float]]) -> NDArray[np.bool_]:
-    """Which wavelengths (nm) lie in one of the ranges (low, high), both ends inclusive."""
-    found = np.zeros(len(wavelength), np.bool_)
+def inside(wavelength: Floats, ranges: Iterable[tuple[float, float]]) -> Bools:
+    """Return which wavelengths (n,) in nm lie in one of the ranges (low, high), both ends inclusive: bool (n,)."""
+    in_any = np.zeros(len(wavelength), np.bool_)
     for low, high in ranges:
-        found |= (wavelength >= low) & (wavelength <= high)
-    return found
+        in_any |= (wavelength >= low) & (wavelength <= high)
+    return in_any
 
 
-def bad_windows(wavelength: NDArray[np.float64], good: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
-    """Runs of bad bands as windows in nm, both ends bad bands themselves."""
+def bad_windows(wavelength: Floats, good: Bools) -> tuple[tuple[float, float], ...]:
+    """Return the runs of bad bands as windows (low, high) in nm; both ends are wavelengths of bad bands."""
     edges = np.flatnonzero(np.diff(np.concatenate([[True], good, [True]]).astype(np.int8))).reshape(-1, 2)
     return tuple((float(wavelength[first]), float(wavelength[after - 1])) for first, after in edges.tolist())
 
 
-def no_data_count(value: float | None, dtype: np.dtype[Any]) -> int:
-    """The whole number that means no data; where a file names none, or none that its type holds, the outermost one."""
-    if dtype.kind == "f":  # where NaN is none, whatever else is
+def no_data_count(value: float | None, dtype: np.dtype[np.generic]) -> int:
+    """Return the whole number that stands for no data among values of a type.
+
+    It is `value` where that is a whole number of the type. Else, and where the file names none, it is the smallest
+    number of the type, the largest of an unsigned type, or the smallest of int32 for floats.
+    """
+    if dtype.kind == "f":  # among floats NaN is no data too, so any number may stand for it
         return int(value) if value is not None and value.is_integer() else np.iinfo(np.int32).min
-    most = np.iinfo(dtype)
-    if value is not None and value.is_integer() and most.min <= value <= most.max:
+    limits = np.iinfo(dtype.str)
+    if value is not None and value.is_integer() and limits.min <= value <= limits.max:
         return int(value)
-    return int(most.min or most.max)
+    return int(limits.min or limits.max)

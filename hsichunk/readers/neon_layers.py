@@ -1,4 +1,4 @@
-"""The ancillary layers of a NEON file: their names in every product version, and what their numbers mean.
+"""Names and attributes of the ancillary layers of a NEON file, in every product version.
 
 Sources: NEON.DOC.001288 (ATBD reflectance), the trees printed in NEON's lessons, and the class tables of the
 Earth Engine catalogue of the same product. Names are compared without case; misspellings that NEON shipped are listed.
@@ -6,15 +6,15 @@ Earth Engine catalogue of the same product. Names are compared without case; mis
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Final
 
 import numpy as np
 
 from hsichunk import schema
+from hsichunk.readers.model import AttributeValue
 
-# name in the file (lower case) -> name in the dataset; anything else takes its own name, lower case
-NAMES = {
+NAMES: Final = {
     "acquisition_date": "acquisition_date",
     "acqusition_date": "acquisition_date",  # 2022 LIRO
     "aerosol_optical_depth": "aerosol_optical_depth",
@@ -38,10 +38,9 @@ NAMES = {
     "solar_azimuth_angle": "solar_azimuth_angle",
     "solar_zenith_angle": "solar_zenith_angle",
 }
+"""name in the file (lower case) -> name in the dataset; any other layer keeps its own name, in lower case"""
 
-
-# what stands for no data in layers whose file does not say (NEON's own Python reader)
-NO_DATA = {
+NO_DATA: Final = {
     "data_selection_index": -1,
     "weather_quality": 0,
     "cast_shadow": 241,
@@ -50,20 +49,22 @@ NO_DATA = {
     "sky_view_factor": 241,
     "visibility_index": 241,
 }
+"""no-data values of layers whose file does not state one; source: NEON's own Python reader"""
 
 
-def _flags(values: range, meanings: str) -> dict[str, Any]:
+def _flags(values: range, meanings: str) -> dict[str, AttributeValue]:
+    """Return CF's attributes of flags: the values and, in one text, their meanings."""
     return {"flag_values": values, "flag_meanings": meanings}
 
 
-HAZE = (
+HAZE: Final = (
     "background shadow thin_cirrus_over_water medium_cirrus_over_water thick_cirrus_over_water clear_land saturated "
     "snow_or_ice thin_cirrus_over_land medium_cirrus_over_land thick_cirrus_over_land thin_haze_over_land "
     "medium_haze_over_land thin_haze_or_glint_over_water medium_haze_or_glint_over_water cloud_over_land "
     "cloud_over_water water cirrus_cloud thick_cirrus_cloud bright topographic_shadow cloud_or_building_shadow"
 )
 
-ATTRS: dict[str, dict[str, Any]] = {
+ATTRS: Final[dict[str, dict[str, AttributeValue]]] = {
     "acquisition_date": {"long_name": "acquisition date, YYYYMMDD"},
     "aerosol_optical_depth": {
         "long_name": "aerosol optical depth at 550 nm",
@@ -94,38 +95,40 @@ ATTRS: dict[str, dict[str, Any]] = {
     "solar_azimuth_angle": {"standard_name": "solar_azimuth_angle", "units": "degree"},
     "solar_zenith_angle": {"standard_name": "solar_zenith_angle", "units": "degree"},
 }
-CLOUD_COVER = _flags(range(1, 4), "below_10_percent 10_to_50_percent above_50_percent")
-CLOUD_COLOURS = {"comment": "red, green, blue: (0,255,0) below 10 %, (255,255,0) 10 to 50 %, (255,0,0) above 50 %"}
+CLOUD_COVER: Final = _flags(range(1, 4), "below_10_percent 10_to_50_percent above_50_percent")
+CLOUD_COLOURS: Final = {
+    "comment": "red, green, blue: (0,255,0) below 10 %, (255,255,0) 10 to 50 %, (255,0,0) above 50 %"
+}
 
 
 def name_of(key: str, taken: Collection[str]) -> str:
-    """What a layer is called that the file calls `key`: never a name that another variable has."""
-    first = name = NAMES.get(key.lower(), key.lower())
+    """Return the variable's name of a layer that the file calls `key`; a number follows where the name is taken."""
+    plain = name = NAMES.get(key.lower(), key.lower())
     number = 1
     while name in taken:
         number += 1
-        name = f"{first}_{number}"
+        name = f"{plain}_{number}"
     return name
 
 
-def attributes(
-    name: str, stored_shape: tuple[int, ...], dtype: np.dtype[Any], stored: dict[str, Any]
-) -> dict[str, Any]:
-    """The attributes of an ancillary variable: CF's where known, the file's own beside them.
+def layer_attributes(
+    name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], stored: Mapping[str, AttributeValue]
+) -> dict[str, AttributeValue]:
+    """Return the attributes of an ancillary variable: CF's where they are known, beside the file's own (`stored`).
 
-    `stored` are the attributes in the file; ours win where both say something. Nothing is applied: the variable is as
-    stored, and what scales it or stands for no data is named as it is for the reflectance.
+    CF's override the file's. Values stay as stored: scale and no-data are not applied, but named by the same attributes
+    as those of the reflectance.
     """
-    named = {"scale_factor": schema.SCALE, "data_ignore_value": schema.NO_DATA}
-    out = {named.get(key.lower(), key): value for key, value in stored.items()}
-    colours = len(stored_shape) == 3
-    if name in NO_DATA and not colours and (name == "data_selection_index" or dtype.kind != "f"):
-        out.setdefault(schema.NO_DATA, NO_DATA[name])
-    out |= ATTRS.get(name, {})
+    renamed = {"scale_factor": schema.SCALE, "data_ignore_value": schema.NO_DATA}
+    attrs = {renamed.get(key.lower(), key): value for key, value in stored.items()}
+    has_colours = len(shape) == 3
+    if name in NO_DATA and not has_colours and (name == "data_selection_index" or dtype.kind != "f"):
+        attrs.setdefault(schema.NO_DATA, NO_DATA[name])
+    attrs |= ATTRS.get(name, {})
     if name == "weather_quality":  # three colours in .001, one class in .002
-        out |= CLOUD_COLOURS if colours else CLOUD_COVER
-    if name == "water_vapor_column" and dtype.kind != "f":  # flight lines
-        out["units"] = "0.001 cm"
-    if "flag_values" in out:  # of the variable's own type, says CF
-        out["flag_values"] = np.array(out["flag_values"], dtype.newbyteorder("="))
-    return out
+        attrs |= CLOUD_COLOURS if has_colours else CLOUD_COVER
+    if name == "water_vapor_column" and dtype.kind != "f":  # flight lines store whole numbers of 0.001 cm
+        attrs["units"] = "0.001 cm"
+    if "flag_values" in attrs:  # CF wants them in the type of the variable
+        attrs["flag_values"] = np.array(attrs["flag_values"], dtype.newbyteorder("="))
+    return attrs

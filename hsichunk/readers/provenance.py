@@ -1,7 +1,7 @@
-"""Where data come from, in words: attributes that the first screen of a repr shows.
+"""Describe in attributes where data come from, in words short enough for the first screen of a repr.
 
-Each says what was so when the file was opened, or the cube cleaned; so it stays true whatever is selected, computed or
-reprojected later, and may be kept through all of it.
+Each attribute states what was true when the file was opened or the cube was cleaned. It stays true whatever is
+selected, computed or reprojected later, so that it may be kept through all of it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hsichunk.array_types import Floats, Positions
 from hsichunk.grid import Grid
 
 SENSOR: Final = "sensor"
@@ -26,19 +26,24 @@ CLEANED: Final = "cleaned"
 NEON_SENSOR: Final = "NEON AOP imaging spectrometer"
 
 CARRIED: Final = (SENSOR, SITE, CRS, GRID, CHUNKS, CLEANED)
-"""what is handed on to what is made of a tile, in this order"""
+"""attributes that a cube takes over from its tile, in this order"""
 MADE: Final = (SENSOR, SITE, CRS, GRID, CLEANED)
-"""the part of it that is handed on to products: the same from any stored layout"""
+"""attributes that products take over: those that are the same for any stored layout"""
 PLACE: Final = (SENSOR, SITE, CRS)
-"""the part of it that holds for pixels taken out of it"""
+"""attributes that hold for single pixels of a cube too"""
 
-_CODE = re.compile(r'(?:ID|AUTHORITY)\["EPSG",\s*"?(\d+)"?\]\s*\]\s*$')  # the last of a WKT is that of the whole
+_CODE = re.compile(
+    r'(?:ID|AUTHORITY)\["EPSG",\s*"?(\d+)"?\]\s*\]\s*$'
+)  # the last code in a WKT is that of the whole CRS
 
 
-def crs_words(said: Mapping[str, Any]) -> dict[str, str]:
-    """The CRS that the attributes of `spatial_ref` name, as "EPSG:32618, WGS 84 / UTM zone 18N"; nothing if none."""
-    wkt = str(said.get("crs_wkt") or said.get("spatial_ref") or "")
-    name = said.get("projected_crs_name") or said.get("geographic_crs_name")
+def crs_words(mapping: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attribute of the CRS that `spatial_ref` names, as "EPSG:32618, WGS 84 / UTM zone 18N".
+
+    `mapping` are the attributes of `spatial_ref`; the result is empty where they name no CRS.
+    """
+    wkt = str(mapping.get("crs_wkt") or mapping.get("spatial_ref") or "")
+    name = mapping.get("projected_crs_name") or mapping.get("geographic_crs_name")
     if name is None:
         name = wkt.split('"')[1] if wkt.count('"') > 1 else None
     code = _CODE.search(wkt)
@@ -47,39 +52,43 @@ def crs_words(said: Mapping[str, Any]) -> dict[str, str]:
 
 
 def carried(attrs: Mapping[str, Any], names: Sequence[str] = CARRIED) -> dict[str, Any]:
-    """Those of the attributes that are also true of what is made of the data."""
+    """Return those of the attributes that stay true of what is made of the data."""
     return {name: attrs[name] for name in names if name in attrs}
 
 
 def grid_words(rows: int, cols: int, grid: Grid, tiles: int = 1) -> str:
-    """Rows and columns, pixel size and upper left corner in metres."""
+    """Return rows and columns, pixel size and upper left corner in metres as text, and the number of several tiles."""
     dx, dy = grid.dx, grid.dy
-    side = f"{dx:g}" if dx == dy else f"{dx:g} x {dy:g}"
-    many = f", {tiles} tiles" if tiles > 1 else ""
-    return f"{rows} x {cols} of {side} m{many}, upper left {grid.left:.10g} {grid.top:.10g}"
+    size = f"{dx:g}" if dx == dy else f"{dx:g} x {dy:g}"
+    count = f", {tiles} tiles" if tiles > 1 else ""
+    return f"{rows} x {cols} of {size} m{count}, upper left {grid.left:.10g} {grid.top:.10g}"
 
 
-def band_words(wavelength: NDArray[np.float64], windows: Sequence[tuple[float, float]]) -> str:
-    """How many bands from where to where, and the bad ones that the file names."""
+def band_words(wavelength: Floats, windows: Sequence[tuple[float, float]]) -> str:
+    """Return the number of bands, their range and the bad-band windows of the file in nm, as text."""
     bad = f"; bad: {_ranges(windows)} nm" if windows else ""
     return f"{len(wavelength)}, {wavelength[0]:.0f} to {wavelength[-1]:.0f} nm{bad}"
 
 
-def chunk_words(chunks: Sequence[int] | None, dtype: Any) -> str:
-    """The stored chunks (y, x, band), or None where an array is stored in one piece."""
-    return f"{' x '.join(map(str, chunks)) if chunks else 'none, in one piece'}, {np.dtype(dtype).name}"
+def chunk_words(chunks: Sequence[int] | None, dtype: np.dtype[np.generic]) -> str:
+    """Return the shape (y, x, band) and type of stored chunks as text; `chunks` is None for data in one piece."""
+    return f"{' x '.join(map(str, chunks)) if chunks else 'none, in one piece'}, {dtype.name}"
 
 
 def cleaned_words(
-    wavelength: NDArray[np.float64],
-    kept: NDArray[np.intp],
+    wavelength: Floats,
+    bands: Positions,
     bad: Sequence[tuple[float, float]],
     drop_last: int,
     keep: Sequence[tuple[float, float]] | None,
     every: int,
     lesson_bands: bool,
 ) -> str:
-    """How many bands of how many a cleaning kept, and which it left out."""
+    """Return as text how many bands a cleaning kept, of how many, and which it left out.
+
+    `wavelength` (nm) are all bands of the tile, `bands` the positions of those of the cube; the others are options of
+    `clean`: bad-band windows, noisy bands at the end, ranges to keep, one band in `every`, and the lesson's rule.
+    """
     nm = wavelength
     touched = [(low, high) for low, high in bad if ((nm >= low) & (nm <= high)).any()]
     without = [f"{_ranges(touched)} nm"] if touched else []
@@ -87,13 +96,14 @@ def cleaned_words(
         without.append("one below each")
     if drop_last:
         without.append(f"last {min(drop_last, len(nm))}")
-    said = f"{len(kept)} of {len(nm)} bands"
+    words = f"{len(bands)} of {len(nm)} bands"
     if keep is not None:
-        said += f", {_ranges(keep)} nm"
+        words += f", {_ranges(keep)} nm"
     if every > 1:
-        said += f", one in {every}"
-    return said + (f", without {', '.join(without)}" if without else "")
+        words += f", one in {every}"
+    return words + (f", without {', '.join(without)}" if without else "")
 
 
 def _ranges(ranges: Sequence[tuple[float, float]]) -> str:
+    """Return ranges (low, high) as text."""
     return ", ".join(f"{low:g}-{high:g}" for low, high in ranges)

@@ -236,8 +236,9 @@ def test_no_data_is_a_count_that_the_type_holds(value: float | None, dtype: str,
 
 
 def test_the_users_word_is_told_from_none() -> None:
-    assert not ReadOptions(floats=True, swaths=True).said
-    assert ReadOptions(no_data=0).said and ReadOptions(scale=0.0).said and ReadOptions(wavelength=[1.0]).said
+    assert not ReadOptions(floats=True, swaths=True).has_user_values
+    stated = (ReadOptions(no_data=0), ReadOptions(scale=0.0), ReadOptions(wavelength=[1.0]))
+    assert all(options.has_user_values for options in stated)
 
 
 # nobody else decides
