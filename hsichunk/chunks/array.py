@@ -172,36 +172,36 @@ class ChunkedArray(abc.ABC):
         """
 
     @abc.abstractmethod
-    def decode(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
-        """The chunk at `place` on the grid of chunks, decoded anew and counted in `DECODED`.
+    def decode(self, handle: Any, coords: ChunkCoords) -> NDArray[Any]:
+        """The chunk at `coords` on the grid of chunks, decoded anew and counted in `DECODED`.
 
         Of shape `chunks` and type `native`; what sticks out of the array holds `fill`. Raises CorruptChunk, which names
-        the file and the place, where it cannot be decoded.
+        the file and the chunk, where it cannot be decoded.
         """
 
-    def announce(self, handle: Any, places: Iterable[ChunkCoords]) -> None:  # noqa: B027  # a file on disk needs none
+    def announce(self, handle: Any, wanted: Iterable[ChunkCoords]) -> None:  # noqa: B027  # a file on disk needs none
         """Says which chunks `handle` will be asked for, so that neighbours in the file can come together."""
 
-    def jobs(self, places: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
-        """Chunks to read one after another by one thread, in the order of `places`: one at a time where nothing speaks
+    def jobs(self, wanted: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
+        """Chunks to read one after another by one thread, in the order of `wanted`: one at a time where nothing speaks
         for more.
         """
-        return ([place] for place in places)
+        return ([coords] for coords in wanted)
 
-    def chunk(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
-        """The chunk at `place` as `decode` gives it, not decoded again where it is kept. Not to be written to."""
+    def chunk(self, handle: Any, coords: ChunkCoords) -> NDArray[Any]:
+        """The chunk at `coords` as `decode` gives it, not decoded again where it is kept. Not to be written to."""
         if self.kept is None:
-            return self.decode(handle, place)
-        found = self.kept.look(place)
+            return self.decode(handle, coords)
+        found = self.kept.look(coords)
         if found is None:
-            found = self.decode(handle, place)
-            self.kept.offer(place, found)
+            found = self.decode(handle, coords)
+            self.kept.offer(coords, found)
         return found
 
-    def last_chunk(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
+    def last_chunk(self, handle: Any, coords: ChunkCoords) -> NDArray[Any]:
         """The same for a chunk that nobody needs after this: it is kept no longer."""
-        found = None if self.kept is None else self.kept.take(place)
-        return self.chunk(handle, place) if found is None else found
+        found = None if self.kept is None else self.kept.take(coords)
+        return self.chunk(handle, coords) if found is None else found
 
     def read(self, *positions: NDArray[np.intp], threads: int | None = None) -> NDArray[Any]:
         """The values at the outer product of one array of positions a dimension; decodes only the chunks touched.
@@ -211,12 +211,12 @@ class ChunkedArray(abc.ABC):
         out = np.empty(tuple(len(p) for p in positions), self.native)
         parts = [by_chunk(p, c) for p, c in zip(positions, self.chunks, strict=True)]
 
-        def copy(places: list[ChunkCoords]) -> None:
+        def copy(job: list[ChunkCoords]) -> None:
             with self.opened() as handle:
-                self.announce(handle, places)
-                for place in places:
-                    pieces = [part[p] for part, p in zip(parts, place, strict=True)]
-                    block = self.chunk(handle, place)
+                self.announce(handle, job)
+                for coords in job:
+                    pieces = [part[p] for part, p in zip(parts, coords, strict=True)]
+                    block = self.chunk(handle, coords)
                     put(out, [to for to, _ in pieces], take(block, [of for _, of in pieces]))
 
         if out.size:
@@ -250,12 +250,12 @@ class ChunkedArray(abc.ABC):
 
         def pick(job: tuple[NDArray[np.intp], list[tuple[int, NDArray[np.intp]]]]) -> None:
             lot, wanted = job
-            place = (int(rows[lot[0]] // cy), int(cols[lot[0]] // cx))
+            column_coords = (int(rows[lot[0]] // cy), int(cols[lot[0]] // cx))
             with self.opened() as handle:
-                self.announce(handle, ((*place, n) for n, _ in wanted))
+                self.announce(handle, ((*column_coords, n) for n, _ in wanted))
                 for n, at in wanted:
                     try:
-                        chunk = self.chunk(handle, (*place, n))
+                        chunk = self.chunk(handle, (*column_coords, n))
                     except CorruptChunk:
                         if bad is None:
                             raise

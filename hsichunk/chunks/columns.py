@@ -79,19 +79,19 @@ def sum_small(
 ) -> list[list[int]]:
     """Adds some rows of a column to sums that stay in the cache, on this thread.
 
-    With `corrupt` a chunk that cannot be decoded makes every pixel invalid, and its place is given back.
+    With `corrupt` a chunk that cannot be decoded makes every pixel invalid, and its coords are given back.
     """
     stored, bad, every = counts.stored, list[list[int]](), slice(0, len(valid))
     with stored.opened() as handle:
         stored.announce(handle, ((*column, chunk.number) for chunk in chunks))
         for chunk in chunks:
-            place = (*column, chunk.number)
+            coords = (*column, chunk.number)
             try:
-                values = stored.last_chunk(handle, place)
+                values = stored.last_chunk(handle, coords)
             except CorruptChunk:
                 if not corrupt:
                     raise
-                bad.append([*place])
+                bad.append([*coords])
                 continue
             pixels = _pixels(counts, values, rows, chunk, valid)
             adder.spectra(pixels, chunk.runs, counts.no_data, every, total, valid)
@@ -128,14 +128,14 @@ def sum_large(
 
         def inflate(item: tuple[int, BandChunk]) -> None:
             position, chunk = item
-            place = (*column, chunk.number)
+            coords = (*column, chunk.number)
             try:
                 with stored.opened() as handle:
-                    values = stored.last_chunk(handle, place)
+                    values = stored.last_chunk(handle, coords)
             except CorruptChunk:
                 if not corrupt:
                     raise
-                bad.append([*place])
+                bad.append([*coords])
                 values = np.zeros(stored.chunks, stored.native)
             pixels = _pixels(counts, values, rows, chunk, valid)
             held[position] = pixels[:, 0] if single else pixels

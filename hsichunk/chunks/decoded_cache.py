@@ -21,22 +21,22 @@ class KeptChunks:
         """not decoded again so far"""
         self.bytes = 0
 
-    def offer(self, place: ChunkCoords, chunk: NDArray[Any]) -> None:
+    def offer(self, coords: ChunkCoords, chunk: NDArray[Any]) -> None:
         """Keeps a chunk if there is room."""
         with self._lock:
-            if place not in self._chunks and chunk.nbytes <= self._room:
-                self._chunks[place] = chunk
+            if coords not in self._chunks and chunk.nbytes <= self._room:
+                self._chunks[coords] = chunk
                 self._room -= chunk.nbytes
 
-    def look(self, place: ChunkCoords) -> NDArray[Any] | None:
+    def look(self, coords: ChunkCoords) -> NDArray[Any] | None:
         """The chunk if it is kept."""
         with self._lock:
-            return self._counted(self._chunks.get(place))
+            return self._counted(self._chunks.get(coords))
 
-    def take(self, place: ChunkCoords) -> NDArray[Any] | None:
+    def take(self, coords: ChunkCoords) -> NDArray[Any] | None:
         """The chunk if it is kept, which it is no longer: for the last that needs it."""
         with self._lock:
-            return self._counted(self._chunks.pop(place, None))
+            return self._counted(self._chunks.pop(coords, None))
 
     def _counted(self, chunk: NDArray[Any] | None) -> NDArray[Any] | None:
         if chunk is not None:

@@ -63,10 +63,10 @@ class DerivedArray(ChunkedArray):
         """A handle of the base."""
         return self.base.opened()
 
-    def announce(self, handle: Any, places: Iterable[ChunkCoords]) -> None:
+    def announce(self, handle: Any, wanted: Iterable[ChunkCoords]) -> None:
         """Says to the base which chunks will be asked for."""
-        self.base.announce(handle, places)
+        self.base.announce(handle, wanted)
 
-    def jobs(self, places: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
+    def jobs(self, wanted: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
         """Chunks to read one after another, as the base has them."""
-        return self.base.jobs(places)
+        return self.base.jobs(wanted)

@@ -133,10 +133,10 @@ class HDF5Array(ChunkedArray):
                     file[self.name].id.chunk_iter(found.append)
                 stored = [info for info in found if info.byte_offset is not None]
                 if stored:
-                    place = tuple((np.array([info.chunk_offset for info in stored]) // self.chunks).T)
-                    offset[place] = [info.byte_offset for info in stored]
-                    size[place] = [info.size for info in stored]
-                    mask[place] = [info.filter_mask for info in stored]
+                    coords = tuple((np.array([info.chunk_offset for info in stored]) // self.chunks).T)
+                    offset[coords] = [info.byte_offset for info in stored]
+                    size[coords] = [info.size for info in stored]
+                    mask[coords] = [info.filter_mask for info in stored]
             except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
                 raise HsiError(
                     f"{self.path}: the chunk index of {self.name} is damaged ({one_line(error)}); download it again"
@@ -166,11 +166,11 @@ class HDF5Array(ChunkedArray):
         finally:
             os.close(handle)
 
-    def announce(self, handle: Handle, places: Iterable[ChunkCoords]) -> None:
+    def announce(self, handle: Handle, wanted: Iterable[ChunkCoords]) -> None:
         """Says which chunks `handle` will be asked for: at an address, neighbours in the file become one request."""
         if isinstance(handle, remote.Ranges) and self.direct:
             index = self.index
-            handle.announce((int(index.offset[p]), int(index.size[p])) for p in places if index.offset[p] >= 0)
+            handle.announce((int(index.offset[p]), int(index.size[p])) for p in wanted if index.offset[p] >= 0)
 
     @contextlib.contextmanager
     def _by_h5py(self) -> Iterator[Any]:
@@ -186,45 +186,47 @@ class HDF5Array(ChunkedArray):
                 raise source.failure from None
             raise
 
-    def decode(self, handle: Handle, place: ChunkCoords) -> NDArray[Any]:
-        """The chunk at `place`; edge chunks keep what the file's writer left in what sticks out, as a rule `fill`."""
+    def decode(self, handle: Handle, coords: ChunkCoords) -> NDArray[Any]:
+        """The chunk at `coords`; edge chunks keep what the file's writer left in what sticks out, as a rule `fill`."""
         DECODED.add(1, self.chunk_bytes)
         if not self.direct:
-            return self._chunk_by_h5py(place)
+            return self._chunk_by_h5py(coords)
         index = self.index
-        start, size = int(index.offset[place]), int(index.size[place])
+        start, size = int(index.offset[coords]), int(index.size[coords])
         if start < 0:
             return np.full(self.chunks, self.fill, self.native)
         data: Stored = os.pread(handle, size, start) if isinstance(handle, int) else handle.read(start, size)
         if len(data) != size:
-            raise CorruptChunk(f"{self.path}: truncated, chunk {place} ends before its {size} bytes; download it again")
-        skipped = int(index.mask[place])
+            raise CorruptChunk(
+                f"{self.path}: truncated, chunk {coords} ends before its {size} bytes; download it again"
+            )
+        skipped = int(index.mask[coords])
         for position in reversed(range(len(self.filters))):
             if not skipped >> position & 1:
-                data = self._undo(self.filters[position], data, place)
+                data = self._undo(self.filters[position], data, coords)
         held = data.nbytes if isinstance(data, np.ndarray) else len(data)
         if held != self.chunk_bytes:
-            raise self._corrupt(place, f"it holds {held} bytes instead of {self.chunk_bytes}")
+            raise self._corrupt(coords, f"it holds {held} bytes instead of {self.chunk_bytes}")
         return np.frombuffer(data, self.dtype).reshape(self.chunks).astype(self.native, copy=False)
 
-    def _undo(self, kind: int, data: Stored, place: ChunkCoords) -> Stored:
+    def _undo(self, kind: int, data: Stored, coords: ChunkCoords) -> Stored:
         if kind == SHUFFLE:
             width = self.dtype.itemsize
             flat = np.frombuffer(data, np.uint8)
             if flat.size % width:
-                raise self._corrupt(place, f"{flat.size} bytes do not divide into values of {width}")
+                raise self._corrupt(coords, f"{flat.size} bytes do not divide into values of {width}")
             return np.ascontiguousarray(flat.reshape(width, -1).T).reshape(-1)
         import deflate
 
         try:
             return deflate.zlib_decompress(data, self.chunk_bytes)
         except deflate.DeflateError as error:
-            raise self._corrupt(place, one_line(error)) from error
+            raise self._corrupt(coords, one_line(error)) from error
 
-    def _corrupt(self, place: ChunkCoords, why: str) -> CorruptChunk:
-        return CorruptChunk(f"{self.path}: chunk {place} of {self.name} is corrupt ({why}); download the file again")
+    def _corrupt(self, coords: ChunkCoords, why: str) -> CorruptChunk:
+        return CorruptChunk(f"{self.path}: chunk {coords} of {self.name} is corrupt ({why}); download the file again")
 
-    def _chunk_by_h5py(self, place: ChunkCoords) -> NDArray[Any]:
+    def _chunk_by_h5py(self, coords: ChunkCoords) -> NDArray[Any]:
         import h5py
 
         for number in self.filters:
@@ -234,32 +236,32 @@ class HDF5Array(ChunkedArray):
                     "install it (hdf5plugin has most), or rewrite the file with gzip"
                 )
         window = tuple(
-            slice(p * c, min((p + 1) * c, n)) for p, c, n in zip(place, self.chunks, self.shape, strict=True)
+            slice(p * c, min((p + 1) * c, n)) for p, c, n in zip(coords, self.chunks, self.shape, strict=True)
         )
         try:
             with self._by_h5py() as file:
                 part = file[self.name][window]
         except (OSError, RuntimeError, LookupError, ValueError) as error:
-            raise self._corrupt(place, one_line(error)) from error
+            raise self._corrupt(coords, one_line(error)) from error
         if part.shape == self.chunks:
             return np.asarray(part, self.native)
         whole = np.full(self.chunks, self.fill, self.native)
         whole[tuple(slice(0, n) for n in part.shape)] = part
         return whole
 
-    def jobs(self, places: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
+    def jobs(self, wanted: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
         """Chunks to read one after another: one at a time, or at an address as many as a request may fetch."""
         if not (self.remote and self.direct):
-            yield from super().jobs(places)
+            yield from super().jobs(wanted)
             return
         job: list[ChunkCoords] = []
         size = 0
-        for place in places:
-            size += int(self.index.size[place])
+        for coords in wanted:
+            size += int(self.index.size[coords])
             if job and size > READ_TOGETHER:
                 yield job
-                job, size = [], int(self.index.size[place])
-            job.append(place)
+                job, size = [], int(self.index.size[coords])
+            job.append(coords)
         if job:
             yield job
 

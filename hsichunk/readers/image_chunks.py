@@ -61,16 +61,16 @@ class ImageArray(ChunkedArray):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.ImageArray", os.path.abspath(self.path), self.stamp, self.chunks, self.order.tobytes())
 
-    def decode(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
-        """The values at `place` on the grid of chunks, native byte order; 0 in what sticks out of the image."""
+    def decode(self, handle: Any, coords: ChunkCoords) -> NDArray[Any]:
+        """The values at `coords` on the grid of chunks, native byte order; 0 in what sticks out of the image."""
         DECODED.add(1, self.chunk_bytes)
-        top, left, first = (p * c for p, c in zip(place, self.chunks, strict=True))
+        top, left, first = (p * c for p, c in zip(coords, self.chunks, strict=True))
         high, wide = min(self.chunks[0], self.shape[0] - top), min(self.chunks[1], self.shape[1] - left)
         bands = self.order[first : first + self.chunks[2]]
         try:
             values = self._values(handle, top, left, high, wide, bands)
         except _Unreadable as error:
-            where = f"chunk {place}, lines {top} to {top + high}, cannot be read"
+            where = f"chunk {coords}, lines {top} to {top + high}, cannot be read"
             raise CorruptChunk(f"{self.path}: {where} ({error}); get the file again") from error
         if self.kind.kind == "f":
             values = np.where(np.isfinite(values), values, self.kind.type(self.no_data))
