@@ -74,9 +74,9 @@ def _along(spectra: xr.DataArray, work: Kernel, attrs: dict[str, Any]) -> xr.Dat
     """`work` on every spectrum of a cube, or of a few spectra in memory."""
     if {schema.Y, schema.X} <= set(spectra.dims):
         cube = check_cube(spectra)
-        found = on_pixels(cube, work, cube.sizes[schema.WAVELENGTH], last=True)
+        filtered = on_pixels(cube, work, cube.sizes[schema.WAVELENGTH], last=True)
         coords = {str(n): c for n, c in cube.coords.items() if schema.WAVELENGTH in c.dims}
-        return labelled(found, cube, (schema.Y, schema.X, schema.WAVELENGTH), schema.REFLECTANCE, attrs, coords)
+        return labelled(filtered, cube, (schema.Y, schema.X, schema.WAVELENGTH), schema.REFLECTANCE, attrs, coords)
     ordered = spectra.transpose(..., schema.WAVELENGTH)
     rows = ordered.values.reshape(-1, ordered.shape[-1]).astype(np.float64)
     out, valid = np.full(rows.shape, np.nan), np.isfinite(rows).all(1)

@@ -63,10 +63,10 @@ class Transform:
             scores = scores.chunk({COMPONENT: -1})
         matrix = np.ascontiguousarray(self.basis.values[chosen].T)
         work = partial(_rotate, matrix=matrix, after=self.mean.values)
-        found = on_pixels(scores, work, len(matrix), last=True)
+        rotated = on_pixels(scores, work, len(matrix), last=True)
         coords = {schema.WAVELENGTH: self.mean[schema.WAVELENGTH]}
         attrs = schema.PRODUCT_ATTRS[schema.REFLECTANCE]
-        return labelled(found, scores, (schema.Y, schema.X, schema.WAVELENGTH), schema.REFLECTANCE, attrs, coords)
+        return labelled(rotated, scores, (schema.Y, schema.X, schema.WAVELENGTH), schema.REFLECTANCE, attrs, coords)
 
 
 def pca(cube: xr.DataArray, n: int | None = None) -> Transform:

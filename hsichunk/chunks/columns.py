@@ -1,69 +1,74 @@
 """Sum the counts of a column of stored chunks over bands, chunk after chunk; each chunk is decoded once.
 
 A column is the smallest set of pixels whose stored chunks belong to no other pixels: 32 x 63 pixels where chunks are
-spatial, the whole tile where a chunk is a band. What is summed is the caller's: the pass
+spatial, the whole tile where a chunk is a band. The caller decides what is summed: the pass
 (`hsichunk.unmixing.stored_pass`) and the projection on a few axes (`hsichunk.cube.projection`) go through the chunks
-alike.
+in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hsichunk.array_types import Bools, Floats
-from hsichunk.chunks.counts import Counts, chunks_along
+from hsichunk.array_types import Bools, Floats, Int16s, Numbers
+from hsichunk.chunks.counts import BandRun, Counts, chunks_along
 from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.threads import in_parallel
 
-FEWEST_PIXELS = 2048  # of a large column that are one job
+FEWEST_PIXELS = 2048  # of a large column that one job adds up
 TOGETHER = 40  # band chunks held and added in one visit of the sums, where memory allows
 GROUP_BANDS = 16  # bands whose shares are added to running sums together, where a chunk has several
-SMALL_COLUMN = 8 << 20  # decoded bytes up to which one thread works a column alone
+SMALL_COLUMN = 8 << 20  # decoded bytes of a column up to which one thread works it alone
 
 
 class Adder(NamedTuple):
-    """Adds counts to sums `total` (sums, N) of pixels `at`, and clears `valid` (N,) where one is no-data."""
+    """Two ways to add counts to sums `total` (sums, N) of the pixels in a slice, for two layouts of the counts.
 
-    spectra: Callable[[NDArray[np.int16], tuple[tuple[int, int, int], ...], int | None, slice, Floats, Bools], None]
-    """of pixels (N, bands of a chunk), runs of whose bands are kept: (first in the chunk, bands, first kept band)"""
-    bands: Callable[[NDArray[np.int16], slice, int | None, slice, Floats, Bools], None]
-    """of kept bands, one a row (bands, N)"""
+    Both clear `valid` (N,) where a count is no-data.
+    """
+
+    spectra: Callable[[Int16s, tuple[BandRun, ...], int | None, slice, Floats, Bools], None]
+    """from pixels (N, bands of a chunk), the runs of their kept bands, and the no-data count"""
+    bands: Callable[[Int16s, slice, int | None, slice, Floats, Bools], None]
+    """from kept bands, one a row (bands, N), their slice of the kept bands, and the no-data count"""
 
 
 @dataclass(frozen=True)
 class BandChunk:
-    """A chunk along the bands: its number, and which of its bands go to which columns of the operands."""
+    """A chunk along the bands that holds kept ones."""
 
     number: int
-    runs: tuple[tuple[int, int, int], ...]
-    """(first band in the chunk, bands, first kept band)"""
+    """of the chunk along the bands"""
+    runs: tuple[BandRun, ...]
     start: int
+    """index of its first band among the kept ones"""
     stop: int
+    """index after its last band among the kept ones"""
 
 
 def band_chunks(counts: Counts) -> list[BandChunk]:
-    """The chunks along the bands that hold a kept one."""
+    """Return the chunks along the bands that hold a kept one."""
     depth = counts.stored.chunks[2]
-    out = []
-    number = counts.bands // depth
-    for n in np.unique(number):
-        at = np.flatnonzero(number == n)
-        inside = counts.bands[at] - n * depth
-        breaks = np.flatnonzero(np.diff(inside) != 1) + 1
+    chunk_of = counts.bands // depth
+    chunks = []
+    for number in np.unique(chunk_of):
+        kept = np.flatnonzero(chunk_of == number)
+        in_chunk = counts.bands[kept] - number * depth
+        breaks = np.flatnonzero(np.diff(in_chunk) != 1) + 1
         runs = tuple(
-            (int(inside[part[0]]), len(part), int(at[part[0]])) for part in np.split(np.arange(len(at)), breaks)
+            BandRun(int(in_chunk[run[0]]), len(run), int(kept[run[0]]))
+            for run in np.split(np.arange(len(kept)), breaks)
         )
-        out.append(BandChunk(int(n), runs, int(at[0]), int(at[-1]) + 1))
-    return out
+        chunks.append(BandChunk(int(number), runs, int(kept[0]), int(kept[-1]) + 1))
+    return chunks
 
 
 def is_small(counts: Counts) -> bool:
-    """Whether a column is little enough for one thread to work it alone, whole spectra at a time."""
+    """Whether one thread works a column alone, whole spectra at a time."""
     return chunks_along(counts.bands, counts.stored.chunks[2]) * counts.stored.chunk_bytes <= SMALL_COLUMN
 
 
@@ -77,24 +82,25 @@ def sum_small(
     valid: Bools,
     corrupt: bool = False,
 ) -> list[list[int]]:
-    """Adds some rows of a column to sums that stay in the cache, on this thread.
+    """Add the counts of some rows of a column to sums that stay in the cache, on this thread.
 
-    With `corrupt` a chunk that cannot be decoded makes every pixel invalid, and its place is given back.
+    With `corrupt`, a chunk that cannot be decoded makes every pixel invalid instead of ending this with CorruptChunk.
+    Returns the coords of these chunks.
     """
-    stored, bad, every = counts.stored, list[list[int]](), slice(0, len(valid))
+    stored, bad, every_pixel = counts.stored, list[list[int]](), slice(0, len(valid))
     with stored.opened() as handle:
         stored.announce(handle, ((*column, chunk.number) for chunk in chunks))
         for chunk in chunks:
-            place = (*column, chunk.number)
+            coords = (*column, chunk.number)
             try:
-                values = stored.last_chunk(handle, place)
+                values = stored.last_chunk(handle, coords)
             except CorruptChunk:
                 if not corrupt:
                     raise
-                bad.append([*place])
+                bad.append([*coords])
                 continue
             pixels = _pixels(counts, values, rows, chunk, valid)
-            adder.spectra(pixels, chunk.runs, counts.no_data, every, total, valid)
+            adder.spectra(pixels, chunk.runs, counts.no_data, every_pixel, total, valid)
     if bad:
         valid[:] = False
     return bad
@@ -112,59 +118,69 @@ def sum_large(
     together: int = TOGETHER,
     corrupt: bool = False,
 ) -> list[list[int]]:
-    """The same by all threads: group after group of chunks inflated, its share added, the next.
+    """Add the counts of some rows of a column as `sum_small` does, on all threads.
 
-    `together` is how many band chunks are held at a time.
+    All threads decode a group of chunks, then add its share to the sums, then go on with the next group. `together` is
+    how many chunks of one band are held at a time.
     """
     stored, n = counts.stored, len(valid)
     single = stored.chunks[2] == 1
     together = together if single else max(1, GROUP_BANDS // stored.chunks[2])
-    held: Any = np.empty((together, n), np.int16) if single else [None] * together
+    # decoded chunks by their position in the group: those of one band are rows of one array, others stand by themselves
+    bands = np.empty((together if single else 0, n), np.int16)
+    spectra: dict[int, Int16s] = {}
     step = max(FEWEST_PIXELS, -(-n // (2 * threads)))
-    lots = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    parts = [slice(start, min(start + step, n)) for start in range(0, n, step)]
     bad: list[list[int]] = []
     for start in range(0, len(chunks), together):
-        batch = chunks[start : start + together]
+        group = chunks[start : start + together]
 
         def inflate(item: tuple[int, BandChunk]) -> None:
             position, chunk = item
-            place = (*column, chunk.number)
+            coords = (*column, chunk.number)
             try:
                 with stored.opened() as handle:
-                    values = stored.last_chunk(handle, place)
+                    values = stored.last_chunk(handle, coords)
             except CorruptChunk:
                 if not corrupt:
                     raise
-                bad.append([*place])
+                bad.append([*coords])
                 values = np.zeros(stored.chunks, stored.native)
             pixels = _pixels(counts, values, rows, chunk, valid)
-            held[position] = pixels[:, 0] if single else pixels
-
-        def add(at: slice, batch: list[BandChunk] = batch) -> None:
             if single:
-                kept = slice(batch[0].start, batch[-1].stop)
-                adder.bands(held, kept, counts.no_data, at, total, valid)
-                return
-            for pixels, chunk in zip(held, batch, strict=False):
-                adder.spectra(pixels, chunk.runs, counts.no_data, at, total, valid)
+                bands[position] = pixels[:, 0]
+            else:
+                spectra[position] = pixels
 
-        in_parallel(inflate, enumerate(batch), threads)
-        in_parallel(add, lots, threads)
+        def add(part: slice, group: list[BandChunk] = group) -> None:
+            if single:
+                kept = slice(group[0].start, group[-1].stop)
+                adder.bands(bands, kept, counts.no_data, part, total, valid)
+                return
+            for position, chunk in enumerate(group):
+                adder.spectra(spectra[position], chunk.runs, counts.no_data, part, total, valid)
+
+        in_parallel(inflate, enumerate(group), threads)
+        in_parallel(add, parts, threads)
     if bad:
         valid[:] = False
     return sorted(bad)
 
 
-def _pixels(counts: Counts, chunk: NDArray[Any], rows: slice, group: BandChunk, valid: Bools) -> NDArray[np.int16]:
-    """Some rows of a chunk as int16 (n, bands)."""
-    flat = chunk[rows].reshape(-1, chunk.shape[2])
+def _pixels(counts: Counts, values: Numbers, rows: slice, chunk: BandChunk, valid: Bools) -> Int16s:
+    """Return some rows of a decoded chunk as int16 (n, bands).
+
+    From another type only kept bands are copied, and pixels that hold no-data in one of these are cleared in `valid`.
+    Raises HsiError where a count does not fit int16.
+    """
+    flat = values[rows].reshape(-1, values.shape[2])
     if flat.dtype == np.int16:
-        return flat
+        return flat.astype(np.int16, copy=False)
     from hsichunk.kernels import float_sums
 
     out = np.empty(flat.shape, np.int16)
-    # other bands do not matter, whatever they hold
-    kept = [slice(first, first + count) for first, count, _ in group.runs]
+    # bands that are not kept do not matter, whatever they hold
+    kept = [slice(run.first, run.first + run.bands) for run in chunk.runs]
     if not all(float_sums.narrow(flat[:, span], counts.no_data, out[:, span], valid) for span in kept):
         raise HsiError(
             f"{counts.stored.path}: counts from {flat.min()} to {flat.max()}; expected int16, -32768 to 32767"

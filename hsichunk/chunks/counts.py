@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hsichunk.array_types import Bools, DaskToken, Int16s, Numbers, Positions
 from hsichunk.chunks.array import ChunkedArray
 
 
@@ -17,58 +17,66 @@ class Counts:
     """Stored counts (y, x, band) with the bands that are kept, and how to read them."""
 
     stored: ChunkedArray
-    bands: NDArray[np.intp]
+    bands: Positions
     """(L,) kept bands, ascending"""
     scale: float
+    """counts per unit reflectance"""
     no_data: int
+    """the count that stands for no data"""
 
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
+    def __dask_tokenize__(self) -> DaskToken:
         return (self.stored.__dask_tokenize__(), self.bands.tobytes(), self.scale, self.no_data)
 
-    def gather(
-        self,
-        rows: NDArray[np.intp],
-        cols: NDArray[np.intp],
-        threads: int,
-        bad: NDArray[np.bool_] | None = None,
-    ) -> NDArray[Any]:
-        """Stored counts of pixels (rows[i], cols[i]) in the kept bands (m, L); decodes each chunk that holds one once.
+    def gather(self, rows: Positions, cols: Positions, threads: int, bad: Bools | None = None) -> Numbers:
+        """Return stored counts (m, L) of pixels (rows[i], cols[i]) in the kept bands.
 
-        With `bad` (m,) pixels of a chunk that cannot be decoded are set in it and hold no data, instead of ending with
-        CorruptChunk.
+        Decodes each chunk that holds one once. A chunk that cannot be decoded ends this with CorruptChunk; with `bad`
+        (m,) its pixels are set in `bad` instead, and hold no data.
         """
         values = self.stored.gather(self.bands, rows, cols, threads, bad)
         if bad is not None:
             values[bad] = self.no_data
         return values
 
-    def pixels(
-        self, rows: NDArray[np.intp], cols: NDArray[np.intp], threads: int, corrupt: bool
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """As `gather`, and which pixels (m,) hold data in every band; with `corrupt` those of bad chunks do not."""
+    def pixels(self, rows: Positions, cols: Positions, threads: int, corrupt: bool) -> tuple[Numbers, Bools]:
+        """Return counts as `gather` does, and which pixels (m,) hold data in every band.
+
+        With `corrupt`, pixels of chunks that cannot be decoded hold none, instead of ending this with CorruptChunk.
+        """
         bad = np.zeros(len(rows), np.bool_)
         values = self.gather(rows, cols, threads, bad if corrupt else None)
         return values, ~(values == self.no_data).any(1) & ~bad
 
 
-def chunks_along(bands: NDArray[np.intp], depth: int) -> int:
-    """How many chunks of `depth` bands hold one of `bands`."""
+def chunks_along(bands: Positions, depth: int) -> int:
+    """Return how many chunks of `depth` bands hold one of `bands`."""
     return len(np.unique(bands // depth))
 
 
+class BandRun(NamedTuple):
+    """Kept bands that lie side by side in a chunk."""
+
+    first: int
+    """index in the chunk of the first of them"""
+    bands: int
+    """how many they are"""
+    kept: int
+    """index of the first of them among the kept bands"""
+
+
 Runs = Iterable[tuple[int, int, int]]
-"""(first band in the chunk, bands, first kept band) of each run of kept bands"""
+"""the runs of kept bands of a chunk, each as the three numbers of a `BandRun`"""
 
 
 def marker(no_data: int | None) -> int:
-    """The count that is no data, as kernels take it."""
+    """Return the no-data count as kernels take it: where there is none, a number that no count equals."""
     from hsichunk.kernels import count_sums
 
     return count_sums.NEVER if no_data is None else no_data
 
 
-def readonly(counts: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The same, not to be written: decoded bytes are not, and one kind of array is one compilation."""
+def readonly(counts: Int16s) -> Int16s:
+    """Return a contiguous, read-only view, as decoded bytes are: kernels are then compiled for one kind of array."""
     view = np.ascontiguousarray(counts).view()
     view.flags.writeable = False
     return view

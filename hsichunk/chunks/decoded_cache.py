@@ -1,13 +1,13 @@
-"""Chunks that the sample has decoded, kept for the pass where memory allows: those are not decoded twice."""
+"""Keep decoded chunks of the sample for the pass, as far as memory allows, so that they are not decoded twice."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any
 
-from numpy.typing import NDArray
+from hsichunk.array_types import Numbers
 
 ChunkCoords = tuple[int, ...]
+"""indices of a chunk in the grid of chunks, one for each dimension"""
 
 
 class KeptChunks:
@@ -15,39 +15,40 @@ class KeptChunks:
 
     def __init__(self, room: int = 0) -> None:
         self._room = room
-        self._chunks: dict[ChunkCoords, NDArray[Any]] = {}
+        self._chunks: dict[ChunkCoords, Numbers] = {}
         self._lock = threading.Lock()
         self.chunks = 0
-        """not decoded again so far"""
+        """how many times a kept chunk has been handed out instead of being decoded"""
         self.bytes = 0
+        """decoded bytes of these"""
 
-    def offer(self, place: ChunkCoords, chunk: NDArray[Any]) -> None:
-        """Keeps a chunk if there is room."""
+    def offer(self, coords: ChunkCoords, chunk: Numbers) -> None:
+        """Keep a chunk if there is room."""
         with self._lock:
-            if place not in self._chunks and chunk.nbytes <= self._room:
-                self._chunks[place] = chunk
+            if coords not in self._chunks and chunk.nbytes <= self._room:
+                self._chunks[coords] = chunk
                 self._room -= chunk.nbytes
 
-    def look(self, place: ChunkCoords) -> NDArray[Any] | None:
-        """The chunk if it is kept."""
+    def look(self, coords: ChunkCoords) -> Numbers | None:
+        """Return the chunk if it is kept."""
         with self._lock:
-            return self._counted(self._chunks.get(place))
+            return self._counted(self._chunks.get(coords))
 
-    def take(self, place: ChunkCoords) -> NDArray[Any] | None:
-        """The chunk if it is kept, which it is no longer: for the last that needs it."""
+    def take(self, coords: ChunkCoords) -> Numbers | None:
+        """Return the chunk if it is kept, and keep it no longer: for the last caller that needs it."""
         with self._lock:
-            return self._counted(self._chunks.pop(place, None))
+            return self._counted(self._chunks.pop(coords, None))
 
-    def _counted(self, chunk: NDArray[Any] | None) -> NDArray[Any] | None:
+    def _counted(self, chunk: Numbers | None) -> Numbers | None:
         if chunk is not None:
             self.chunks += 1
             self.bytes += chunk.nbytes
         return chunk
 
     def close(self, most: int | None = None) -> None:
-        """Keeps no more than there are, and of those no more than `most` bytes."""
+        """Take no more chunks, and drop kept ones until they hold at most `most` bytes (None: drop none)."""
         with self._lock:
             self._room = 0
-            over = 0 if most is None else sum(chunk.nbytes for chunk in self._chunks.values()) - most
-            while over > 0:
-                over -= self._chunks.popitem()[1].nbytes
+            excess = 0 if most is None else sum(chunk.nbytes for chunk in self._chunks.values()) - most
+            while excess > 0:
+                excess -= self._chunks.popitem()[1].nbytes

@@ -1,33 +1,33 @@
-"""Arrays that are made from the chunks of another, chunk by chunk, when they are read."""
+"""Arrays whose chunks are made from the chunks of another array when they are read."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Generic
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hsichunk.chunks.array import ChunkedArray
+from hsichunk.array_types import DaskToken, Number, Numbers
+from hsichunk.chunks.array import ChunkedArray, H
 from hsichunk.chunks.decoded_cache import ChunkCoords
 
 
-class DerivedArray(ChunkedArray):
-    """An array on the grid of chunks of `base`, of other values; `decode` makes a chunk of the chunk in its place.
+class DerivedArray(ChunkedArray[H], Generic[H]):
+    """An array on the grid of chunks of `base`, of other values: `decode` makes a chunk from the base's chunk there.
 
-    `base` opens its file, counts what is decoded and keeps chunks. A class whose chunks come from other places
-    overrides `announce` and `jobs` too.
+    `base` opens its file, counts what is decoded and keeps chunks. A class that makes its chunks from chunks at other
+    coords overrides `announce` and `jobs` too.
     """
 
     def __init__(
         self,
-        base: ChunkedArray,
+        base: ChunkedArray[H],
         *,
-        fill: NDArray[Any] | None,
+        fill: Numbers | None,
         shape: tuple[int, ...] | None = None,
-        dtype: np.dtype[Any] | None = None,
+        dtype: np.dtype[Number] | None = None,
     ) -> None:
         super().__init__(
             path=base.path,
@@ -43,30 +43,30 @@ class DerivedArray(ChunkedArray):
         self.base = base
 
     @abc.abstractmethod
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        """The token of the base with all that the values depend on beside it."""
+    def __dask_tokenize__(self) -> DaskToken:
+        """Return the token of the base, with everything else that the values depend on."""
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the chunks of the base as they are stored."""
+        """The bytes of the chunks of the base as they are stored."""
         return self.base.stored_bytes
 
     def identity(self) -> bytes:
-        """What stands for the stored values of the base."""
+        """Return what stands for the stored values of the base."""
         return self.base.identity()
 
     def prepare(self) -> None:
-        """Has the base find out what all reading needs."""
+        """Let the base find out what all reading needs."""
         self.base.prepare()
 
-    def opened(self) -> AbstractContextManager[Any]:
-        """A handle of the base."""
+    def opened(self) -> AbstractContextManager[H]:
+        """Return a handle of the base."""
         return self.base.opened()
 
-    def announce(self, handle: Any, places: Iterable[ChunkCoords]) -> None:
-        """Says to the base which chunks will be asked for."""
-        self.base.announce(handle, places)
+    def announce(self, handle: H, wanted: Iterable[ChunkCoords]) -> None:
+        """Say to the base which chunks will be asked for."""
+        self.base.announce(handle, wanted)
 
-    def jobs(self, places: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
-        """Chunks to read one after another, as the base has them."""
-        return self.base.jobs(places)
+    def jobs(self, wanted: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
+        """Group chunks as the base does."""
+        return self.base.jobs(wanted)

@@ -1,18 +1,18 @@
-"""From a tile of counts to a cube of reflectance: band selection by wavelength, no-data, scale; all of it lazy."""
+"""Make a cube of reflectance from a tile of counts, lazily: select bands by wavelength, scale, mask no-data."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from xarray.core import indexing
 
 from hsichunk import schema
+from hsichunk.array_types import DaskArray, DaskToken, Float32s, Floats, LazyOrNumpy, Positions, is_lazy
 from hsichunk.chunks.counts import Counts
 from hsichunk.cube.bands import Ranges, ranges_of
 from hsichunk.cube.bands import select_bands as select_bands
@@ -21,7 +21,7 @@ from hsichunk.memory import BLOCK_BYTES
 from hsichunk.readers import lineage, provenance
 from hsichunk.readers.lazy_arrays import outer, stored_behind
 
-BAND_BLOCK_BYTES = 4 << 20  # of reflectance in a dask block where one of whole spectra would be larger than BLOCK_BYTES
+BAND_BLOCK_BYTES = 4 << 20  # of reflectance in a dask block of some bands: where whole spectra exceed BLOCK_BYTES
 SOURCE_NAME = "hsichunk-cube"
 
 
@@ -35,14 +35,14 @@ def clean(
     every: int = 1,
     lesson_bands: bool = False,
 ) -> xr.DataArray:
-    """The cube of a tile: float32 reflectance (y, x, wavelength), units "1", no-data NaN, bad bands gone. Lazy.
+    """Return the cube of a tile: float32 reflectance (y, x, wavelength), units "1", no-data NaN, no bad bands. Lazy.
 
-    `windows` are bad-band windows [(low, high), ...] in nm, both ends inclusive, in place of those named in the file;
-    `drop` are further ones; `drop_last` the number of last bands of the tile to leave out (None: NEON's 10, and none of
-    an image); `keep` ranges outside which every band is dropped; `every` n-th of the bands that remain is kept.
-    `lesson_bands` also drops the last band below each window, as the index arithmetic of NEON's lesson does. Dropped
-    bands are never decoded where stored chunks allow. Computes nothing, and gives a cube in memory only for a tile in
-    memory. Raises HsiError for what is no tile, and when no band is left.
+    `windows` are bad-band windows [(low, high), ...] in nm, both ends inclusive, in place of those that the file names;
+    `drop` are further ones; `drop_last` is the number of last bands of the tile to leave out (None: NEON's 10, and none
+    of an image); `keep` are ranges outside which every band is dropped; of the bands that remain every `every`-th is
+    kept. `lesson_bands` also drops the last band below each window, as the index arithmetic of NEON's lesson does.
+    Dropped bands are never decoded where stored chunks allow. Computes nothing, and returns a cube in memory only for a
+    tile in memory. Raises HsiError for anything that is no tile, and when no band is left.
     """
     reflectance, wavelength = _reflectance(tile)
     attrs = reflectance.attrs
@@ -74,7 +74,8 @@ def clean(
     return cube
 
 
-def _reflectance(tile: xr.Dataset) -> tuple[xr.DataArray, NDArray[np.float64]]:
+def _reflectance(tile: xr.Dataset) -> tuple[xr.DataArray, Floats]:
+    """Return the reflectance of a tile as (y, x, wavelength), and its wavelengths. Raises HsiError for no tile."""
     if not isinstance(tile, xr.Dataset) or schema.REFLECTANCE not in tile:
         raise HsiError(f"clean got {type(tile).__name__}; expected a tile: the Dataset that open_tile gives")
     reflectance = tile[schema.REFLECTANCE]
@@ -87,7 +88,7 @@ def _reflectance(tile: xr.Dataset) -> tuple[xr.DataArray, NDArray[np.float64]]:
 
 
 def _scale(reflectance: xr.DataArray) -> float:
-    """Counts per unit reflectance. Arithmetic on a tile may lose it, and counts without it are no reflectance."""
+    """Return counts per unit reflectance. Raises HsiError where arithmetic on the tile has lost them."""
     if schema.SCALE not in reflectance.attrs:
         raise HsiError(
             f"reflectance has no attribute {schema.SCALE}, which open_tile sets: keep the attributes of the tile "
@@ -99,28 +100,31 @@ def _scale(reflectance: xr.DataArray) -> float:
     return scale
 
 
-def _data(variable: xr.Variable, kept: NDArray[np.intp], scale: float, no_data: Any) -> Any:
-    """Reflectance (y, x, kept) of counts: in memory where they are, else lazy, from the stored counts if possible."""
-    found = stored_behind(variable) if no_data is not None and float(no_data).is_integer() else None
-    if found is not None:
-        stored, (rows, cols, bands) = found
+def _data(variable: xr.Variable, kept: Positions, scale: float, no_data: float | None) -> LazyOrNumpy:
+    """Return reflectance (y, x, kept) of counts: in memory where these are, else lazy, from the file if possible."""
+    behind = stored_behind(variable) if no_data is not None and float(no_data).is_integer() else None
+    if behind is not None and no_data is not None:
+        stored, (rows, cols, bands) = behind
         if (np.diff(bands) > 0).all():
-            source = Cube(Counts(stored, bands[kept], scale, int(no_data)), rows, cols)
+            source = LazyReflectance(Counts(stored, bands[kept], scale, int(no_data)), rows, cols)
             return _lazy(source, _chosen(variable.chunks, kept) if variable.chunks else _blocks(source))
     if isinstance(variable._data, indexing.ExplicitlyIndexed) and not variable._in_memory:
         variable = variable.chunk("auto")
     return as_reflectance(variable.isel({schema.WAVELENGTH: kept}).data, scale, no_data)
 
 
-def _chosen(chunks: tuple[tuple[int, ...], ...], kept: NDArray[np.intp]) -> tuple[tuple[int, ...], ...]:
-    """The chunks that the user chose, less the bands that are not kept."""
+def _chosen(chunks: tuple[tuple[int, ...], ...], kept: Positions) -> tuple[tuple[int, ...], ...]:
+    """Return the chunks that the user chose, without the bands that are not kept."""
     block = np.searchsorted(np.cumsum(chunks[2]), kept, side="right")
     return chunks[0], chunks[1], tuple(np.unique(block, return_counts=True)[1].tolist())
 
 
-def as_reflectance(data: Any, scale: float, no_data: float | None, dtype: Any = np.float32) -> Any:
-    """Counts over scale, no-data NaN; the same arithmetic, bit for bit, for NumPy and dask arrays."""
+def as_reflectance(
+    data: LazyOrNumpy, scale: float, no_data: float | None, dtype: type[np.floating] = np.float32
+) -> LazyOrNumpy:
+    """Return counts over scale, no-data NaN; the same arithmetic, bit for bit, for NumPy and dask arrays."""
     small = data.dtype.kind in "iu" and data.dtype.itemsize <= 2
+    values: LazyOrNumpy
     if (small or data.dtype == np.float32) and dtype is np.float32 and float(np.float32(scale)) == scale:
         # both operands exact in float32: one rounded division gives the same number as one in float64, rounded again
         values = data.astype(np.float32, copy=False) / np.float32(scale)
@@ -128,43 +132,48 @@ def as_reflectance(data: Any, scale: float, no_data: float | None, dtype: Any = 
         values = (data / np.float64(scale)).astype(dtype, copy=False)
     if no_data is None:
         return values
+    if not is_lazy(values):
+        return np.where(data == no_data, dtype(np.nan), values)
     import dask.array as da
 
-    where = da.where if hasattr(data, "dask") else np.where
-    return where(data == no_data, dtype(np.nan), values)
+    masked: DaskArray = da.where(data == no_data, dtype(np.nan), values)
+    return masked
 
 
 @dataclass(frozen=True, eq=False)
-class Cube:
-    """Array-like view of a window of stored counts as reflectance, the source behind a cube's dask blocks."""
+class LazyReflectance:
+    """Array-like view of stored counts as reflectance (rows, cols, kept bands): the source of a cube's dask blocks."""
 
     counts: Counts
-    rows: NDArray[np.intp]
-    cols: NDArray[np.intp]
+    rows: Positions
+    """of the stored array that the cube shows"""
+    cols: Positions
+    """of the stored array that the cube shows"""
 
     dtype = np.dtype(np.float32)
     ndim = 3
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """The number of rows, columns and kept bands."""
         return len(self.rows), len(self.cols), len(self.counts.bands)
 
-    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[np.float32]:
+    def __getitem__(self, key: tuple[slice | Positions | int, ...]) -> Float32s:
         # one thread: dask already runs several of these at once
         read = partial(self.counts.stored.read, threads=1)
         stored = outer(key, (self.rows, self.cols, self.counts.bands), read)
-        values: NDArray[np.float32] = as_reflectance(stored, self.counts.scale, self.counts.no_data)
-        return values
+        return np.asarray(as_reflectance(stored, self.counts.scale, self.counts.no_data))
 
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
+    def __dask_tokenize__(self) -> DaskToken:
         return (self.counts.__dask_tokenize__(), self.rows.tobytes(), self.cols.tobytes())
 
 
-def _lazy(source: Cube, chunks: tuple[tuple[int, ...], ...]) -> Any:
+def _lazy(source: LazyReflectance, chunks: tuple[tuple[int, ...], ...]) -> DaskArray:
+    """Return reflectance as a dask array of blocks of these sizes."""
     import dask.array as da
     from dask.base import tokenize
 
-    return da.from_array(  # type: ignore[no-untyped-call]
+    lazy: DaskArray = da.from_array(  # type: ignore[no-untyped-call]
         source,
         chunks=chunks,
         name=f"{SOURCE_NAME}-{tokenize(source, chunks)}",
@@ -172,25 +181,26 @@ def _lazy(source: Cube, chunks: tuple[tuple[int, ...], ...]) -> Any:
         lock=False,
         meta=np.empty((0, 0, 0), np.float32),
     )
+    return lazy
 
 
-def _blocks(cube: Cube) -> tuple[tuple[int, ...], ...]:
-    """Sizes of blocks that share no stored chunk: whole spectra where that is cheap, else some bands of one column."""
-    positions = (cube.rows, cube.cols, cube.counts.bands)
-    runs = [_runs(at, size) for at, size in zip(positions, cube.counts.stored.chunks, strict=True)]
-    high, wide, deep = (max(1, *r) for r in runs)
-    spectra = high * wide * len(cube.counts.bands) * 4
-    if spectra > BLOCK_BYTES:
+def _blocks(source: LazyReflectance) -> tuple[tuple[int, ...], ...]:
+    """Return sizes of blocks that share no stored chunk: of whole spectra where these are small, else of some bands."""
+    bands = len(source.counts.bands)
+    positions = (source.rows, source.cols, source.counts.bands)
+    runs = [_runs(along, size) for along, size in zip(positions, source.counts.stored.chunks, strict=True)]
+    high, wide, deep = (max(1, *lengths) for lengths in runs)
+    if high * wide * bands * 4 > BLOCK_BYTES:  # bytes of the whole spectra of one column of stored chunks
         return runs[0], runs[1], _merged(runs[2], max(deep, BAND_BLOCK_BYTES // (high * wide * 4)))
     # about square: as many columns of chunks across as down, in pixels
-    side = math.isqrt(BLOCK_BYTES // (len(cube.counts.bands) * 4))
+    side = math.isqrt(BLOCK_BYTES // (bands * 4))
     across = _merged(runs[1], max(wide, side // wide * wide))
-    down = BLOCK_BYTES // (max(1, *across) * len(cube.counts.bands) * 4)
-    return _merged(runs[0], max(high, down)), across, (len(cube.counts.bands),)
+    down = BLOCK_BYTES // (max(1, *across) * bands * 4)
+    return _merged(runs[0], max(high, down)), across, (bands,)
 
 
-def _runs(positions: NDArray[np.intp], size: int) -> tuple[int, ...]:
-    """Lengths of the runs of positions that lie in one stored chunk."""
+def _runs(positions: Positions, size: int) -> tuple[int, ...]:
+    """Return the lengths of the runs of positions that lie in one stored chunk."""
     if not len(positions):
         return (0,)
     starts = np.flatnonzero(np.diff(positions // size, prepend=-1))
@@ -198,28 +208,38 @@ def _runs(positions: NDArray[np.intp], size: int) -> tuple[int, ...]:
 
 
 def _merged(runs: tuple[int, ...], most: int) -> tuple[int, ...]:
-    """Neighbouring runs put together up to `most`."""
-    out: list[int] = []
+    """Return the lengths of runs after neighbours have been joined, up to `most`."""
+    joined: list[int] = []
     for run in runs:
-        if out and out[-1] + run <= most:
-            out[-1] += run
+        if joined and joined[-1] + run <= most:
+            joined[-1] += run
         else:
-            out.append(run)
-    return tuple(out)
+            joined.append(run)
+    return tuple(joined)
 
 
-def source_of(cube: xr.DataArray) -> tuple[Counts, NDArray[np.intp], NDArray[np.intp]] | None:
-    """The counts behind a cube, and the rows and columns of them that it shows, when it is nothing but a selection.
+class ShownCounts(NamedTuple):
+    """The counts behind a cube, and which part of them the cube shows."""
 
-    Slices, lists, transposes and chunks of what `clean` gave are; anything that the user has computed is not, and the
-    answer is None. So is a selection that shows bands in another order than by wavelength.
+    counts: Counts
+    rows: Positions
+    """of the stored array, one for each row of the cube"""
+    cols: Positions
+    """of the stored array, one for each column of the cube"""
+
+
+def source_of(cube: xr.DataArray) -> ShownCounts | None:
+    """Return the counts behind a cube, and the rows and columns of them that it shows, if it is merely a selection.
+
+    Slices, lists, transposes and chunks of a cube that `clean` returned are selections. The answer is None for anything
+    that the user has computed, and for a selection that shows bands in another order than by wavelength.
     """
     if set(cube.dims) != {schema.Y, schema.X, schema.WAVELENGTH}:
         return None
-    found = lineage.follow(cube.variable._data, lambda node: node if isinstance(node, Cube) else None)
-    if found is None:
+    behind = lineage.follow(cube.variable._data, lambda node: node if isinstance(node, LazyReflectance) else None)
+    if behind is None:
         return None
-    source, window = found
+    source, window = behind
     # a dimension that was renamed to another's name is no longer what it was
     if window.axes != tuple((schema.Y, schema.X, schema.WAVELENGTH).index(str(dim)) for dim in cube.dims):
         return None
@@ -227,6 +247,5 @@ def source_of(cube: xr.DataArray) -> tuple[Counts, NDArray[np.intp], NDArray[np.
     bands = at[schema.WAVELENGTH]
     if not (np.diff(bands) > 0).all():
         return None
-    counts = source.counts
-    shown = Counts(counts.stored, counts.bands[bands], counts.scale, counts.no_data)
-    return shown, source.rows[at[schema.Y]], source.cols[at[schema.X]]
+    counts = replace(source.counts, bands=source.counts.bands[bands])
+    return ShownCounts(counts, source.rows[at[schema.Y]], source.cols[at[schema.X]])

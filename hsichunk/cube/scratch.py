@@ -1,33 +1,34 @@
-"""Spectra in a temporary file, where memory does not hold them."""
+"""Keep spectra in a temporary file where memory does not hold them."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hsichunk.array_types import Number, Numbers
 from hsichunk.errors import HsiError
 
 
 class Scratch:
     """Spectra (rows, columns, L) in a temporary file, written part by part and read row by row."""
 
-    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Number]) -> None:
         self.shape, self.dtype = shape, dtype
         self.bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         self.parts: list[tuple[slice, slice, int]] = []
+        """columns, bands and offset in the file of each part that has been written"""
         self.file = temporary_file(self.bytes)
 
-    def put(self, cols: slice, bands: slice, values: NDArray[Any]) -> None:
-        """Writes values (rows, columns, bands) behind what is there."""
+    def put(self, cols: slice, bands: slice, values: Numbers) -> None:
+        """Append the values (rows, columns, bands) of some columns and bands, all rows."""
         self.parts.append((cols, bands, self.file.seek(0, 2)))
         self.file.write(np.ascontiguousarray(values).data)
 
-    def read(self, first: int, last: int) -> NDArray[Any]:
-        """Whole spectra of rows first..last (excluded)."""
+    def read(self, first: int, last: int) -> Numbers:
+        """Return whole spectra (rows, columns, L) of the rows from `first` to `last` (excluded)."""
         out = np.empty((last - first, *self.shape[1:]), self.dtype)
         for cols, bands, offset in self.parts:
             part = np.empty((last - first, cols.stop - cols.start, bands.stop - bands.start), self.dtype)
@@ -38,7 +39,7 @@ class Scratch:
 
 
 def temporary_file(size: int) -> IO[bytes]:
-    """A file that goes away when it is closed, where there is room for so many bytes. HsiError where there is not."""
+    """Open a file that is deleted when it is closed. Raises HsiError where the disk has no room for `size` bytes."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
     if free < size:

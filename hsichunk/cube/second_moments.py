@@ -1,29 +1,28 @@
-"""Mean, covariance and noise covariance of the spectra of a cube, from one pass over it.
+"""Compute mean, covariance and noise covariance of the spectra of a cube in one pass over it.
 
-Counts are added up as whole numbers: products of counts less a whole number are below 2**32, their sums over a strip
-below 2**53, and strips are added in 64-bit integers. So moments of counts are exact, the same for any chunking, number
-of threads or processor; those of other floats are added strip by strip, always the same strips.
+Counts are added up as whole numbers: after a whole number is subtracted, products of counts are below 2**32 and their
+sums over a strip below 2**53, and strips are added in 64-bit integers. So moments of counts are exact, and the same for
+any chunking, number of threads or processor; those of other floats are added strip by strip, always the same strips.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hsichunk import schema
-from hsichunk.array_types import Bools, Floats
-from hsichunk.cube.sampling import choose, places
+from hsichunk.array_types import Bools, Floats, Positions
+from hsichunk.cube.cube_sample import places_of
+from hsichunk.cube.sampling import choose
 from hsichunk.cube.spectra_reader import SpectraReader, Strip
 from hsichunk.errors import HsiError
 
-_Row = tuple[Floats, Bools, bool]  # values, which are valid, whether they are whole counts
-
 OTHER = "wavelength_2"  # second dimension of the matrices
-AXIS_BITS = 32  # axes are rounded to 2**-32: sums of counts (2**15) over 512 bands of unit axes stay below 2**53 of it
+AXIS_BITS = 32  # axes are multiples of 2**-32: sums of counts (2**15) over 512 bands of unit axes are below 2**53 units
 
 
 @dataclass(frozen=True)
@@ -39,19 +38,20 @@ class Moments:
     scale: float
     """counts per unit reflectance; 1 for reflectance"""
     noise: Floats | None = None
-    """(L, L) half the second moment of differences between neighbours"""
+    """(L, L) noise covariance: half the second moment of differences between neighbours"""
     pairs: int = 0
-    """neighbours both valid"""
+    """of neighbours, both of them valid"""
 
     @property
     def correlation(self) -> Floats:
-        """(L, L) X'X / n"""
+        """X'X / n (L, L)."""
         return self.covariance + np.outer(self.mean, self.mean)
 
     def axes(self, count: int, *, centred: bool = True) -> Floats:
-        """(L, count) first principal components, of the covariance or of the correlation. HsiError if there are fewer.
+        """Return the first principal components (L, count), of the covariance or else of the correlation.
 
-        Rounded to 2**-32, so that scores of counts are exact; signs are fixed: the largest element is positive.
+        They are rounded to 2**-32, so that scores of counts are exact; signs are fixed: the largest element is
+        positive. Raises HsiError if the spectra span fewer dimensions.
         """
         matrix = self.covariance if centred else self.correlation
         with threadpool_limits(1, user_api="blas"):
@@ -68,44 +68,45 @@ class Moments:
 def moments(
     cube: xr.DataArray, *, noise: bool = False, sample: int | None = None, seed: int = 0, memory: int | None = None
 ) -> xr.Dataset:
-    """Mean and covariance of the spectra of a cube, float64 in reflectance. Computes: one decode of the cube.
+    """Return mean and covariance of the spectra of a cube, float64 in reflectance. Computes: decodes the cube once.
 
     cube (y, x, wavelength); pixels with no-data in any band are left out; the covariance is over n. With `noise` also
     the noise covariance: half the mean product of differences between pixels and their right and lower neighbours
-    (Green et al. 1988). With a `sample` the moments of about so many pixels, drawn by `seed` as by `nfindr`, in place
-    of all, straight from the chunks that hold them.
+    (Green et al. 1988). With a `sample` the moments are those of about so many pixels in place of all: drawn by `seed`
+    as `nfindr` draws them, and read straight from the chunks that hold them.
 
     Spatial chunks are decoded row by row. Where one row of chunks is more than half of `memory` bytes (chunks of whole
     bands), each chunk is decoded once into a temporary file of the size of the kept bands, and read back from there;
     the attribute `scratch_bytes` says how large it was.
 
     Returns mean (wavelength), covariance and, if asked for, noise_covariance (wavelength, wavelength_2); attributes
-    pixels, pairs, source. Raises HsiError for less than two valid pixels.
+    pixels, pairs, source. Raises HsiError for fewer than two valid pixels, and for `noise` of a sample.
     """
     with SpectraReader(cube, memory) as spectra:
         if sample is None:
-            found, source = stream(spectra, noise=noise), "every pixel"
+            result, source = stream(spectra, noise=noise), "every pixel"
         elif noise:
             raise HsiError("noise=True needs neighbours, which a sample has not; leave out sample=")
         else:
-            found, source = of_sample(spectra, sample, seed), "a sample"
-        return _labelled(found, spectra, source)
+            result, source = of_sample(spectra, sample, seed), "a sample"
+        return _labelled(result, spectra, source)
 
 
-def _labelled(found: Moments, spectra: SpectraReader, source: str) -> xr.Dataset:
-    unit, square = found.scale, found.scale**2
+def _labelled(result: Moments, spectra: SpectraReader, source: str) -> xr.Dataset:
+    """Return moments in reflectance, with the wavelengths of the cube."""
+    unit, square = result.scale, result.scale**2
     both = (schema.WAVELENGTH, OTHER)
     variables = {
-        "mean": (schema.WAVELENGTH, found.mean / unit, {"units": "1", "long_name": "mean reflectance"}),
-        "covariance": (both, found.covariance / square, {"units": "1", "long_name": "covariance of reflectance"}),
+        "mean": (schema.WAVELENGTH, result.mean / unit, {"units": "1", "long_name": "mean reflectance"}),
+        "covariance": (both, result.covariance / square, {"units": "1", "long_name": "covariance of reflectance"}),
     }
-    if found.noise is not None:
-        named = {"units": "1", "long_name": "noise covariance of reflectance, from neighbouring pixels"}
-        variables["noise_covariance"] = (both, found.noise / square, named)
+    if result.noise is not None:
+        noise_attrs = {"units": "1", "long_name": "noise covariance of reflectance, from neighbouring pixels"}
+        variables["noise_covariance"] = (both, result.noise / square, noise_attrs)
     wavelength = spectra.cube[schema.WAVELENGTH]
     attrs = {
-        "pixels": found.n,
-        "pairs": found.pairs,
+        "pixels": result.n,
+        "pairs": result.pairs,
         "source": source,
         "scratch_bytes": spectra.scratch_bytes,
     }
@@ -113,17 +114,17 @@ def _labelled(found: Moments, spectra: SpectraReader, source: str) -> xr.Dataset
     return xr.Dataset(variables, coords, attrs)
 
 
-def of_dataset(found: xr.Dataset) -> Moments:
-    """What `moments` gave, as the functions that work with it take it."""
-    if not {"mean", "covariance"} <= set(found.variables) or "pixels" not in found.attrs:
-        raise HsiError(f"the Dataset holds {sorted(map(str, found.variables))}; expected what moments(cube) gives")
-    noise = found["noise_covariance"].values if "noise_covariance" in found else None
-    attrs = found.attrs
-    return Moments(attrs["pixels"], found["mean"].values, found["covariance"].values, 1.0, noise, attrs["pairs"])
+def of_dataset(dataset: xr.Dataset) -> Moments:
+    """Return the moments in a Dataset that `moments` returned. Raises HsiError for another Dataset."""
+    if not {"mean", "covariance"} <= set(dataset.variables) or "pixels" not in dataset.attrs:
+        raise HsiError(f"the Dataset holds {sorted(map(str, dataset.variables))}; expected what moments(cube) gives")
+    noise = dataset["noise_covariance"].values if "noise_covariance" in dataset else None
+    attrs = dataset.attrs
+    return Moments(attrs["pixels"], dataset["mean"].values, dataset["covariance"].values, 1.0, noise, attrs["pairs"])
 
 
 def of_sample(spectra: SpectraReader, size: int, seed: int) -> Moments:
-    """Moments of about `size` pixels, spread over the whole cube."""
+    """Return moments of about `size` pixels, spread over the whole cube."""
     total = _Total(spectra.shape[2])
     with threadpool_limits(1, user_api="blas"):
         for values, valid, whole in spectra.drawn(drawn_pixels(spectra.cube, size, seed)):
@@ -131,20 +132,20 @@ def of_sample(spectra: SpectraReader, size: int, seed: int) -> Moments:
     return total.moments(spectra.scale)
 
 
-def drawn_pixels(cube: xr.DataArray, size: int, seed: int) -> NDArray[np.intp]:
-    """Numbers of about `size` pixels, by the rule of `nfindr`'s sample, ascending."""
-    northing = cube[schema.Y].attrs.get("standard_name") == schema.Y_ATTRS["standard_name"]
-    down = places(cube[schema.Y].values, descending=northing)
-    across = places(cube[schema.X].values, descending=False)
-    rows, cols = choose(down, across, size, 1.0, seed)
+def drawn_pixels(cube: xr.DataArray, size: int, seed: int) -> Positions:
+    """Return the numbers of about `size` pixels, drawn as `nfindr` draws its sample, ascending."""
+    rows, cols = choose(*places_of(cube), size, 1.0, seed)
     return np.sort(rows * cube.sizes[schema.X] + cols)
 
 
 def stream(spectra: SpectraReader, *, noise: bool = False, leave_out: Bools | None = None) -> Moments:
-    """Moments of all valid pixels but those of `leave_out` (pixels,); goes through the spectra once."""
-    total, apart = _Total(spectra.shape[2]), _Total(spectra.shape[2], centre=np.zeros(spectra.shape[2]))
-    last: _Row | None = None
-    # one thread: what BLAS adds up in another order would be another rounding where values are no counts
+    """Return moments of all valid pixels except those in `leave_out` (pixels,); goes through the spectra once.
+
+    Raises HsiError for fewer than two valid pixels, and where `noise` finds no two valid neighbours.
+    """
+    total, differences = _Total(spectra.shape[2]), _Total(spectra.shape[2], centre=np.zeros(spectra.shape[2]))
+    above: _Row | None = None
+    # one thread: BLAS on several would add in another order and so round another way where values are no counts
     with threadpool_limits(1, user_api="blas"):
         for strip in spectra:
             valid = strip.valid
@@ -152,62 +153,82 @@ def stream(spectra: SpectraReader, *, noise: bool = False, leave_out: Bools | No
                 valid = valid & ~leave_out[strip.start : strip.start + len(valid)]
             total.add(strip.values[valid], strip.whole)
             if noise:
-                last = _add_pairs(apart, strip, valid, spectra.shape[1], last)
-    found = total.moments(spectra.scale)
+                above = _add_pairs(differences, strip, valid, spectra.shape[1], above)
+    result = total.moments(spectra.scale)
     if not noise:
-        return found
-    if not apart.n:
+        return result
+    if not differences.n:
         raise HsiError("no two neighbouring pixels hold data; the noise cannot be told from their differences")
-    return Moments(found.n, found.mean, found.covariance, found.scale, apart.second_moment() / 2, apart.n)
+    return replace(result, noise=differences.second_moment() / 2, pairs=differences.n)
 
 
-def _add_pairs(apart: _Total, strip: Strip, valid: Bools, width: int, last: _Row | None) -> _Row:
-    """Adds differences to right and lower neighbours; `last` and what is returned are the row above the next strip."""
+class _Row(NamedTuple):
+    """The last row of a strip, which lies above the first of the next."""
+
+    values: Floats
+    """(1, columns, L)"""
+    valid: Bools
+    """(1, columns)"""
+    whole: bool
+    """whether all values are whole counts"""
+
+
+def _add_pairs(differences: _Total, strip: Strip, valid: Bools, width: int, above: _Row | None) -> _Row:
+    """Add the differences between the pixels of a strip and their right and lower neighbours.
+
+    `above` is the row above the strip. Returns the row above the next strip.
+    """
     values, valid = strip.values.reshape(-1, width, strip.values.shape[1]), valid.reshape(-1, width)
     pairs = [
         (values[:, 1:], values[:, :-1], valid[:, 1:] & valid[:, :-1], strip.whole),
         (values[1:], values[:-1], valid[1:] & valid[:-1], strip.whole),
     ]
-    if last is not None:
-        pairs.append((values[:1], last[0], valid[:1] & last[1], strip.whole and last[2]))
-    for one, other, both, whole in pairs:
-        apart.add(one[both] - other[both], whole)
-    return values[-1:], valid[-1:], strip.whole
+    if above is not None:
+        pairs.append((values[:1], above.values, valid[:1] & above.valid, strip.whole and above.whole))
+    for pixels, neighbours, both, whole in pairs:
+        differences.add(pixels[both] - neighbours[both], whole)
+    return _Row(values[-1:], valid[-1:], strip.whole)
 
 
 class _Total:
-    """Sums and sums of products, about the first pixels' mean: of whole numbers in integers, of others in floats."""
+    """Sums of spectra and of their products, less a centre: the first pixels' mean, rounded for whole numbers.
+
+    Whole numbers are summed in integers, others in floats.
+    """
 
     def __init__(self, bands: int, centre: Floats | None = None) -> None:
         self.n = 0
+        """spectra added"""
         self.centre = centre
-        self._whole = np.zeros(bands, np.int64), np.zeros((bands, bands), np.int64)
-        self._rest = np.zeros(bands), np.zeros((bands, bands))
+        self._integers = np.zeros(bands, np.int64), np.zeros((bands, bands), np.int64)
+        self._floats = np.zeros(bands), np.zeros((bands, bands))
 
     def add(self, values: Floats, whole: bool) -> None:
+        """Add spectra (n, L); `whole` says that all values are whole numbers."""
         if not len(values):
             return
         if self.centre is None:
             mean = values.sum(0) / len(values)
             self.centre = np.rint(mean) if whole else mean
-            # a centre that is no whole number would make the next strip's counts fractions
+        # less a centre that is no whole number, even the counts of a later strip are fractions
         whole = whole and bool((self.centre == np.rint(self.centre)).all())
-        apart = values - self.centre
+        centred = values - self.centre
         self.n += len(values)
-        products = apart.T @ apart
+        sums, products = centred.sum(0), centred.T @ centred
         if whole:
-            self._whole[0][:] += apart.sum(0).astype(np.int64)
-            self._whole[1][:] += products.astype(np.int64)
+            self._integers[0][:] += sums.astype(np.int64)
+            self._integers[1][:] += products.astype(np.int64)
         else:
-            self._rest[0][:] += apart.sum(0)
-            self._rest[1][:] += products
+            self._floats[0][:] += sums
+            self._floats[1][:] += products
 
     def second_moment(self) -> Floats:
-        """(L, L) about the centre."""
-        return (self._whole[1] + self._rest[1]) / self.n
+        """Return the mean product (L, L) of spectra less the centre."""
+        return (self._integers[1] + self._floats[1]) / self.n
 
     def moments(self, scale: float) -> Moments:
+        """Return mean and covariance. Raises HsiError for fewer than two spectra."""
         if self.n < 2 or self.centre is None:
             raise HsiError(f"{self.n} valid pixels; expected at least two")
-        rest = (self._whole[0] + self._rest[0]) / self.n
-        return Moments(self.n, self.centre + rest, self.second_moment() - np.outer(rest, rest), scale)
+        offset = (self._integers[0] + self._floats[0]) / self.n  # of the mean from the centre
+        return Moments(self.n, self.centre + offset, self.second_moment() - np.outer(offset, offset), scale)

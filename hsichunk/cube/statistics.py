@@ -1,4 +1,4 @@
-"""Mean and covariance of a cube, and what whitens it."""
+"""Compute the mean and covariance of a cube, and the matrix that whitens it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ SINGULAR = 1e-13  # smallest over largest eigenvalue of the band correlations fr
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Mean and covariance of the pixels of a cube that hold data in every band."""
+    """Mean and covariance, in reflectance, of the pixels of a cube that hold data in every band."""
 
     pixels: int
+    """how many these are"""
     mean: Floats
     """(L,)"""
     covariance: Floats
@@ -28,26 +29,26 @@ class Statistics:
 
     @property
     def correlation(self) -> Floats:
-        """(L, L) mean of x x', the mean not taken away (R of Chang)."""
+        """The mean of x x' (L, L), without subtracting the mean (R of Chang)."""
         return self.covariance * ((self.pixels - 1) / self.pixels) + np.outer(self.mean, self.mean)
 
 
 def statistics(cube: xr.DataArray) -> Statistics:
-    """Mean and covariance, float64, of a cube (y, x, wavelength). Computes: reads the cube once, strip by strip.
+    """Return mean and covariance, float64, of a cube (y, x, wavelength). Computes: reads the cube once, strip by strip.
 
-    The same bits on any chunks; of counts exact (see `hsichunk.cube.second_moments`). Pixels with no-data in any band
-    are left out. Raises HsiError for fewer than two pixels.
+    The bits are the same on any chunks; those of counts are exact (see `hsichunk.cube.second_moments`). Pixels with
+    no-data in any band are left out. Raises HsiError for fewer than two pixels.
     """
     with SpectraReader(check_cube(cube)) as spectra:
-        found = stream(spectra)
-    unbiased = found.covariance * (found.n / (found.n - 1))
-    return Statistics(found.n, found.mean / found.scale, unbiased / found.scale**2)
+        moments = stream(spectra)
+    unbiased = moments.covariance * (moments.n / (moments.n - 1))
+    return Statistics(moments.n, moments.mean / moments.scale, unbiased / moments.scale**2)
 
 
 def whitener(matrix: Floats, ridge: float, bands: Floats) -> Floats:
-    """W (L, L) with W'W the inverse of a covariance + ridge * (mean variance) * I.
+    """Return W (L, L) such that W'W is the inverse of covariance `matrix` + ridge * (mean variance) * I.
 
-    Raises HsiError, naming what to do, where that matrix has no inverse in float64.
+    `bands` (L,) are wavelengths in nm, for messages. Raises HsiError where that matrix has no inverse in float64.
     """
     if not ridge >= 0:
         raise HsiError(f"ridge is {ridge}; expected 0 or a small share of the mean variance, as 1e-6")

@@ -1,4 +1,4 @@
-"""Pixels of a cube in the subspace of its first principal components."""
+"""Compute the scores of the pixels of a cube: their coordinates in the subspace of its first principal components."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import mmap
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from hsichunk.array_types import Bools, Floats
+from hsichunk.array_types import Bools, Floats, Positions
 from hsichunk.cube.scratch import temporary_file
 from hsichunk.cube.second_moments import AXIS_BITS
 from hsichunk.cube.spectra_reader import SpectraReader
 
-PICKED = 128  # pixels read at a time of those that lie anywhere in a file: the system reads some pages around each
+PICKED = 128  # pixels read at a time from anywhere in a file: the system reads some pages around each
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,14 @@ class Scores:
     """Every pixel of a cube in a subspace of few dimensions."""
 
     values: Floats
-    """(pixels, d), on disk where there is not memory enough"""
+    """(pixels, d), in a file where memory does not hold them"""
     valid: Bools
     """(pixels,)"""
     mapped: mmap.mmap | None = None
-    """the file that they are in"""
+    """the file that holds `values`; None where they are in memory"""
 
     def forget(self, at: slice | None = None) -> None:
-        """Lets go of what was read or written of some pixels, or of all: it stays in the file."""
+        """Free the memory of the values of some pixels, or of all, where these lie in a file; they stay there."""
         if self.mapped is None or not hasattr(mmap, "MADV_DONTNEED"):
             return
         first, last = (0, len(self.valid)) if at is None else (at.start, min(at.stop, len(self.valid)))
@@ -37,8 +36,8 @@ class Scores:
         start = first * row // mmap.PAGESIZE * mmap.PAGESIZE
         self.mapped.madvise(mmap.MADV_DONTNEED, start, last * row - start)
 
-    def at(self, pixels: NDArray[np.intp]) -> Floats:
-        """A copy (m, d) of those of some pixels."""
+    def at(self, pixels: Positions) -> Floats:
+        """Return a copy (m, d) of the scores of some pixels."""
         out = np.empty((len(pixels), self.values.shape[1]))
         step = len(pixels) if self.mapped is None else PICKED
         for start in range(0, len(pixels), max(1, step)):
@@ -48,27 +47,28 @@ class Scores:
 
 
 def scores(spectra: SpectraReader, axes: Floats, origin: Floats) -> Scores:
-    """(x - origin) @ axes of every pixel, axes rounded as `Moments.axes` are; goes through the spectra once.
+    """Return (x - origin) @ axes of every pixel; goes through the spectra once.
 
-    Straight from stored counts where there are some: each chunk is decoded once, and no spectrum is put together.
+    `axes` (L, d) are rounded as those of `Moments.axes`. Stored counts are projected chunk by chunk where memory allows
+    it: each chunk is decoded once, and no spectrum is put together.
     """
     shape, size = (spectra.pixels, axes.shape[1]), spectra.pixels * axes.shape[1] * 8
     valid = np.empty(spectra.pixels, np.bool_)
     if size > spectra.memory:
-        with temporary_file(size) as file:  # the map keeps it
+        with temporary_file(size) as file:  # the map keeps the file when this closes it
             file.truncate(size)
             mapped = mmap.mmap(file.fileno(), size)
-        every = Scores(np.frombuffer(mapped).reshape(shape), valid, mapped)
+        result = Scores(np.frombuffer(mapped).reshape(shape), valid, mapped)
     else:
-        every = Scores(np.empty(shape), valid)
-    held, shift = every.values, origin @ axes
-    forget = every.forget if every.mapped else None
-    if spectra.project(axes, 2.0**-AXIS_BITS, shift, held, valid, forget):
-        return every
+        result = Scores(np.empty(shape), valid)
+    values, shift = result.values, origin @ axes
+    forget = result.forget if result.mapped else None
+    if spectra.project(axes, 2.0**-AXIS_BITS, shift, values, valid, forget):
+        return result
     with threadpool_limits(1, user_api="blas"):
         for strip in spectra:
             at = slice(strip.start, strip.start + len(strip.valid))
-            held[at] = strip.values @ axes - shift
+            values[at] = strip.values @ axes - shift
             valid[at] = strip.valid
-            every.forget(at)
-    return every
+            result.forget(at)
+    return result

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.chunks.array import ChunkedArray
+from hsichunk.chunks.decoded_cache import ChunkCoords
 from hsichunk.chunks.derived import DerivedArray
 from hsichunk.errors import CorruptChunk
 from hsichunk.mosaic.site import PlacedTile, Site
@@ -34,9 +35,9 @@ class BadAsNoData(DerivedArray):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.BadAsNoData", self.base.__dask_tokenize__(), self.no_data)
 
-    def decode(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
-        """The decoded chunk at `place`, or no data."""
+    def decode(self, handle: Any, coords: ChunkCoords) -> NDArray[Any]:
+        """The decoded chunk at `coords`, or no data."""
         try:
-            return self.base.chunk(handle, place)
+            return self.base.chunk(handle, coords)
         except CorruptChunk:
             return np.full(self.chunks, self.no_data, self.native)

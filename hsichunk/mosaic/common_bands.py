@@ -57,16 +57,16 @@ class CommonBands(DerivedArray):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.CommonBands", self.base.__dask_tokenize__(), self.wavelength.tobytes())
 
-    def announce(self, handle: Any, places: Iterable[ChunkCoords]) -> None:
+    def announce(self, handle: Any, wanted: Iterable[ChunkCoords]) -> None:
         """Says to the file which chunks of its own will be asked for."""
-        own = {(*place[:2], int(n)) for place in places for n in self._own_chunks(place[2])}
+        own = {(*coords[:2], int(n)) for coords in wanted for n in self._own_chunks(coords[2])}
         self.base.announce(handle, sorted(own))
 
-    def jobs(self, places: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
+    def jobs(self, wanted: Iterable[ChunkCoords]) -> Iterator[list[ChunkCoords]]:
         """As many together as of the file's own chunks that each begins in."""
-        wanted = list(places)
-        rest = iter(wanted)
-        for job in self.base.jobs((*place[:2], int(self._own_chunks(place[2])[0])) for place in wanted):
+        in_order = list(wanted)
+        rest = iter(in_order)
+        for job in self.base.jobs((*coords[:2], int(self._own_chunks(coords[2])[0])) for coords in in_order):
             yield list(itertools.islice(rest, len(job)))
 
     def _own_chunks(self, number: int) -> NDArray[np.intp]:
@@ -74,12 +74,12 @@ class CommonBands(DerivedArray):
         lower = self.lower[number * depth : (number + 1) * depth]
         return np.unique(np.concatenate([lower, lower + 1]) // depth)
 
-    def decode(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
+    def decode(self, handle: Any, coords: ChunkCoords) -> NDArray[Any]:
         """Decoded and interpolated; what sticks out at the last band is no-data."""
         depth = self.chunks[2]
-        held = {int(n): self._own_chunk(handle, (*place[:2], int(n))) for n in self._own_chunks(place[2])}
+        held = {int(n): self._own_chunk(handle, (*coords[:2], int(n))) for n in self._own_chunks(coords[2])}
         whole = np.full(self.chunks, self.no_data, self.native)
-        for to, band in enumerate(range(place[2] * depth, min((place[2] + 1) * depth, self.shape[2]))):
+        for to, band in enumerate(range(coords[2] * depth, min((coords[2] + 1) * depth, self.shape[2]))):
             low, share = int(self.lower[band]), self.share[band]
             one, two = (held[b // depth][:, :, b % depth] for b in (low, low + 1))
             known = (one != self.no_data) & (two != self.no_data)
@@ -88,12 +88,12 @@ class CommonBands(DerivedArray):
             whole[:, :, to][known] = values[known].astype(self.native)
         return whole
 
-    def _own_chunk(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
+    def _own_chunk(self, handle: Any, coords: ChunkCoords) -> NDArray[Any]:
         kept = of_this_thread("common bands")
-        key = (self.path, self.stamp, place)
+        key = (self.path, self.stamp, coords)
         if key not in kept:
             while len(kept) >= KEPT:
                 del kept[next(iter(kept))]
-            kept[key] = self.base.chunk(handle, place)
+            kept[key] = self.base.chunk(handle, coords)
         found: NDArray[Any] = kept[key]
         return found

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hsichunk.chunks.array import ChunkedArray
 from hsichunk.chunks.counts import Counts
+from hsichunk.chunks.decoded_cache import ChunkCoords
 from hsichunk.chunks.windows import Window, cuts
 from hsichunk.mosaic.site import PlacedTile, Site
 
@@ -68,9 +69,9 @@ class TiledCounts(ChunkedArray):
         """What stands for the stored values of all tiles, one after the other."""
         return b"".join(place.file.reflectance.identity() for place in self.tiles)
 
-    def decode(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
+    def decode(self, handle: Any, coords: ChunkCoords) -> NDArray[Any]:
         """What the tiles hold in a place of the grid of chunks; no-data in what sticks out. The tiles count it."""
-        spans = [range(p * c, min((p + 1) * c, n)) for p, c, n in zip(place, self.chunks, self.shape, strict=True)]
+        spans = [range(p * c, min((p + 1) * c, n)) for p, c, n in zip(coords, self.chunks, self.shape, strict=True)]
         whole = np.full(self.chunks, self.no_data, self.native)
         inside = tuple(slice(0, len(span)) for span in spans)
         whole[inside] = self.read(*(np.array(span, np.intp) for span in spans), threads=1)

@@ -86,9 +86,9 @@ def abundance_std(
     work = partial(_spread, spectra=spectra, covariance=covariance, method=method)
     if covariance is None:
         by_pixel = _beside(by_pixel, noise)
-    found = on_pixels(by_pixel, work, len(names), threads=1)
+    spread = on_pixels(by_pixel, work, len(names), threads=1)
     return labelled(
-        found, abundance, (schema.ENDMEMBER, schema.Y, schema.X), ABUNDANCE_STD, attrs, endmember_coord(names)
+        spread, abundance, (schema.ENDMEMBER, schema.Y, schema.X), ABUNDANCE_STD, attrs, endmember_coord(names)
     )
 
 

@@ -70,11 +70,11 @@ class ShiftedCounts(DerivedArray):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.ShiftedCounts", self.base.__dask_tokenize__(), self.low, self.times, self.no_data)
 
-    def decode(self, handle: Any, place: ChunkCoords) -> NDArray[Any]:
-        """The decoded chunk at `place`, shifted."""
+    def decode(self, handle: Any, coords: ChunkCoords) -> NDArray[Any]:
+        """The decoded chunk at `coords`, shifted."""
         from hsichunk.kernels import shifted_counts
 
-        values = self.base.chunk(handle, place)
+        values = self.base.chunk(handle, coords)
         shifted = np.empty(values.shape, np.int16)
         shifted_counts.shift(_flat(values), self.low, self.times, self.no_data, NO_DATA, shifted.reshape(-1))
         return shifted

@@ -20,6 +20,7 @@ import hsichunk as hsi
 from hsichunk.chunks import hdf5 as hdf5_module
 from hsichunk.chunks import remote
 from hsichunk.chunks.array import DECODED, ChunkedArray
+from hsichunk.chunks.decoded_cache import ChunkCoords
 from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import CorruptChunk, HsiError
 from hsichunk.mosaic.bad_chunks import BadAsNoData
@@ -38,7 +39,7 @@ SHAPE = (13, 11, 17)
 CHUNKS = (5, 4, 6)
 GZIP: dict[str, Any] = {"chunks": CHUNKS, "compression": "gzip", "fillvalue": -9999}
 NM = np.linspace(400.0, 2500.0, SHAPE[2])
-BROKEN = (1, 2, 1)  # the place of a chunk that tests damage
+BROKEN = (1, 2, 1)  # coords of a chunk that tests damage
 
 
 def later(path: Path) -> None:
@@ -47,19 +48,19 @@ def later(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
 
 
-def under(array: ChunkedArray, place: tuple[int, ...]) -> NDArray[np.bool_]:
+def under(array: ChunkedArray, coords: ChunkCoords) -> NDArray[np.bool_]:
     """Pixels under a chunk."""
     pixels = np.zeros(array.shape[:2], np.bool_)
-    (high, wide), (i, j) = array.chunks[:2], place[:2]
+    (high, wide), (i, j) = array.chunks[:2], coords[:2]
     pixels[i * high : (i + 1) * high, j * wide : (j + 1) * wide] = True
     return pixels
 
 
-def break_chunk(path: Path, dataset: str, place: tuple[int, ...]) -> None:
+def break_chunk(path: Path, dataset: str, coords: ChunkCoords) -> None:
     """Overwrites the middle of a stored chunk."""
     with h5py.File(path) as file:
         data = file[dataset]
-        info = data.id.get_chunk_info_by_coord(tuple(p * c for p, c in zip(place, data.chunks, strict=True)))
+        info = data.id.get_chunk_info_by_coord(tuple(p * c for p, c in zip(coords, data.chunks, strict=True)))
     content = bytearray(path.read_bytes())
     start = info.byte_offset + info.size // 3
     content[start : start + 40] = bytes(b ^ 0xFF for b in content[start : start + 40])
@@ -94,9 +95,9 @@ def hdf5(damaged: bool = True, dtype: str = "<i2", **storage: Any) -> Maker:
             os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 10**9))
 
         def damage() -> Damage:
-            place = tuple(min(b, n - 1) for b, n in zip(BROKEN, open_hdf5(path).grid, strict=True))
-            break_chunk(path, "a", place)
-            return Damage(place, under(open_hdf5(path), place), f"{path}: chunk {place} of /a is corrupt")
+            coords = tuple(min(b, n - 1) for b, n in zip(BROKEN, open_hdf5(path).grid, strict=True))
+            break_chunk(path, "a", coords)
+            return Damage(coords, under(open_hdf5(path), coords), f"{path}: chunk {coords} of /a is corrupt")
 
         return Storage(lambda: open_hdf5(path), values, change, damage if damaged else None)
 
@@ -160,8 +161,8 @@ def envi(interleave: str, order: int = 0, offset: int = 0, dtype: str = "i2") ->
             array = opened()
             size = os.stat(path).st_size
             cut.append((size - 1, os.stat(path).st_mtime_ns + 10**9))
-            place = tuple(n - 1 for n in array.grid)
-            return Damage(place, under(array, place), f"{path}: chunk {place}")
+            coords = tuple(n - 1 for n in array.grid)
+            return Damage(coords, under(array, coords), f"{path}: chunk {coords}")
 
         return Storage(opened, values.astype(np.int16 if dtype == "u1" else dtype), change, damage)
 
@@ -200,7 +201,7 @@ def geotiff(interleave: str = "pixel", **profile: Any) -> Maker:
 
         def damage() -> Damage:
             array = opened()
-            place = (1, 1, array.grid[2] - 1)
+            coords = (1, 1, array.grid[2] - 1)
             row, col = array.chunks[0] // 16, array.chunks[1] // 16
             with rasterio.open(path) as file:
                 start = int(file.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=6))
@@ -208,7 +209,7 @@ def geotiff(interleave: str = "pixel", **profile: Any) -> Maker:
             content[start : start + 60] = bytes(60)
             path.write_bytes(content)
             later(path)
-            return Damage(place, under(array, place), f"{path}: chunk {place}")
+            return Damage(coords, under(array, coords), f"{path}: chunk {coords}")
 
         return Storage(opened, values, change, damage)
 
@@ -278,13 +279,13 @@ def common_bands(inner: Maker, wavelength: NDArray[np.float64]) -> Maker:
             assert base.damage is not None
             found = base.damage()
             array = opened()
-            low = array.chunks[2] * found.place[2] - 1  # the band before it lies between it and the next chunk
+            low = array.chunks[2] * found.coords[2] - 1  # the band before it lies between it and the next chunk
             number = int(np.flatnonzero(lower >= low)[0]) // array.chunks[2]
             while not set(range(low + 1, low + 1 + array.chunks[2])) & {
                 *lower[number * array.chunks[2] : (number + 1) * array.chunks[2]].tolist()
             }:
                 number += 1
-            return replace(found, place=(*found.place[:2], number))
+            return replace(found, coords=(*found.coords[:2], number))
 
         truth = np.where(none, -9999, between).astype(base.truth.dtype)
         return Storage(opened, truth, base.change, damage)
@@ -312,7 +313,7 @@ def bad_as_no_data(inner: Maker, damaged: bool) -> Maker:
         if damaged:
             assert base.damage is not None
             found, depth = base.damage(), base.open().chunks[2]
-            bands = slice(found.place[2] * depth, (found.place[2] + 1) * depth)
+            bands = slice(found.coords[2] * depth, (found.coords[2] + 1) * depth)
             truth[..., bands][found.pixels] = -9999
         return Storage(lambda: BadAsNoData(base.open(), -9999), truth, base.change, None)
 
@@ -326,7 +327,7 @@ class MemoryArray(ChunkedArray):
     """Values in a dictionary of this process, under a name; the file is the dictionary's entry."""
 
     ENTRIES: dict[str, tuple[int, NDArray[Any], set[tuple[int, ...]]]] = {}  # noqa: RUF012
-    """name -> version, values and the places that cannot be decoded"""
+    """name -> version, values and the coords of chunks that cannot be decoded"""
 
     def __init__(self, name: str) -> None:
         version, values, _ = self.ENTRIES[name]
@@ -342,12 +343,12 @@ class MemoryArray(ChunkedArray):
             raise HsiError(f"{self.path}: changed since it was opened; open it again")
         yield values
 
-    def decode(self, handle: NDArray[Any], place: tuple[int, ...]) -> NDArray[Any]:
+    def decode(self, handle: NDArray[Any], coords: ChunkCoords) -> NDArray[Any]:
         DECODED.add(1, self.chunk_bytes)
-        if place in self.ENTRIES[self.path][2]:
-            raise CorruptChunk(f"{self.path}: chunk {place} is corrupt; get it again")
+        if coords in self.ENTRIES[self.path][2]:
+            raise CorruptChunk(f"{self.path}: chunk {coords} is corrupt; get it again")
         whole = np.full(self.chunks, -1, self.native)
-        part = handle[tuple(slice(p * c, (p + 1) * c) for p, c in zip(place, self.chunks, strict=True))]
+        part = handle[tuple(slice(p * c, (p + 1) * c) for p, c in zip(coords, self.chunks, strict=True))]
         whole[tuple(slice(n) for n in part.shape)] = part
         return whole
 
@@ -464,7 +465,7 @@ def at_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Maker], Ma
                     assert local.damage is not None
                     found = local.damage()
                     put()
-                    return replace(found, named=f"{web.base}/{path.name}: chunk {found.place}")
+                    return replace(found, named=f"{web.base}/{path.name}: chunk {found.coords}")
 
                 return Storage(opened, local.truth, change, damage)
 

@@ -25,7 +25,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from hsichunk.chunks.array import ChunkedArray
-from hsichunk.chunks.decoded_cache import KeptChunks
+from hsichunk.chunks.decoded_cache import ChunkCoords, KeptChunks
 from hsichunk.chunks.derived import DerivedArray
 from hsichunk.errors import CorruptChunk, HsiError
 from tests.helpers.tiles import Counter
@@ -35,12 +35,12 @@ from tests.helpers.tiles import Counter
 class Damage:
     """A chunk that cannot be decoded."""
 
-    place: tuple[int, ...]
+    coords: ChunkCoords
     """of the array's own chunk that needs it"""
     pixels: NDArray[np.bool_]
     """(rows, columns) that lie under it"""
     named: str
-    """what the error says of the place"""
+    """what the error says of the chunk"""
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ def everything(array: ChunkedArray) -> tuple[NDArray[np.intp], ...]:
     return tuple(np.arange(n) for n in array.shape)
 
 
-def places(array: ChunkedArray) -> list[tuple[int, ...]]:
+def all_coords(array: ChunkedArray) -> list[ChunkCoords]:
     return list(np.ndindex(*array.grid))
 
 
-def chunk(array: ChunkedArray, place: tuple[int, ...]) -> NDArray[Any]:
+def chunk(array: ChunkedArray, coords: ChunkCoords) -> NDArray[Any]:
     with array.opened() as handle:
-        return array.chunk(handle, place)
+        return array.chunk(handle, coords)
 
 
 def same(array: ChunkedArray, truth: NDArray[Any]) -> None:
@@ -113,11 +113,11 @@ def chunks_and_edges(storage: Storage) -> None:
     array = storage.open()
     whole = np.zeros([n * c for n, c in zip(array.grid, array.chunks, strict=True)], array.native)
     with array.opened() as handle:
-        for place in places(array):
-            part = array.chunk(handle, place)
+        for coords in all_coords(array):
+            part = array.chunk(handle, coords)
             assert part.shape == array.chunks and part.dtype == array.native and part.dtype.isnative
             assert part.flags.c_contiguous
-            whole[tuple(slice(p * c, (p + 1) * c) for p, c in zip(place, array.chunks, strict=True))] = part
+            whole[tuple(slice(p * c, (p + 1) * c) for p, c in zip(coords, array.chunks, strict=True))] = part
     inside = tuple(slice(n) for n in array.shape)
     assert_array_equal(whole[inside], storage.truth)
     if array.fill is not None:
@@ -130,8 +130,8 @@ def chunks_are_counted(storage: Storage) -> None:
     """Each call of `decode` counts in DECODED, here or in the arrays that it asks."""
     array = storage.open()
     with Counter() as decoded, array.opened() as handle:
-        for place in places(array)[:2]:
-            array.decode(handle, place)
+        for coords in all_coords(array)[:2]:
+            array.decode(handle, coords)
     assert decoded.chunks >= 2 and decoded.bytes > 0
 
 
@@ -209,9 +209,9 @@ def threads(storage: Storage) -> None:
         else:
             pieces = np.zeros(array.shape, array.native)
             with array.opened() as handle:
-                for place in places(array)[:: -1 if number % 4 else 1]:
-                    window = tuple(slice(p * c, (p + 1) * c) for p, c in zip(place, array.chunks, strict=True))
-                    part = array.chunk(handle, place)
+                for coords in all_coords(array)[:: -1 if number % 4 else 1]:
+                    window = tuple(slice(p * c, (p + 1) * c) for p, c in zip(coords, array.chunks, strict=True))
+                    part = array.chunk(handle, coords)
                     pieces[window] = part[tuple(slice(n) for n in pieces[window].shape)]
             found.append(pieces)
 
@@ -255,21 +255,21 @@ def a_corrupt_chunk(storage: Storage) -> None:
     damage = storage.damage()
     array = storage.open()
     with pytest.raises(CorruptChunk) as caught:
-        chunk(array, damage.place)
+        chunk(array, damage.coords)
     message = str(caught.value)
     assert damage.named in message and "\n" not in message
     with pytest.raises(CorruptChunk):
         array.read(*everything(array))
-    for place in places(array):
-        down, across = (slice(p * c, (p + 1) * c) for p, c in zip(place[:2], array.chunks[:2], strict=True))
+    for coords in all_coords(array):
+        down, across = (slice(p * c, (p + 1) * c) for p, c in zip(coords[:2], array.chunks[:2], strict=True))
         if not damage.pixels[down, across].any():
-            assert chunk(array, place).shape == array.chunks
+            assert chunk(array, coords).shape == array.chunks
     rng = np.random.default_rng(3)
     rows, cols = (part.ravel() for part in np.indices(array.shape[:2]))
     order = rng.permutation(len(rows))
     rows, cols = rows[order], cols[order]
     bands = np.arange(array.shape[2])
-    inside = bands[bands // array.chunks[2] == damage.place[2]]
+    inside = bands[bands // array.chunks[2] == damage.coords[2]]
     for asked, number in itertools.product((inside, bands), (1, 3)):
         with pytest.raises(CorruptChunk):
             array.gather(asked, rows, cols, number)
@@ -294,38 +294,38 @@ def tokens(storage: Storage) -> None:
 def announcing(storage: Storage) -> None:
     """What is announced, or not, or twice, or in vain, changes no value; `jobs` leaves out no chunk."""
     array = storage.open()
-    wanted = places(array)
-    expected = [chunk(array, place) for place in wanted]
+    wanted = all_coords(array)
+    expected = [chunk(array, coords) for coords in wanted]
     for said in ([], wanted, wanted[::-1], wanted[:1] * 2, wanted[1::2]):
         with array.opened() as handle:
             array.announce(handle, iter(said))
-            for place, values in zip(wanted[::-1], expected[::-1], strict=True):
-                assert_array_equal(array.chunk(handle, place), values)
+            for coords, values in zip(wanted[::-1], expected[::-1], strict=True):
+                assert_array_equal(array.chunk(handle, coords), values)
     for order in (wanted, wanted[::-1], wanted[:1], []):
         jobs = list(array.jobs(iter(order)))
-        assert [place for job in jobs for place in job] == order and all(jobs)
+        assert [coords for job in jobs for coords in job] == order and all(jobs)
 
 
 def keeping(storage: Storage) -> None:
     """A kept chunk is decoded once; who takes it is the last that has it."""
     array = storage.open()
-    place, other = places(array)[0], places(array)[-1]
+    coords, other = all_coords(array)[0], all_coords(array)[-1]
     array.kept = KeptChunks(array.chunk_bytes)  # room for one
     with array.opened() as handle:
-        first = array.chunk(handle, place)
+        first = array.chunk(handle, coords)
         with Counter() as decoded:
-            assert array.chunk(handle, place) is first
-            assert array.last_chunk(handle, place) is first
+            assert array.chunk(handle, coords) is first
+            assert array.last_chunk(handle, coords) is first
         assert decoded.chunks == 0 and array.kept.chunks == 2
-        assert array.kept.look(place) is None
-        again = array.last_chunk(handle, place)
+        assert array.kept.look(coords) is None
+        again = array.last_chunk(handle, coords)
         assert again is not first
         assert_array_equal(again, first)
         array.chunk(handle, other)
         assert array.kept.look(other) is None, "there is no more room"
     array.kept = None
     with array.opened() as handle:
-        assert_array_equal(array.last_chunk(handle, place), first)
+        assert_array_equal(array.last_chunk(handle, coords), first)
     same(array, storage.truth)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hsichunk import schema
 from hsichunk.chunks.array import DECODED, ChunkedArray
+from hsichunk.chunks.decoded_cache import ChunkCoords
 from hsichunk.errors import HsiError
 from hsichunk.grid import Grid
 from hsichunk.readers.formats import Format
@@ -47,10 +48,10 @@ class NumpyArray(ChunkedArray):
         with np.load(self.path) as file:
             yield file[self.name]
 
-    def decode(self, handle: Any, place: tuple[int, ...]) -> NDArray[Any]:
+    def decode(self, handle: Any, coords: ChunkCoords) -> NDArray[Any]:
         DECODED.add(1, self.chunk_bytes)
         whole = np.zeros(self.chunks, self.native)
-        part = handle[place[0] * SIDE : (place[0] + 1) * SIDE, place[1] * SIDE : (place[1] + 1) * SIDE]
+        part = handle[coords[0] * SIDE : (coords[0] + 1) * SIDE, coords[1] * SIDE : (coords[1] + 1) * SIDE]
         whole[: part.shape[0], : part.shape[1]] = part
         return whole
 

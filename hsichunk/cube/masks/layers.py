@@ -1,21 +1,21 @@
 """Masks from what a tile itself holds: its ancillary layers, and a few of its bands.
 
-Every mask tells of the pixels at the outer product of rows and columns whether they are left out, and looks at nothing
-but those pixels: the answer does not depend on the window.
+Every mask says which of the pixels at the outer product of rows and columns are left out, and reads only these pixels:
+the answer does not depend on the window.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.array_types import Bools, Positions
+from hsichunk.array_types import Bools, Ints, Numbers, Positions
 from hsichunk.errors import CorruptChunk, HsiError, HsiWarning
 from hsichunk.readers import neon_layers
 
@@ -25,34 +25,38 @@ if TYPE_CHECKING:
 
 GREEN, RED, NIR = 560.0, 665.0, 865.0  # nm
 BRIGHTNESS = (490.0, GREEN, RED, NIR, 1610.0, 2200.0)  # nm
-FARTHEST = 25.0  # nm from a band that is wanted to the one that is taken
-YELLOW_CLASS, RED_CLASS = 2, 3  # of the weather quality in .002
+FARTHEST = 25.0  # nm from a wanted wavelength to the band that is used for it
+YELLOW_CLASS, RED_CLASS = 2, 3  # of the weather quality in products of version .002
 WATER: Final = {
     "haze_cloud_water": [code for code, name in enumerate(neon_layers.HAZE.split()) if "water" in name],
     "dark_dense_vegetation": [1],
 }
 NOTHING = (241, -9999)  # what stands for no data in layers of classes, whether or not their attributes say so
 CERTAIN = 0.01  # share of pixels up to which the rarer value is the shadow, however bright
-DARKER = 0.9  # of the median of the others that the median of the shadow reaches at most
-STRIP_PIXELS = 1 << 20
-LARGEST_COUNT = 1 << 15
+DARKER = 0.9  # the median of the shadow is at most this share of the median of the others
+STRIP_PIXELS = 1 << 20  # read at a time
+LARGEST_COUNT = 1 << 15  # counts that are told apart: larger ones are taken for the last of them
 
 
 def layer(file: TileFile, name: str, mask: str, instead: str = "leave the mask out") -> Layer:
-    """An ancillary layer of a value, or of three colours, a pixel."""
-    wanted = file.reflectance.shape[:2]
-    for found in file.layers:
-        if found.name == name and found.stored.shape in (wanted, (*wanted, 3)):
-            return found
-    have = ", ".join(sorted(found.name for found in file.layers if found.stored.shape[:2] == wanted)) or "none"
-    raise HsiError(f"{file.path}: no layer {name}, which mask {mask} needs (layers: {have}); {instead}")
+    """Return the ancillary layer `name`, of one value or three colours a pixel, which mask `mask` needs.
+
+    Raises HsiError, which advises the user to do `instead`, where the file has none.
+    """
+    size = file.reflectance.shape[:2]
+    for candidate in file.layers:
+        if candidate.name == name and candidate.stored.shape in (size, (*size, 3)):
+            return candidate
+    names = ", ".join(sorted(other.name for other in file.layers if other.stored.shape[:2] == size)) or "none"
+    raise HsiError(f"{file.path}: no layer {name}, which mask {mask} needs (layers: {names}); {instead}")
 
 
 @dataclass(frozen=True)
 class Weather:
-    """Pixels seen under clouds: more than half of the sky (red), or also 10 to 50 % (yellow)."""
+    """Pixels measured under a cloudy sky: more than half covered (red), or also 10 to 50 % (yellow)."""
 
     yellow: bool
+    """whether yellow pixels are left out too"""
 
     def check(self, file: TileFile) -> None:
         layer(file, "weather_quality", "weather")
@@ -60,9 +64,8 @@ class Weather:
     def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         stored = layer(file, "weather_quality", "weather").stored
         if len(stored.shape) == 2:
-            return np.isin(
-                stored.read(rows, cols, threads=threads), [RED_CLASS, *([YELLOW_CLASS] if self.yellow else [])]
-            )
+            classes = [RED_CLASS, YELLOW_CLASS] if self.yellow else [RED_CLASS]
+            return np.isin(stored.read(rows, cols, threads=threads), classes)
         red, green, blue = np.moveaxis(stored.read(rows, cols, np.arange(3), threads=threads) > 127, -1, 0)
         flags: Bools = red & ~blue if self.yellow else red & ~green & ~blue
         return flags
@@ -76,21 +79,32 @@ class WaterLayer:
         self._layer(file)
 
     def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
-        found = self._layer(file)
-        return np.isin(found.stored.read(rows, cols, threads=threads), WATER[found.name])
+        water = self._layer(file)
+        return np.isin(water.stored.read(rows, cols, threads=threads), WATER[water.name])
 
     def _layer(self, file: TileFile) -> Layer:
-        flat = [f for name in WATER for f in file.layers if f.name == name and len(f.stored.shape) == 2]
+        """Return the first layer of `WATER` that holds one value a pixel."""
+        classified = [each for name in WATER for each in file.layers if each.name == name]
+        flat = [each for each in classified if len(each.stored.shape) == 2]
         return flat[0] if flat else layer(file, "haze_cloud_water", "water", "give water=ndwi, or leave the mask out")
+
+
+class Polarity(NamedTuple):
+    """Which value of a cast shadow layer means shadow."""
+
+    shadow: float | None
+    """the value; None where the layer shows no shadow"""
+    values: list[float]
+    """all values of the layer; empty where its description told the meaning, so that none were looked up"""
 
 
 @dataclass(frozen=True)
 class Shadow:
     """Cast shadow: the pixels that hold `value`; with None the tile decides which of its two values means shadow.
 
-    The polarity differs between releases. It is taken from the layer's description where that tells. Else the shadow
-    is the value that fewer pixels have, provided that they are darker near 865 nm as well (their median at most 0.9 of
-    that of the others), or at most 1 %. A layer of one value shows no shadow: no tile lies wholly in it.
+    The polarity differs between releases. The layer's description decides where it names one. Else the shadow is the
+    value that fewer pixels have, provided that they are darker near 865 nm as well (their median at most 0.9 of that
+    of the others), or at most 1 % of the pixels. A layer of one value shows no shadow: no tile lies wholly in it.
     """
 
     value: float | None
@@ -98,7 +112,7 @@ class Shadow:
     def check(self, file: TileFile) -> None:
         if len(shape := layer(file, "cast_shadow", "shadow").stored.shape) != 2:
             raise HsiError(f"{file.path}: cast_shadow has shape {shape}; expected one value a pixel")
-        if self.value is None and len(values := self._decided(file, 1)[1]) == 1:
+        if self.value is None and len(values := self._polarity(file, 1).values) == 1:
             warnings.warn(
                 f"{file.path}: cast shadow is {values[0]:g} in every pixel, taken for no shadow; give "
                 f"shadow={values[0]:g} to leave them out",
@@ -108,41 +122,44 @@ class Shadow:
 
     def left_out(self, file: TileFile, rows: Positions, cols: Positions, threads: int) -> Bools:
         values = layer(file, "cast_shadow", "shadow").stored.read(rows, cols, threads=threads)
-        meant = self._decided(file, threads)[0] if self.value is None else self.value
-        flags: Bools = np.zeros(values.shape, np.bool_) if meant is None else values == meant
+        shadow = self._polarity(file, threads).shadow if self.value is None else self.value
+        flags: Bools = np.zeros(values.shape, np.bool_) if shadow is None else values == shadow
         return flags
 
-    def _decided(self, file: TileFile, threads: int) -> tuple[float | None, list[float]]:
-        """The value that means shadow, None where there is none, and the values found where that was looked up."""
-        found = layer(file, "cast_shadow", "shadow")
-        key = (found.stored.path, found.stored.stamp)
-        if key not in _DECIDED:  # two threads may both decide; the answer is the same
-            said = described(found.attrs)
-            _DECIDED[key] = (said, []) if said is not None else decide(file, found, threads)
-        return _DECIDED[key]
+    def _polarity(self, file: TileFile, threads: int) -> Polarity:
+        """Return what the layer's values mean; the file is looked at once."""
+        cast_shadow = layer(file, "cast_shadow", "shadow")
+        key = (cast_shadow.stored.path, cast_shadow.stored.stamp)
+        if key not in _POLARITY_OF:  # two threads may both decide; the answer is the same
+            value = described(cast_shadow.attrs)
+            _POLARITY_OF[key] = Polarity(value, []) if value is not None else decide(file, cast_shadow, threads)
+        return _POLARITY_OF[key]
 
 
-_DECIDED: dict[tuple[str, tuple[int, int]], tuple[float | None, list[float]]] = {}
-_SAID = (
+_POLARITY_OF: dict[tuple[str, tuple[int, int]], Polarity] = {}  # by path and stamp of the layer
+_DESCRIPTIONS = (
     r"\b(\d+)\s*(?:=|:|-|is|means)\s*(?:in\s+)?(?:cast[\s_]+)?shadow",
     r"(?<!no )(?<!not )(?<!non-)(?<!no cast )\bshadow(?:ed)?\s*=\s*(\d+)",
 )
 
 
-def described(attrs: dict[str, Any]) -> float | None:
-    """The value that means shadow by the layer's own words, as "0 = no shadow, 1 = shadow"; None if none tell."""
+def described(attrs: Mapping[str, object]) -> float | None:
+    """Return the value that means shadow by the layer's own words, as "0 = no shadow, 1 = shadow"; None without any."""
     texts = [str(value).lower() for value in attrs.values() if isinstance(value, (str, bytes))]
-    said = {int(number) for text in texts for pattern in _SAID for number in re.findall(pattern, text)}
-    return float(said.pop()) if len(said) == 1 else None
+    values = {int(number) for text in texts for pattern in _DESCRIPTIONS for number in re.findall(pattern, text)}
+    return float(values.pop()) if len(values) == 1 else None
 
 
-def decide(file: TileFile, found: Layer, threads: int) -> tuple[float | None, list[float]]:
-    """Which of two values means shadow by how many pixels with data have it, and how dark they are: see `Shadow`."""
+def decide(file: TileFile, cast_shadow: Layer, threads: int) -> Polarity:
+    """Return which of two values means shadow, by how many pixels have it and how dark they are: see `Shadow`.
+
+    Raises HsiError where these do not tell, and for a layer of more values.
+    """
     (band,) = bands_near(file, (NIR,), "shadow")
-    tones = _tones(file, found, int(band), threads)
+    tones = _tones(file, cast_shadow, int(band), threads)
     values = sorted(tones)
     if len(values) < 2:
-        return None, values
+        return Polarity(None, values)
     how = "give shadow=VALUE to name the value that means shadow"
     if len(values) > 2:
         listed = ", ".join(f"{value:g}" for value in values[:6])
@@ -151,7 +168,7 @@ def decide(file: TileFile, found: Layer, threads: int) -> tuple[float | None, li
     share = tones[rare].sum() / (tones[rare].sum() + tones[common].sum())
     dark, light = _median(tones[rare]), _median(tones[common])
     if share <= CERTAIN or (share < 0.5 and dark <= DARKER * light):
-        return rare, values
+        return Polarity(rare, values)
     raise HsiError(
         f"{file.path}: cannot tell which value of cast_shadow means shadow: {100 * share:.0f} % are {rare:g} with a "
         f"median reflectance of {dark / file.scale:.3f} near {NIR:g} nm, the others {common:g} with "
@@ -159,53 +176,57 @@ def decide(file: TileFile, found: Layer, threads: int) -> tuple[float | None, li
     )
 
 
-def _tones(file: TileFile, found: Layer, band: int, threads: int) -> dict[float, NDArray[np.int64]]:
-    """For each value of a layer, how many pixels with data have each count in a band."""
+def _tones(file: TileFile, cast_shadow: Layer, band: int, threads: int) -> dict[float, Ints]:
+    """Return, for each value of a layer, how many pixels with data have each count in a band (LARGEST_COUNT,)."""
     high, wide = file.reflectance.shape[:2]
     deep = file.reflectance.chunks[0]
     step = max(1, STRIP_PIXELS // wide // deep) * deep if deep * wide <= STRIP_PIXELS else max(1, STRIP_PIXELS // wide)
-    said = np.ravel(found.attrs.get(schema.NO_DATA, ()))
-    nothing = [*NOTHING, *(said if said.dtype.kind in "iuf" else ())]
-    tones: dict[float, NDArray[np.int64]] = {}
-    todo = [(np.arange(top, min(top + step, high)), np.arange(wide)) for top in range(0, high, step)]
-    while todo:
-        rows, cols = todo.pop()
+    of_attrs = np.ravel(cast_shadow.attrs.get(schema.NO_DATA, ()))
+    nothing = [*NOTHING, *(of_attrs if of_attrs.dtype.kind in "iuf" else ())]
+    tones: dict[float, Ints] = {}
+    parts = [(np.arange(top, min(top + step, high)), np.arange(wide)) for top in range(0, high, step)]
+    while parts:
+        rows, cols = parts.pop()
         try:
             counts = file.reflectance.read(rows, cols, np.array([band]), threads=threads)[..., 0]
-        except CorruptChunk:  # the pass will say so; the chunks around it tell enough
-            parts = by_chunk(file, rows, cols)
-            todo += parts if len(parts) > 1 else []
+        except CorruptChunk:  # the pass reports it; the chunks around it suffice here
+            smaller = by_chunk(file, rows, cols)
+            parts += smaller if len(smaller) > 1 else []
             continue
-        values = found.stored.read(rows, cols, threads=threads)
+        values = cast_shadow.stored.read(rows, cols, threads=threads)
         known = (counts != file.no_data) & ~np.isin(values, nothing) & (values == values)
         for value in np.unique(values[known])[:16]:
-            held = counts[known & (values == value)].clip(0, LARGEST_COUNT - 1)
-            tones[float(value)] = tones.get(float(value), 0) + np.bincount(held, minlength=LARGEST_COUNT)
+            with_value = counts[known & (values == value)].clip(0, LARGEST_COUNT - 1)
+            tones[float(value)] = tones.get(float(value), 0) + np.bincount(with_value, minlength=LARGEST_COUNT)
     return tones
 
 
 def by_chunk(file: TileFile, rows: Positions, cols: Positions) -> list[tuple[Positions, Positions]]:
-    """The outer product of rows and columns cut into what shares a column of stored chunks."""
+    """Cut the outer product of rows and columns into parts that each lie in one column of stored chunks."""
     high, wide, _ = file.reflectance.chunks
     down = [rows[rows // high == i] for i in np.unique(rows // high)]
     across = [cols[cols // wide == j] for j in np.unique(cols // wide)]
     return [(y, x) for y in down for x in across]
 
 
-def _median(tones: NDArray[np.int64]) -> int:
+def _median(tones: Ints) -> int:
+    """Return the median count of pixels, of which `tones` says how many have each count."""
     return int(np.searchsorted(tones.cumsum(), tones.sum() / 2))
 
 
 def bands_near(file: TileFile, wanted: tuple[float, ...], mask: str) -> Positions:
-    """The band of the file nearest to each wavelength (nm). Raises HsiError where that is more than 25 nm away."""
-    near: Positions = np.abs(file.wavelength - np.array(wanted)[:, np.newaxis]).argmin(axis=1)
-    for nm, found in zip(wanted, file.wavelength[near], strict=True):
-        if abs(nm - found) > FARTHEST:
+    """Return the band of the file nearest to each wanted wavelength (nm).
+
+    Raises HsiError, naming `mask`, where that is more than 25 nm away.
+    """
+    bands: Positions = np.abs(file.wavelength - np.array(wanted)[:, np.newaxis]).argmin(axis=1)
+    for nm, nearest in zip(wanted, file.wavelength[bands], strict=True):
+        if abs(nm - nearest) > FARTHEST:
             raise HsiError(
-                f"{file.path}: mask {mask} needs a band near {nm:g} nm, the nearest lies at {found:g} nm; "
+                f"{file.path}: mask {mask} needs a band near {nm:g} nm, the nearest lies at {nearest:g} nm; "
                 "leave the mask out"
             )
-    return near
+    return bands
 
 
 @dataclass(frozen=True)
@@ -259,9 +280,7 @@ class Brightness:
         return flags
 
 
-def _counts(
-    file: TileFile, rows: Positions, cols: Positions, bands: Positions, threads: int
-) -> tuple[NDArray[Any], Bools]:
-    """Counts (rows, cols, bands), and where all of them are data."""
+def _counts(file: TileFile, rows: Positions, cols: Positions, bands: Positions, threads: int) -> tuple[Numbers, Bools]:
+    """Return counts (rows, cols, bands), and which pixels (rows, cols) hold data in all of these bands."""
     counts = file.reflectance.read(rows, cols, bands, threads=threads)
     return counts, (counts != file.no_data).all(axis=-1)

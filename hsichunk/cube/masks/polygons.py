@@ -1,4 +1,4 @@
-"""Masks from polygons of the user: GeoJSON, and whatever else pyogrio reads."""
+"""Masks from the user's polygons: GeoJSON, and whatever else pyogrio reads."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hsichunk.array_types import Bools, Floats, Positions
 from hsichunk.cube.masks.rasters import crs_of
 from hsichunk.errors import HsiError, one_line
 
 if TYPE_CHECKING:
-    from hsichunk.array_types import Bools, Positions
+    from rasterio.crs import CRS
+
     from hsichunk.readers.model import TileFile
 
 GEOJSON = (".geojson", ".json")
 VECTOR = (".shp", ".gpkg", ".fgb", ".kml", ".gml", ".gpx", ".geojsonl", ".geojsons", ".sqlite", ".parquet")
-MOST_PIECES = 10_000_000  # of a ring
+MOST_PIECES = 10_000_000  # that the edges of a ring are cut into
 PIECE = {True: 0.005, False: 500.0}  # longest straight edge in degrees (geographic) or metres before it is bent
+
+Rings: TypeAlias = list[Floats]
+"""a polygon: its outer ring and its holes, each closed from its last vertex (x, y) to its first"""
 
 
 def is_polygons(path: str) -> bool:
-    """Whether a file is taken for polygons, by its name."""
+    """Return whether a file is one of polygons, by its name."""
     return path.lower().endswith(GEOJSON + VECTOR)
 
 
@@ -47,7 +51,8 @@ class Polygons:
         inside = find_inside(self._polygons(file), file.grid.y(high)[rows], file.grid.x(wide)[cols])
         return ~inside if self.outside else inside
 
-    def _polygons(self, file: TileFile) -> tuple[NDArray[np.float64], ...]:
+    def _polygons(self, file: TileFile) -> tuple[Floats, ...]:
+        """Return the polygons as edges in the CRS of the tile."""
         try:
             status = os.stat(self.path)
         except OSError as error:
@@ -55,12 +60,12 @@ class Polygons:
         return _read(self.path, status.st_size, status.st_mtime_ns, crs_of(file, self.path).to_wkt())
 
 
-def find_inside(polygons: tuple[NDArray[np.float64], ...], y: NDArray[np.float64], x: NDArray[np.float64]) -> Bools:
-    """Whether the points at the outer product of y and x lie in a polygon, by the even-odd rule.
+def find_inside(polygons: tuple[Floats, ...], y: Floats, x: Floats) -> Bools:
+    """Return which points at the outer product of y and x lie in a polygon, by the even-odd rule.
 
-    A polygon is its edges (n, 4): x and y of the lower, then of the upper end. The crossings of a line of points depend
-    on the edges and its y alone, so that a point gets the same answer whatever is asked with it, and a point on the
-    border between two polygons lies in exactly one.
+    A polygon is given by its edges (n, 4): x and y of the lower end, then of the upper. Where edges cross a line of
+    points depends on the edges and on the line's y alone, so that a point gets the same answer with any other points,
+    and a point on the border between two polygons lies in exactly one.
     """
     out = np.zeros((len(y), len(x)), np.bool_)
     for edges in polygons:
@@ -78,16 +83,18 @@ def find_inside(polygons: tuple[NDArray[np.float64], ...], y: NDArray[np.float64
 
 
 @functools.lru_cache(maxsize=32)
-def _read(path: str, size: int, changed: int, crs: str) -> tuple[NDArray[np.float64], ...]:
-    """The polygons of a file as edges in the CRS; read again when the file has changed."""
+def _read(path: str, size: int, changed: int, crs: str) -> tuple[Floats, ...]:
+    """Return the polygons of a file as edges in the CRS. Size and time of change make a changed file another call."""
     from rasterio.crs import CRS
 
-    found, theirs = _geojson(path) if path.lower().endswith(GEOJSON) else _by_pyogrio(path)
+    content = _geojson(path) if path.lower().endswith(GEOJSON) else _by_pyogrio(path)
     target = CRS.from_wkt(crs)
     try:
-        source = CRS.from_user_input(theirs)
+        source = CRS.from_user_input(content.crs)
         same = source == target
-        polygons = tuple(_edges([r if same else _bent(r, source, target) for r in rings]) for rings in found)
+        polygons = tuple(
+            _edges([ring if same else _bent(ring, source, target) for ring in rings]) for rings in content.polygons
+        )
     except HsiError:
         raise
     except Exception as error:  # what a damaged file makes of NumPy and PROJ has no common class
@@ -100,22 +107,19 @@ def _read(path: str, size: int, changed: int, crs: str) -> tuple[NDArray[np.floa
     return polygons
 
 
-Rings = list[NDArray[np.float64]]
-
-
-def _edges(rings: Rings) -> NDArray[np.float64]:
-    """The edges of closed rings (n, 2), lower end first; level ones cross no line of points."""
+def _edges(rings: Rings) -> Floats:
+    """Return the edges (n, 4) of rings (vertices, 2), lower end first, without level ones, which cross no line."""
     closed = [np.concatenate([ring, ring[:1]]) for ring in rings if len(ring) > 2]
     if not closed:
         return np.empty((0, 4))
     edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in closed])
     edges = np.where((edges[:, 1] > edges[:, 3])[:, np.newaxis], edges[:, [2, 3, 0, 1]], edges)
-    crossing: NDArray[np.float64] = edges[~(edges[:, 1] == edges[:, 3])]
+    crossing: Floats = edges[~(edges[:, 1] == edges[:, 3])]
     return crossing
 
 
-def _bent(ring: NDArray[np.float64], source: Any, target: Any) -> NDArray[np.float64]:
-    """A ring in another CRS: long edges get vertices between, since what is straight in one is not in the other."""
+def _bent(ring: Floats, source: CRS, target: CRS) -> Floats:
+    """Return a ring in another CRS: long edges get vertices, since a straight line in one CRS is not in the other."""
     from rasterio import warp
 
     if source.is_geographic and (np.abs(ring) > (360, 90)).any():
@@ -130,35 +134,44 @@ def _bent(ring: NDArray[np.float64], source: Any, target: Any) -> NDArray[np.flo
     return np.column_stack(warp.transform(source, target, points[:, 0], points[:, 1])[:2])
 
 
-def _geojson(path: str) -> tuple[list[Rings], str]:
-    """Polygons of a GeoJSON file and their CRS: WGS 84 (RFC 7946) unless a member `crs` of the older form is there."""
+class Content(NamedTuple):
+    """The polygons of a file, and their CRS in words that rasterio reads."""
+
+    polygons: list[Rings]
+    crs: str
+
+
+def _geojson(path: str) -> Content:
+    """Read the polygons of a GeoJSON file. Their CRS is WGS 84 (RFC 7946) unless the older member `crs` names one."""
     try:
         with open(path, encoding="utf-8-sig") as file:
-            content = json.load(file)
-        name = (content.get("crs") or {}).get("properties", {}).get("name", "OGC:CRS84")
-        return [polygon for geometry in _geometries(content) for polygon in _rings(geometry)], name
+            root = json.load(file)
+        name = (root.get("crs") or {}).get("properties", {}).get("name", "OGC:CRS84")
+        return Content([polygon for geometry in _geometries(root) for polygon in _rings(geometry)], name)
     except OSError as error:
         raise HsiError(f"{path}: cannot be opened ({error.strerror})") from error
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise HsiError(f"{path}: is no GeoJSON of polygons ({one_line(error)})") from error
 
 
-def _geometries(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    kind = content["type"]
+def _geometries(root: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the geometries of a GeoJSON object, at any depth."""
+    kind = root["type"]
     if kind == "FeatureCollection":
-        for feature in content["features"]:
+        for feature in root["features"]:
             yield from _geometries(feature)
     elif kind == "Feature":
-        if content["geometry"] is not None:
-            yield from _geometries(content["geometry"])
+        if root["geometry"] is not None:
+            yield from _geometries(root["geometry"])
     elif kind == "GeometryCollection":
-        for geometry in content["geometries"]:
+        for geometry in root["geometries"]:
             yield from _geometries(geometry)
     else:
-        yield content
+        yield root
 
 
 def _rings(geometry: dict[str, Any]) -> list[Rings]:
+    """Return the polygons of a geometry."""
     kind, coordinates = geometry["type"], geometry["coordinates"]
     if kind not in ("Polygon", "MultiPolygon"):
         raise ValueError(f"found a {kind}")
@@ -168,35 +181,38 @@ def _rings(geometry: dict[str, Any]) -> list[Rings]:
     ]
 
 
-def _by_pyogrio(path: str) -> tuple[list[Rings], str]:
-    """Polygons of any other file that GDAL reads, and their CRS."""
+def _by_pyogrio(path: str) -> Content:
+    """Read the polygons of any other file that GDAL reads."""
     try:
         raw = importlib.import_module("pyogrio.raw")
     except ImportError:
         raise HsiError(f"{path}: needs pyogrio, which is not installed; pip install pyogrio, or give GeoJSON") from None
     try:
         meta, _, geometries, _ = raw.read(path, columns=[])
-        found = [polygon for wkb in geometries if wkb is not None for polygon in _wkb(wkb, 0)[0]]
+        polygons = [polygon for wkb in geometries if wkb is not None for polygon in _wkb(wkb, 0)[0]]
     except Exception as error:  # pyogrio's errors, and what damaged bytes make of struct
         raise HsiError(f"{path}: is no file of polygons that can be read ({one_line(error)})") from error
     if not meta["crs"]:
         raise HsiError(f"{path}: has no coordinate reference system; give GeoJSON, or a file that names it")
-    return found, meta["crs"]
+    return Content(polygons, meta["crs"])
 
 
 def _wkb(data: bytes, at: int) -> tuple[list[Rings], int]:
-    """Polygons of well-known binary that begins at a byte, and the byte after it. OGC 06-103r4, 8.2."""
+    """Return the polygons of the well-known binary that begins at byte `at`, and the byte after it.
+
+    Raises ValueError for a geometry that holds no polygons. OGC 06-103r4, 8.2.
+    """
     order = "<" if data[at] else ">"
     kind, count = struct.unpack_from(f"{order}II", data, at + 1)
     at += 9
     ordinates = 2 + bool(kind & 0x80000000) + bool(kind & 0x40000000) + (0, 1, 1, 2)[kind % 0x20000000 // 1000]
     kind = kind % 0x20000000 % 1000
-    out: list[Rings] = []
+    polygons: list[Rings] = []
     if kind in (6, 7):  # several polygons, or geometries of any kind
         for _ in range(count):
             inner, at = _wkb(data, at)
-            out += inner
-        return out, at
+            polygons += inner
+        return polygons, at
     if kind != 3:
         raise ValueError(f"found a geometry of type {kind}, expected polygons")
     rings = []
