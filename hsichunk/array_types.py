@@ -22,8 +22,6 @@ Positions: TypeAlias = NDArray[np.intp]
 Number: TypeAlias = np.integer | np.floating
 Numbers: TypeAlias = NDArray[Number]
 """stored values: counts, or reflectance as floats, in the type of the file"""
-LazyOrNumpy: TypeAlias = "Numbers | DaskArray"
-"""the values of a cube: NumPy's in memory, dask's where they are lazy"""
 DaskToken: TypeAlias = "tuple[str | bytes | float | DaskToken | None, ...]"
 """what `__dask_tokenize__` returns: it tells an object's values from others, and is the same in every process"""
 
@@ -68,6 +66,10 @@ class DaskArray(Protocol):
     def to_delayed(self) -> NDArray[np.object_]: ...
 
     def compute(self) -> Numbers: ...
+
+
+LazyOrNumpy: TypeAlias = Numbers | DaskArray
+"""the values of a cube: NumPy's in memory, dask's where they are lazy"""
 
 
 def is_lazy(data: LazyOrNumpy) -> TypeIs[DaskArray]:
