@@ -94,8 +94,8 @@ def _labels_at(y: xr.DataArray, cube: xr.DataArray, northing: Floats, easting: F
     """Return the labels of pixels, found by the coordinates of their centres."""
     grid = {schema.Y, schema.X}
     if not isinstance(y, xr.DataArray) or set(y.dims) != grid or y.dtype.kind not in "iuf":
-        found = f"{y.dtype} {y.dims}" if isinstance(y, xr.DataArray) else type(y).__name__
-        raise HsiError(f"y is {found}; expected a DataArray (y, x) of numbers on the cube's pixels, as a class map")
+        actual = f"{y.dtype} {y.dims}" if isinstance(y, xr.DataArray) else type(y).__name__
+        raise HsiError(f"y is {actual}; expected a DataArray (y, x) of numbers on the cube's pixels, as a class map")
     try:
         xr.align(y, cube, join="exact", copy=False)
     except ValueError as error:

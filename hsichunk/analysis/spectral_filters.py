@@ -59,8 +59,8 @@ def savgol(spectra: xr.DataArray, window: int, order: int, deriv: int = 0) -> xr
 def _wavelength(spectra: xr.DataArray) -> Floats:
     """Return the wavelengths of the spectra, nm (L,). Raises HsiError for what is no reflectance by wavelength."""
     if not isinstance(spectra, xr.DataArray) or schema.WAVELENGTH not in spectra.dims:
-        found = spectra.dims if isinstance(spectra, xr.DataArray) else type(spectra).__name__
-        raise HsiError(f"spectra have {found}; expected a DataArray with wavelength, as a cube or endmembers")
+        actual = spectra.dims if isinstance(spectra, xr.DataArray) else type(spectra).__name__
+        raise HsiError(f"spectra have {actual}; expected a DataArray with wavelength, as a cube or endmembers")
     if schema.WAVELENGTH not in spectra.coords:
         raise HsiError("spectra have no wavelengths; assign them: assign_coords(wavelength=...), in nm")
     if spectra.dtype.kind != "f":

@@ -58,8 +58,8 @@ class Transform:
         HsiError for what are no scores, and for components that were not fitted.
         """
         if not isinstance(scores, xr.DataArray) or set(scores.dims) != {COMPONENT, schema.Y, schema.X}:
-            found = scores.dims if isinstance(scores, xr.DataArray) else type(scores).__name__
-            raise HsiError(f"the scores have {found}; expected a DataArray (component, y, x), as transform gives it")
+            actual = scores.dims if isinstance(scores, xr.DataArray) else type(scores).__name__
+            raise HsiError(f"the scores have {actual}; expected a DataArray (component, y, x), as transform gives it")
         known = self.basis.get_index(COMPONENT)
         chosen = known.get_indexer(scores.get_index(COMPONENT))
         if (chosen < 0).any():

@@ -157,10 +157,10 @@ def check_threshold(threshold: npt.ArrayLike, classes: list[str], relative: bool
     if values.dtype.kind not in "iuf":
         raise HsiError(f"threshold is {threshold!r}, expected one number or {len(classes)}, one per class")
     if values.ndim > 1 or (values.ndim == 1 and values.size != len(classes)):
-        found = f"thresholds of shape {values.shape}"
+        actual = f"thresholds of shape {values.shape}"
         if values.ndim == 1:
-            found = f"{values.size} threshold{'s' if values.size != 1 else ''}"
-        raise HsiError(f"{found} for {len(classes)} classes ({' '.join(classes)}); give one number, or one per class")
+            actual = f"{values.size} threshold{'s' if values.size != 1 else ''}"
+        raise HsiError(f"{actual} for {len(classes)} classes ({' '.join(classes)}); give one number, or one per class")
     values = values.astype(np.float64)
     highest = 1.0 if relative else np.finfo(np.float64).max
     lowest = -highest if signed and not relative else 0.0

@@ -79,11 +79,11 @@ class Maps:
     @property
     def first(self) -> str:
         """The map that a page shows first: colours, or an abundance where colours would take seconds to decode."""
-        view, layers = self.everything(), self.layers
+        view, layers = self.full_view(), self.layers
         slow = quicklook.decoded_bytes(self.tiles, np.array(view.rows), np.array(view.cols)) > AT_ONCE
         return layers[1] if self.tiles and slow else layers[0]
 
-    def everything(self, pixels: int = PIXELS) -> MapView:
+    def full_view(self, pixels: int = PIXELS) -> MapView:
         """Return the view of the whole maps, of `pixels` pixels at most."""
         grid = self.grid
         return self.view(grid.left, grid.right, grid.bottom, grid.top, pixels)
@@ -161,7 +161,7 @@ class Maps:
     @cached_property
     def stretch(self) -> Floats:
         """The reflectance (3, 2) of each colour that is black and that is full, from a coarse view of the whole map."""
-        return quicklook.stretch(self.colors(self.everything(COARSE)))
+        return quicklook.stretch(self.colors(self.full_view(COARSE)))
 
     def picture(
         self, layer: str, view: MapView, thresholds: Mapping[str, Sequence[float]], relative: bool = False
@@ -197,7 +197,7 @@ class Maps:
     @cached_property
     def _rmse_limit(self) -> float:
         """The rmse that is drawn brightest: the 98th percentile of a coarse view."""
-        rmse = self.rmse(self.everything(COARSE))
+        rmse = self.rmse(self.full_view(COARSE))
         known = rmse[np.isfinite(rmse)]
         return float(np.percentile(known, 98)) if known.size else 1.0
 
@@ -205,7 +205,7 @@ class Maps:
         """Return where the slider of a metric ends: beyond the distance of nearly every pixel to its endmember."""
         if metric in schema.SIMILARITIES:
             return 1.0
-        distance = self.distances(metric, self.everything(COARSE))
+        distance = self.distances(metric, self.full_view(COARSE))
         nearest = np.where(np.isfinite(distance), distance, np.inf).min(axis=0)
         known = nearest[np.isfinite(nearest)]
         most = float(np.percentile(known, 99.5)) if known.size else 1.0
