@@ -117,13 +117,13 @@ def write_block(
     cols: slice,
     *,
     durable: bool = False,
-    whole: bool = True,
+    whole_chunks: bool = True,
 ) -> None:
     """Write blocks {name: (..., rows, columns)} at pixels [rows, cols] of a store made by `create`.
 
-    Blocks cover whole stored chunks, so that many threads and processes may write at once. `whole=False` allows parts
-    of chunks, for a single writer. A chunk that holds only no data leaves no file. With `durable`, the call returns
-    when the chunks are on the disk, for a ledger that is written afterwards.
+    Blocks cover whole stored chunks, so that many threads and processes may write at once. `whole_chunks=False` allows
+    parts of chunks, for a single writer. A chunk that holds only no data leaves no file. With `durable`, the call
+    returns when the chunks are on the disk, for a ledger that is written afterwards.
     Raises HsiError, before anything is written, for an unknown name, a wrong shape or a misaligned region.
     """
     import zarr
@@ -131,7 +131,7 @@ def write_block(
     group = store if isinstance(store, zarr.Group) else zarr.open_group(store, mode="r+")
     arrays = {name: _map_of(group, name) for name in blocks}
     for name, block in blocks.items():
-        _check_region(name, arrays[name], block, rows, cols, whole)
+        _check_region(name, arrays[name], block, rows, cols, whole_chunks)
     for name, block in blocks.items():
         try:
             arrays[name][..., rows, cols] = block
@@ -192,12 +192,20 @@ def _map_of(group: zarr.Group, name: str) -> zarr.Array[ArrayV3Metadata]:
 
 
 def _check_region(
-    name: str, array: zarr.Array[ArrayV3Metadata], block: NDArray[np.generic], rows: slice, cols: slice, whole: bool
+    name: str,
+    array: zarr.Array[ArrayV3Metadata],
+    block: NDArray[np.generic],
+    rows: slice,
+    cols: slice,
+    whole_chunks: bool,
 ) -> None:
-    """Raise HsiError unless the region lies in the map, on chunk edges if `whole`, and the block has its shape."""
+    """Raise HsiError unless the region lies in the map and the block has its shape.
+
+    With `whole_chunks`, the region must also begin and end at edges of chunks.
+    """
     for axis, part in ((-2, rows), (-1, cols)):
         size, side = array.shape[axis], array.chunks[axis]
-        fits = not whole or (part.start % side == 0 and (part.stop % side == 0 or part.stop == size))
+        fits = not whole_chunks or (part.start % side == 0 and (part.stop % side == 0 or part.stop == size))
         if not (0 <= part.start < part.stop <= size and fits):
             raise HsiError(
                 f"{name}: pixels {part.start} to {part.stop} of {size} are not whole stored chunks of {side}; "
