@@ -16,6 +16,8 @@ Float32s: TypeAlias = NDArray[np.float32]
 Ints: TypeAlias = NDArray[np.int64]
 Int16s: TypeAlias = NDArray[np.int16]
 """stored counts as kernels take them"""
+Bytes: TypeAlias = NDArray[np.uint8]
+"""colours, labels of class maps, stored bytes"""
 Bools: TypeAlias = NDArray[np.bool_]
 Positions: TypeAlias = NDArray[np.intp]
 """indices along one dimension, or of pixels"""

@@ -1,19 +1,20 @@
-"""One palette for class maps, shared by GeoTIFFs, plots and the report: class i has the same colour everywhere."""
+"""The colours of classes, shared by GeoTIFFs, plots and the report: class i has the same colour everywhere."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from hsichunk.array_types import Bytes, Floats
 from hsichunk.errors import HsiError
 from hsichunk.schema import MAX_ENDMEMBERS
 
 UNCLASSIFIED_COLOR: Final = (200, 200, 200)
 
-# Okabe and Ito (2008), without black: told apart by readers with any common colour blindness
+# Okabe and Ito (2008), without black: readers with any common colour blindness can tell them apart
 _OKABE_ITO: Final = (
     (230, 159, 0),
     (86, 180, 233),
@@ -25,8 +26,8 @@ _OKABE_ITO: Final = (
 )
 
 
-def class_colors(k: int) -> npt.NDArray[np.uint8]:
-    """Give the colours of k classes as (k + 1, 3) uint8 RGB; row 0 is the grey of unclassified pixels.
+def class_colors(k: int) -> Bytes:
+    """Return the colours of k classes as (k + 1, 3) uint8 RGB; row 0 is the grey of unclassified pixels.
 
     Class i has the same colour for every k. The first seven are Okabe and Ito's; each further one is the colour
     farthest from all before it in OKLab (Ottosson 2020). Raises HsiError unless 0 <= k <= 254.
@@ -37,26 +38,30 @@ def class_colors(k: int) -> npt.NDArray[np.uint8]:
 
 
 @cache
-def _all_colors() -> npt.NDArray[np.uint8]:
+def _all_colors() -> Bytes:
+    """Return the colours (255, 3) uint8 RGB of unclassified pixels and of all classes that a map can hold."""
     levels = np.linspace(0, 255, 16).astype(np.uint8)
     candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
-    places = _perceived(candidates)
-    seen = (places[:, 0] > 0.35) & (places[:, 0] < 0.92)  # near-blacks and near-whites look alike in small patches
-    candidates, places = candidates[seen], places[seen]
+    lab = _oklab(candidates)
+    distinct = (lab[:, 0] > 0.35) & (lab[:, 0] < 0.92)  # near-blacks and near-whites look alike in small patches
+    candidates, lab = candidates[distinct], lab[distinct]
     colors = [UNCLASSIFIED_COLOR, *_OKABE_ITO]
-    # white is the paper of a plot: colours keep their distance from it as from each other
-    taken = _perceived(np.array([*colors, (255, 255, 255)], dtype=np.uint8))
-    nearest = ((places[:, None] - taken) ** 2).sum(axis=-1).min(axis=1)
+    # White is the paper of a plot: colours keep their distance from it as from each other.
+    used = _oklab(np.array([*colors, (255, 255, 255)], dtype=np.uint8))
+    squared_distance = ((lab[:, None] - used) ** 2).sum(axis=-1).min(axis=1)  # of each candidate to the nearest used
     while len(colors) <= MAX_ENDMEMBERS:
-        pick = int(nearest.argmax())
-        r, g, b = candidates[pick].tolist()
+        farthest = int(squared_distance.argmax())
+        r, g, b = candidates[farthest].tolist()
         colors.append((r, g, b))
-        np.minimum(nearest, ((places - places[pick]) ** 2).sum(axis=-1), out=nearest)
+        np.minimum(squared_distance, ((lab - lab[farthest]) ** 2).sum(axis=-1), out=squared_distance)
     return np.array(colors, dtype=np.uint8)
 
 
-def _perceived(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """OKLab of sRGB (n, 3), with its red-green axis halved: the one that the common colour blindness does not see."""
+def _oklab(rgb: Bytes) -> Floats:
+    """Return OKLab (n, 3) of sRGB (n, 3), with the red-green axis halved.
+
+    Readers with the common colour blindness do not see differences along that axis.
+    """
     c = rgb / 255.0
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     to_lms = np.array(
@@ -77,5 +82,6 @@ def _perceived(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     return np.asarray(lab * [1.0, 0.5, 1.0], dtype=np.float64)
 
 
-def css(color: Any) -> str:
+def css(color: Sequence[int] | Bytes) -> str:
+    """Return an RGB colour of 0..255 as CSS writes it, "#rrggbb"."""
     return "#" + "".join(f"{int(v):02x}" for v in color)

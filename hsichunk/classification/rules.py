@@ -1,82 +1,92 @@
-"""From scores to a class map: the nearest endmember of every pixel, where it is near enough."""
+"""The rules of class maps: ranges of scores, labels by thresholds, checks of what the user gives.
+
+The label of a pixel is its nearest endmember, where that one is within its threshold.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from hsichunk import schema
+from hsichunk.array_types import Bytes, Floats
 from hsichunk.classification.labels import FloatArray, class_attrs, flag_names, label_nearest
 from hsichunk.errors import HsiError
 
-# The range of each class's scores, as score_range gives it and classify(limits=) takes it.
+# variables of the range of each class's scores, which score_range returns and classify(limits=) takes
 LOW = "low"
 HIGH = "high"
-LOW_OF_LARGEST = "low_of_largest"  # of scores where larger means more alike and one threshold is for all classes
+LOW_OF_LARGEST = "low_of_largest"  # the lowest of the largest score of each pixel; of similarities alone
 
 
-def of_largest(scores: xr.DataArray) -> bool:
-    """Whether a larger score means more alike, by the name of the scores."""
+def larger_is_nearer(scores: xr.DataArray) -> bool:
+    """Whether the name of the scores says that a larger score means more alike."""
     return scores.name in schema.SIMILARITIES or scores.name == schema.ABUNDANCE
 
 
 def label_scores(distance: xr.DataArray, thresholds: FloatArray, ranges: xr.Dataset | None) -> xr.DataArray:
-    """Labels uint8 (y, x) of the smallest distance, one chunk of classes, by thresholds () or (k,) and ranges (k,)."""
-    each = np.broadcast_to(thresholds, distance.sizes[schema.ENDMEMBER])
+    """Return labels, uint8 (y, x), of the smallest distance within its limit.
+
+    distance: (endmember, y, x), all classes in one chunk. thresholds: () or (k,). Without ranges, the thresholds are
+    the limits; with them, `low` and `high` (k,), thresholds are fractions of each range.
+    """
+    per_class = np.broadcast_to(thresholds, distance.sizes[schema.ENDMEMBER])
     if ranges is None:
-        label = over_classes(label_nearest, [distance], {"limit": each.astype(distance.dtype), "closed": True})
+        limit = per_class.astype(distance.dtype)
+        label = _apply_over_classes(label_nearest, [distance], {"limit": limit, "closed": True})
     else:
-        label = over_classes(_label_relative, [distance, ranges[LOW], ranges[HIGH]], {"threshold": each})
+        label = _apply_over_classes(_label_relative, [distance, ranges[LOW], ranges[HIGH]], {"threshold": per_class})
     return label.transpose(schema.Y, schema.X)
 
 
 def score_range(scores: xr.DataArray, *, largest: bool | None = None) -> xr.Dataset:
-    """The lowest and highest finite score of each class: float64 `low(endmember)`, `high(endmember)`, lazy.
+    """Return the lowest and highest finite score of each class: float64 `low(endmember)`, `high(endmember)`, lazy.
 
-    scores: (endmember, y, x). A class without a finite score gets low = inf, high = -inf. Where the scores are larger
-    for the more alike (`largest`; by their name, as in `classify`, where it is not given) also `low_of_largest`: the
-    lowest of the largest score of each pixel, from which one threshold for all classes counts. A minimum does not
-    depend on the order it is taken in, so the same scores give the same bits on any chunks.
+    scores: (endmember, y, x). A class without a finite score gets low = inf, high = -inf. Where a larger score means
+    more alike, the Dataset also holds `low_of_largest`: the lowest of the largest score of each pixel, from which one
+    threshold for all classes counts. `largest` says whether it does; without it, the name of the scores decides, as in
+    `classify`. A minimum does not depend on the order of its terms, so the same scores give the same bits on any
+    chunks. Raises HsiError for anything but scores (endmember, y, x).
     """
     check_scores(scores)
     finite = np.isfinite(scores)
     over = (schema.Y, schema.X)
     highest = scores.where(finite, -np.inf)
     low = scores.where(finite, np.inf).min(over, skipna=False)
-    found = {LOW: low, HIGH: highest.max(over, skipna=False)}
-    if of_largest(scores) if largest is None else largest:
+    ranges = {LOW: low, HIGH: highest.max(over, skipna=False)}
+    if larger_is_nearer(scores) if largest is None else largest:
         best = highest.max(schema.ENDMEMBER, skipna=False)
-        found[LOW_OF_LARGEST] = best.where(best > -np.inf, np.inf).min(over, skipna=False)
-    return xr.Dataset(found).astype(np.float64)
+        ranges[LOW_OF_LARGEST] = best.where(best > -np.inf, np.inf).min(over, skipna=False)
+    return xr.Dataset(ranges).astype(np.float64)
 
 
 def class_names(distance: xr.DataArray) -> list[str]:
-    """Names of the classes as flag_meanings wants them."""
-    count = distance.sizes[schema.ENDMEMBER]
-    named = schema.ENDMEMBER in distance.coords
-    return flag_names(distance[schema.ENDMEMBER].values.tolist() if named else [""] * count)
+    """Return the names of the classes as CF's flag_meanings needs them: EM1, EM2, ... where there are none."""
+    if schema.ENDMEMBER in distance.coords:
+        return flag_names(distance[schema.ENDMEMBER].values.tolist())
+    return flag_names([""] * distance.sizes[schema.ENDMEMBER])
 
 
-def _label_relative(
-    distances: FloatArray, low: FloatArray, high: FloatArray, *, threshold: FloatArray
-) -> npt.NDArray[np.uint8]:
+def _label_relative(distances: FloatArray, low: FloatArray, high: FloatArray, *, threshold: FloatArray) -> Bytes:
+    """Return the labels (...) of distances (..., k) by thresholds (k,) that are fractions of the range low to high."""
     with np.errstate(invalid="ignore"):  # inf - inf of a class without data: NaN, which nothing is below
         limit = low + (high - low) * threshold
     return label_nearest(distances, limit, closed=False)
 
 
 def common_range(ranges: xr.Dataset) -> xr.Dataset:
-    """One range for all classes, the form of one per class kept."""
-    one = xr.Dataset({LOW: ranges[LOW].min(schema.ENDMEMBER), HIGH: ranges[HIGH].max(schema.ENDMEMBER)})
-    return one.broadcast_like(ranges)
+    """Return the range of all classes together, repeated for each class: low (endmember), high (endmember)."""
+    together = xr.Dataset({LOW: ranges[LOW].min(schema.ENDMEMBER), HIGH: ranges[HIGH].max(schema.ENDMEMBER)})
+    return together.broadcast_like(ranges)
 
 
-def over_classes(kernel: Any, operands: list[xr.DataArray], options: dict[str, Any]) -> xr.DataArray:
-    """Labels (y, x), uint8, by a kernel that takes the classes' values of each pixel last; lazy where they are."""
+def _apply_over_classes(
+    kernel: Callable[..., Bytes], operands: list[xr.DataArray], options: Mapping[str, FloatArray | bool]
+) -> xr.DataArray:
+    """Return labels, uint8, by a kernel whose operands have the classes as last axis; lazy where the operands are."""
     label: xr.DataArray = xr.apply_ufunc(
         kernel,
         *operands,
@@ -89,7 +99,7 @@ def over_classes(kernel: Any, operands: list[xr.DataArray], options: dict[str, A
     return label
 
 
-def described(
+def describe(
     label: xr.DataArray,
     scores: xr.DataArray,
     classes: list[str],
@@ -99,13 +109,13 @@ def described(
     relative: bool,
     largest: bool = False,
 ) -> xr.DataArray:
-    """Labels with the names of their classes, CF's flags and how they were found."""
+    """Return the labels with their attributes: names of classes, CF's flags, thresholds and the rule; and a name."""
     measure = str(scores.attrs.get("long_name") or scores.name or "distance")
     units = None if relative else scores.attrs.get("units")
     label.attrs = class_attrs(classes, thresholds.tolist(), measure, rule, units, largest=largest)
     if relative:
         label.attrs["threshold_range"] = "all classes" if thresholds.ndim == 0 else "each class"
-    # xarray refuses the name of the grid mapping in both places, and arithmetic drops the encoding.
+    # xarray refuses a grid mapping that both attrs and encoding name; arithmetic drops the encoding.
     if "grid_mapping" in scores.attrs:
         label.attrs["grid_mapping"] = scores.attrs["grid_mapping"]
     elif "grid_mapping" in scores.encoding or schema.GRID_MAPPING in scores.coords:
@@ -114,13 +124,13 @@ def described(
 
 
 def check_scores(scores: xr.DataArray) -> None:
-    """Raises HsiError for anything but scores (endmember, y, x)."""
+    """Raise HsiError for anything but floating-point scores (endmember, y, x) of 1 to 254 classes."""
     if not isinstance(scores, xr.DataArray):
         raise HsiError(f"classify got a {type(scores).__name__}, expected a DataArray of distances such as out.sid")
-    wanted = (schema.ENDMEMBER, schema.Y, schema.X)
-    if set(scores.dims) != set(wanted):
+    expected = (schema.ENDMEMBER, schema.Y, schema.X)
+    if set(scores.dims) != set(expected):
         hint = "; choose with a list, sel(endmember=['EM1'])" if schema.ENDMEMBER not in scores.dims else ""
-        raise HsiError(f"distances have dimensions {scores.dims}, expected {wanted}{hint}")
+        raise HsiError(f"distances have dimensions {scores.dims}, expected {expected}{hint}")
     if not np.issubdtype(scores.dtype, np.floating):
         raise HsiError(f"distances are {scores.dtype}, expected floating point with NaN for no data")
     count = scores.sizes[schema.ENDMEMBER]
@@ -128,17 +138,18 @@ def check_scores(scores: xr.DataArray) -> None:
         raise HsiError(f"{count} classes, expected 1 to {schema.MAX_ENDMEMBERS}: the labels are one byte; choose some")
 
 
-def check_relative(relative: bool, limits: Any) -> bool:
-    """`relative`; raises HsiError for limits without it."""
+def check_relative(relative: bool, limits: xr.Dataset | Sequence[npt.ArrayLike] | None) -> bool:
+    """Return `relative`; raise HsiError for limits without it."""
     if limits is not None and not relative:
         raise HsiError("limits were given with relative=False, expected only with relative=True; leave one of them out")
     return relative
 
 
-def check_threshold(
-    threshold: Any, classes: list[str], relative: bool, *, signed: bool = False
-) -> npt.NDArray[np.float64]:
-    """The thresholds as float64, 0-d for one number and (k,) for one per class; `signed` may be below 0."""
+def check_threshold(threshold: npt.ArrayLike, classes: list[str], relative: bool, *, signed: bool = False) -> Floats:
+    """Return the thresholds as float64, 0-d for one number and (k,) for one per class.
+
+    With `signed`, absolute thresholds may be below 0. Raises HsiError for a wrong number or value of thresholds.
+    """
     try:
         values = np.asarray(threshold)
     except ValueError:  # a list of lists of different lengths
@@ -146,14 +157,14 @@ def check_threshold(
     if values.dtype.kind not in "iuf":
         raise HsiError(f"threshold is {threshold!r}, expected one number or {len(classes)}, one per class")
     if values.ndim > 1 or (values.ndim == 1 and values.size != len(classes)):
-        found = f"thresholds of shape {values.shape}"
+        actual = f"thresholds of shape {values.shape}"
         if values.ndim == 1:
-            found = f"{values.size} threshold{'s' if values.size != 1 else ''}"
-        raise HsiError(f"{found} for {len(classes)} classes ({' '.join(classes)}); give one number, or one per class")
+            actual = f"{values.size} threshold{'s' if values.size != 1 else ''}"
+        raise HsiError(f"{actual} for {len(classes)} classes ({' '.join(classes)}); give one number, or one per class")
     values = values.astype(np.float64)
-    top = 1.0 if relative else np.finfo(np.float64).max
-    least = -top if signed and not relative else 0.0
-    wrong = values[~((values >= least) & (values <= top))]  # NaN is wrong too
+    highest = 1.0 if relative else np.finfo(np.float64).max
+    lowest = -highest if signed and not relative else 0.0
+    wrong = values[~((values >= lowest) & (values <= highest))]  # NaN is wrong too
     if wrong.size:
         expected = "a finite number" if signed else "a finite number, 0 or above"
         if relative:
@@ -165,16 +176,20 @@ def check_threshold(
 def check_limits(
     limits: xr.Dataset | Sequence[npt.ArrayLike], distance: xr.DataArray, classes: list[str]
 ) -> xr.Dataset:
+    """Return the limits as float64 `low(endmember)`, `high(endmember)`, with the coordinates of the scores.
+
+    Raises HsiError for limits of other classes, of a wrong shape, or with low > high.
+    """
     if isinstance(limits, xr.Dataset):
         if {LOW, HIGH} - set(limits) or limits.sizes.get(schema.ENDMEMBER) != len(classes):
             raise HsiError(f"limits hold {list(limits)} of {dict(limits.sizes)}, expected low and high of {classes}")
         if schema.ENDMEMBER in limits.coords and class_names(limits[LOW]) != classes:
             raise HsiError(f"limits are of {class_names(limits[LOW])}, the distances of {classes}; choose the same")
-        found = limits[[name for name in (LOW, HIGH, LOW_OF_LARGEST) if name in limits]]
-        found = found.chunk({schema.ENDMEMBER: -1}) if limits.chunks else found
-        if schema.ENDMEMBER in distance.coords:  # the names agree, their blanks may not
-            found = found.assign_coords({schema.ENDMEMBER: distance[schema.ENDMEMBER]})
-        return found.astype(np.float64)
+        ranges = limits[[name for name in (LOW, HIGH, LOW_OF_LARGEST) if name in limits]]
+        ranges = ranges.chunk({schema.ENDMEMBER: -1}) if limits.chunks else ranges
+        if schema.ENDMEMBER in distance.coords:  # the names agree, but their blanks may differ
+            ranges = ranges.assign_coords({schema.ENDMEMBER: distance[schema.ENDMEMBER]})
+        return ranges.astype(np.float64)
     try:
         low, high = (np.broadcast_to(np.asarray(side, np.float64), len(classes)) for side in limits)
     except (TypeError, ValueError):

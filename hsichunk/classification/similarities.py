@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
@@ -19,7 +19,7 @@ from hsichunk.classification.rules import (
     check_scores,
     check_threshold,
     class_names,
-    described,
+    describe,
     label_scores,
     score_range,
 )
@@ -28,45 +28,56 @@ from hsichunk.errors import HsiError
 
 def classify_similarity(
     similarity: xr.DataArray,
-    threshold: float | Sequence[float] | npt.NDArray[Any],
+    threshold: float | Sequence[float] | npt.NDArray[np.generic],
     *,
     relative: bool = False,
     limits: xr.Dataset | Sequence[npt.ArrayLike] | None = None,
 ) -> xr.DataArray:
     """Label every pixel with the endmember it is most similar to: `classify` for scores where larger means more alike.
 
-    similarity: float (endmember, y, x), as `ncc`, of any name; NaN = no data. Absolute: similarity >= threshold, which
-    may be negative. `relative=True` is the rule of PySpTools' NormXCorr: threshold 0..1 and similarity > high -
-    (high - low) * threshold, where low and high are, for one number, those of the largest similarity of each pixel and,
-    for one per class, those of each class. `limits` gives these instead: the Dataset of `score_range`, or a pair
-    (low, high). Returns what `classify` does: uint8 (y, x), 0 unclassified, 1..k, 255 no data.
+    similarity: float (endmember, y, x), such as `ncc`, of any name; NaN = no data. Absolute: a class is a candidate
+    where similarity >= threshold, which may be negative. `relative=True` is the rule of PySpTools' NormXCorr: each
+    threshold is 0..1, and a class is a candidate where similarity > high - (high - low) * threshold. With one number,
+    low and high are those of the largest similarity of each pixel; with one per class, those of each class. `limits`
+    gives these instead: the Dataset of `score_range`, or a pair (low, high). Returns what `classify` does: uint8
+    (y, x), 0 unclassified, 1..k, 255 no data.
     """
     rule = "similarity > high - (high - low) * threshold" if relative else SIMILARITY_RULE
-    return _classified(similarity, threshold, relative, limits, rule)
+    return _label_largest(similarity, threshold, relative, limits, rule)
 
 
 def classify_abundance(
     abundance: xr.DataArray,
-    threshold: float | Sequence[float] | npt.NDArray[Any],
+    threshold: float | Sequence[float] | npt.NDArray[np.generic],
     *,
     relative: bool = False,
     limits: xr.Dataset | Sequence[npt.ArrayLike] | None = None,
 ) -> xr.DataArray:
-    """Label every pixel with the endmember there is most of, where its abundance is at least `threshold`.
+    """Label every pixel with the endmember of the largest abundance, where that is at least `threshold`.
 
     abundance: float (endmember, y, x), of any name; NaN = no data. `relative=True` is the rule of PySpTools'
-    AbundanceClassification, label for label: threshold 0..1 and abundance > low + (high - low) * threshold, with
-    the ranges of `classify_similarity`. Returns what `classify` does.
+    AbundanceClassification, label for label: each threshold is 0..1, and a class is a candidate where
+    abundance > low + (high - low) * threshold, with the ranges of `classify_similarity`. Returns what `classify` does.
     """
     if not relative:
-        return _classified(abundance, threshold, relative, limits, "abundance >= threshold")
-    return _classified(abundance, threshold, relative, limits, "abundance > low + (high - low) * threshold", True)
+        return _label_largest(abundance, threshold, relative, limits, "abundance >= threshold")
+    rule = "abundance > low + (high - low) * threshold"
+    return _label_largest(abundance, threshold, relative, limits, rule, from_low=True)
 
 
-def _classified(
-    scores: xr.DataArray, threshold: Any, relative: bool, limits: Any, rule: str, from_low: bool = False
+def _label_largest(
+    scores: xr.DataArray,
+    threshold: npt.ArrayLike,
+    relative: bool,
+    limits: xr.Dataset | Sequence[npt.ArrayLike] | None,
+    rule: str,
+    *,
+    from_low: bool = False,
 ) -> xr.DataArray:
-    """Labels of the largest score: those of the smallest of what is less than nothing by as much."""
+    """Return the class map of the largest score, computed as that of the smallest negated score.
+
+    A relative threshold counts from the high end of the range, or, with `from_low`, from the low end.
+    """
     check_scores(scores)
     classes = class_names(scores)
     thresholds = check_threshold(threshold, classes, relative, signed=True)
@@ -77,21 +88,27 @@ def _classified(
         label = label_scores(-scores, share, _ranges(scores, limits, classes, together=thresholds.ndim == 0))
     else:
         label = label_scores(-scores, -thresholds, None)
-    return described(label, scores, classes, thresholds, rule, relative=relative, largest=True)
+    return describe(label, scores, classes, thresholds, rule, relative=relative, largest=True)
 
 
-def _ranges(scores: xr.DataArray, limits: Any, classes: list[str], *, together: bool) -> xr.Dataset:
-    """low and high (endmember) of the negated scores."""
+def _ranges(
+    scores: xr.DataArray,
+    limits: xr.Dataset | Sequence[npt.ArrayLike] | None,
+    classes: list[str],
+    *,
+    together: bool,
+) -> xr.Dataset:
+    """Return low (endmember) and high (endmember) of the negated scores; `together`: one range for all classes."""
     of_scores = limits is None or isinstance(limits, xr.Dataset)
-    found = score_range(scores, largest=True) if limits is None else check_limits(limits, scores, classes)
-    low, high = found[LOW], found[HIGH]
+    ranges = score_range(scores, largest=True) if limits is None else check_limits(limits, scores, classes)
+    low, high = ranges[LOW], ranges[HIGH]
     if together:
-        if of_scores and LOW_OF_LARGEST not in found:
+        if of_scores and LOW_OF_LARGEST not in ranges:
             raise HsiError(
-                f"limits hold {list(found)}; expected {LOW_OF_LARGEST}, too, for one threshold: give those of "
+                f"limits hold {list(ranges)}; expected {LOW_OF_LARGEST}, too, for one threshold: give those of "
                 "score_range(scores, largest=True), or one threshold per class"
             )
-        least = found[LOW_OF_LARGEST] if of_scores else low.min(schema.ENDMEMBER)
+        least = ranges[LOW_OF_LARGEST] if of_scores else low.min(schema.ENDMEMBER)
         low = least.broadcast_like(low)
         high = high.max(schema.ENDMEMBER).broadcast_like(high)
     return xr.Dataset({LOW: -high, HIGH: -low})

@@ -1,8 +1,9 @@
 """Pictures of tiles, cubes, endmembers, products and class maps.
 
-Every function takes a labelled object and leaves it as it was. One panel: `ax=None`, an Axes comes back; several
-panels: `fig=None`, a Figure comes back. Without `ax` or `fig` the figure is pyplot's, so that notebooks display it;
-nothing here calls `show`. Maps are computed when called, from every n-th pixel of large data: `pixels` at most.
+Every function takes a labelled object and does not change it. A function that draws one panel takes `ax` and returns
+the Axes; one that draws several takes `fig` and returns the Figure. Without `ax` or `fig` the figure is pyplot's, so
+that notebooks display it; no function calls `show`. A call computes its map at once, of large data from every n-th
+pixel: `pixels` at most.
 
 Maps keep their shape; in a figure of several axes, `layout="compressed"` packs them best.
 """
@@ -10,9 +11,14 @@ Maps keep their shape; in a figure of several axes, `layout="compressed"` packs 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from hsichunk.plot.abundance import abundance_histograms as abundance_histograms
     from hsichunk.plot.abundance import abundances as abundances
     from hsichunk.plot.classmap import classes as classes
@@ -32,16 +38,17 @@ _PUBLIC = {
     "map": "maps",
     "rgb": "maps",
 }
-"""name -> module that holds it, imported when first used"""
+"""the module of each name, imported when the name is first used"""
 
 __all__ = ["abundance_histograms", "abundances", "band", "classes", "endmembers", "histogram", "map", "rgb"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Callable[..., Axes | Figure]:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f"hsichunk.plot.{_PUBLIC[name]}"), name)
-    return value
+    function: Callable[..., Axes | Figure] = getattr(importlib.import_module(f"hsichunk.plot.{_PUBLIC[name]}"), name)
+    globals()[name] = function
+    return function
 
 
 def __dir__() -> list[str]:

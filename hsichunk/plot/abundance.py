@@ -1,4 +1,4 @@
-"""Abundances: one panel per endmember."""
+"""Figures of abundances with one panel per endmember: maps and histograms."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import xarray as xr
 
 from hsichunk import schema
 from hsichunk.classification.palette import class_colors
-from hsichunk.plot.panel import BAR, LABELS, checked_bins, colormap, draw, figure_or_new, map_size, shares
+from hsichunk.plot.panel import BAR, LABELS, check_bins, colormap, draw, draw_histogram, figure_or_new, map_size
 from hsichunk.plot.raster import PIXELS, Raster
-from hsichunk.plot.source import Source, checked, variable
+from hsichunk.plot.source import Source, check_layer, get_variable
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-GAP = (0.6, 0.35)  # inches between panels, for ticks that reach beyond them and for titles
-MOST = 99.9  # percentile at which a histogram ends: a few pure pixels would else flatten all others into one bin
+GAP = (0.6, 0.35)  # inches between panels, across and down, for ticks that reach beyond them and for titles
+MOST = 99.9  # percentile at which a histogram ends; otherwise a few pure pixels put all others into one bin
 
 
 def abundances(
@@ -30,10 +30,10 @@ def abundances(
     columns: int | None = None,
     pixels: int = PIXELS,
 ) -> Figure:
-    """Draw the abundance of each endmember as a map from 0 to 1, its mean in the title. Gives back the Figure.
+    """Draw the abundance of each endmember as a map from 0 to 1, its mean in the title. Return the Figure.
 
     Takes the products of `hsi.unmix` or their abundance (endmember, y, x). Every n-th pixel is read, `pixels` at
-    most; a mean of those alone is marked with a tilde. No data is transparent. Raises HsiError for other input.
+    most; a tilde marks the mean of such a part. No data is transparent. Raises HsiError for other input.
     """
     shades = colormap(cmap)
     names, raster = _read(products, pixels)
@@ -48,9 +48,9 @@ def abundances(
         if i >= len(names):
             ax.remove()
             continue
-        one = raster.with_values(raster.values[..., i])
-        image = draw(one, ax, cmap=shades, vmin=0.0, vmax=1.0)
-        ax.set_title(f"{names[i]}{mean_is}{np.nanmean(one.values, dtype=np.float64):.3g}", fontsize="medium")
+        layer = raster.with_values(raster.values[..., i])
+        image = draw(layer, ax, cmap=shades, vmin=0.0, vmax=1.0)
+        ax.set_title(f"{names[i]}{mean_is}{np.nanmean(layer.values, dtype=np.float64):.3g}", fontsize="medium")
         if i % columns:
             ax.set_ylabel("")
             ax.tick_params(labelleft=False)
@@ -69,12 +69,12 @@ def abundance_histograms(
     fig: Figure | None = None,
     pixels: int = PIXELS,
 ) -> Figure:
-    """Draw how the abundance of each endmember is spread, one panel each. Gives back the Figure.
+    """Draw the histogram of each endmember's abundance, one panel each. Return the Figure.
 
     Each panel runs from 0 to the 99.9th percentile of its own abundances; heights are per cent of all pixels with
-    data. Takes, reads and raises as `abundances` does.
+    data. Input, reading and errors are those of `abundances`.
     """
-    bins = checked_bins(bins)
+    bins = check_bins(bins)
     names, raster = _read(products, pixels)
     columns = min(len(names), 4)
     rows = math.ceil(len(names) / columns)
@@ -88,7 +88,7 @@ def abundance_histograms(
         values = raster.values[..., i]
         values = values[np.isfinite(values)]
         end = float(np.percentile(values, MOST)) or float(values.max()) or 1.0
-        shares(ax, values, (0.0, end), bins, log, color=colors[i])
+        draw_histogram(ax, values, (0.0, end), bins, log, color=colors[i])
         ax.set_title(names[i])
         ax.locator_params(axis="x", nbins=4)
     fig.supxlabel("abundance", fontsize="medium")
@@ -96,8 +96,8 @@ def abundance_histograms(
     return fig
 
 
-def _read(products: xr.Dataset | xr.DataArray, pixels: int) -> tuple[list[str], Raster]:
-    """Names, and the raster (y, x, endmember), float32."""
-    data = variable(products, schema.ABUNDANCE) if isinstance(products, xr.Dataset) else products
-    data = checked(data, "abundances", schema.ENDMEMBER, schema.Y, schema.X)
+def _read(products: xr.Dataset | xr.DataArray, pixels: int) -> tuple[list[str], Raster[np.float32]]:
+    """Return the names of the endmembers, and the raster (y, x, endmember), float32."""
+    data = get_variable(products, schema.ABUNDANCE) if isinstance(products, xr.Dataset) else products
+    data = check_layer(data, "abundances", schema.ENDMEMBER, schema.Y, schema.X)
     return [str(name) for name in data[schema.ENDMEMBER].to_numpy()], Source(data).read(pixels)

@@ -1,19 +1,19 @@
-"""Class maps with their names, shares and colours."""
+"""Figures of class maps, with the name, share and colour of each class."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from hsichunk import schema
+from hsichunk.array_types import Floats, Ints
 from hsichunk.classification.palette import class_colors
 from hsichunk.errors import HsiError
 from hsichunk.plot.panel import LABELS, axes_or_new, draw, map_size
 from hsichunk.plot.raster import PIXELS, read
-from hsichunk.plot.source import checked
+from hsichunk.plot.source import check_layer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,14 +23,14 @@ LEGEND_ENTRIES = 54
 
 
 def classes(class_map: xr.DataArray, *, ax: Axes | None = None, pixels: int = PIXELS) -> Axes:
-    """Draw a class map (y, x) in the palette of all class maps, with a legend. Gives back the Axes.
+    """Draw a class map (y, x) in the palette of all class maps, with a legend. Return the Axes.
 
-    Unclassified pixels are grey, no data is transparent; the legend says which share of the pixels with data each
-    class has (of long legends, the classes with the greatest shares). Every n-th pixel is read, `pixels` at most;
-    shares of those alone are marked with a tilde. Raises HsiError unless the map is integers that `flag_values` and
+    Unclassified pixels are grey, no data is transparent. The legend gives the share of each class among the pixels with
+    data; a long legend lists only the classes with the greatest shares. Every n-th pixel is read, `pixels` at most; a
+    tilde marks the shares of such a part. Raises HsiError unless the map holds integers that `flag_values` and
     `flag_meanings` name.
     """
-    class_map = checked(class_map, "a class map", schema.Y, schema.X)
+    class_map = check_layer(class_map, "a class map", schema.Y, schema.X)
     names = _names(class_map)
     raster = read(class_map, pixels)
     unknown = set(np.unique(raster.values).tolist()) - set(names) - {schema.CLASS_NO_DATA}
@@ -38,21 +38,21 @@ def classes(class_map: xr.DataArray, *, ax: Axes | None = None, pixels: int = PI
         raise HsiError(f"class {min(unknown)} is in the map but not in flag_values {sorted(names)}; name it there")
     labels = raster.values.astype(np.uint8)
     colors = np.zeros((256, 4), dtype=np.uint8)  # no data stays transparent
-    known = class_colors(max(names))
-    colors[: len(known), :3] = known
-    colors[: len(known), 3] = 255
+    palette = class_colors(max(names))
+    colors[: len(palette), :3] = palette
+    colors[: len(palette), 3] = 255
 
     width, height = map_size(raster, 4.0)
     columns = -(-min(len(names), LEGEND_ENTRIES) // LEGEND_ROWS)
     ax = axes_or_new(ax, (width + LABELS[0] + 2.2 * columns, max(height, 4.0) + LABELS[1]))
-    draw(raster.with_values(colors[labels]), ax, interpolation="nearest")  # there is no class between two classes
+    draw(raster.with_values(colors[labels]), ax, interpolation="nearest")  # numbers between two classes mean nothing
     ax.set_title(str(class_map.name or ""))
     _legend(ax, names, np.bincount(labels.ravel(), minlength=256), colors / 255, "~" if raster.step > 1 else "")
     return ax
 
 
 def _names(class_map: xr.DataArray) -> dict[int, str]:
-    """The name of each class and of unclassified, by value. Raises HsiError where flags are absent or do not fit."""
+    """Return the name of each class and of unclassified, by value. Raises HsiError for flags that do not fit."""
     attrs = class_map.attrs
     if class_map.dtype.kind not in "iu" or not {"flag_values", "flag_meanings"} <= set(attrs):
         raise HsiError(
@@ -69,17 +69,16 @@ def _names(class_map: xr.DataArray) -> dict[int, str]:
     return {schema.UNCLASSIFIED: "unclassified", **named}
 
 
-def _legend(
-    ax: Axes, names: dict[int, str], counts: npt.NDArray[np.int64], colors: npt.NDArray[Any], about: str
-) -> None:
+def _legend(ax: Axes, names: dict[int, str], counts: Ints, colors: Floats, tilde: str) -> None:
+    """Draw the legend; counts (256,) and RGBA colours 0..1 (256, 4) are by value, `tilde` stands before each share."""
     from matplotlib.patches import Patch
 
     valid = max(1, int(counts[: schema.CLASS_NO_DATA].sum()))
     listed = sorted(names, key=lambda value: -counts[value])[:LEGEND_ENTRIES]
-    # classes first, in their order; unclassified after them
+    # unclassified comes after all classes
     listed.sort(key=lambda value: (value == schema.UNCLASSIFIED, value))
     handles = [
-        Patch(facecolor=tuple(colors[value]), label=f"{names[value]}  {about}{counts[value] / valid:.1%}")
+        Patch(facecolor=tuple(colors[value]), label=f"{names[value]}  {tilde}{counts[value] / valid:.1%}")
         for value in listed
     ]
     if left_out := len(names) - len(listed):

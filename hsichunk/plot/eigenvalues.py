@@ -1,8 +1,8 @@
-"""Eigenvalues over their thresholds."""
+"""Figures of eigenvalues and of how many of them are counted as endmembers."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -10,9 +10,16 @@ import xarray as xr
 from hsichunk.errors import HsiError
 from hsichunk.schema import COMPONENT, FAR
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def plot_counts(result: xr.Dataset, *, ax: Any = None) -> Any:
-    """Eigenvalues, or powers, and how many of them count, on a logarithmic axis. Takes and gives back an Axes."""
+
+def plot_counts(result: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Draw eigenvalues, or powers, and how many of them count, on a logarithmic axis. Return the Axes.
+
+    Takes the Dataset of `hfc`, `nwhfc` or `hysime`; raises HsiError for any other. Without `ax`, the Axes are those of
+    a new pyplot figure.
+    """
     import matplotlib.pyplot as plt
 
     ax = plt.figure(layout="constrained").gca() if ax is None else ax
@@ -25,8 +32,8 @@ def plot_counts(result: xr.Dataset, *, ax: Any = None) -> Any:
     counts = np.atleast_1d(result["count"].values)
     rates = np.atleast_1d(result[FAR].values) if FAR in result.coords else [None]
     for i, (count, rate) in enumerate(zip(counts, rates, strict=True)):
-        named = f"{count}" if rate is None else f"{count} (false alarms {rate:g})"
-        ax.axvline(count + 0.5, color="0.4", linestyle=("--", ":", "-.")[i % 3], label=named)
+        label = f"{count}" if rate is None else f"{count} (false alarms {rate:g})"
+        ax.axvline(count + 0.5, color="0.4", linestyle=("--", ":", "-.")[i % 3], label=label)
     ax.set(xlabel="component", title=f"{result.attrs['method']}: {', '.join(str(c) for c in counts)}")
     ax.legend()
     return ax

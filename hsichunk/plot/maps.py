@@ -1,4 +1,4 @@
-"""Maps of one layer: a band, a colour composite, any number per pixel."""
+"""Figures of one map: a band, a colour composite, or any number per pixel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hsichunk import schema
 from hsichunk.errors import HsiError
 from hsichunk.plot.panel import LABELS, axes_or_new, draw, draw_shades, map_size, stretch
 from hsichunk.plot.raster import PIXELS
-from hsichunk.plot.source import Source, checked, nearest_bands, no_data_of, reflectance
+from hsichunk.plot.source import Source, check_layer, nearest_bands, no_data_of, reflectance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,11 +27,11 @@ def band(
     percentiles: tuple[float, float] = (2, 98),
     pixels: int = PIXELS,
 ) -> Axes:
-    """Draw the band nearest to `wavelength` (nm) as a map in reflectance, with a colour bar. Gives back the Axes.
+    """Draw the band nearest to `wavelength` (nm) as a map in reflectance, with a colour bar. Return the Axes.
 
-    Takes a tile as stored or a cleaned cube; colours run between two `percentiles` of what is drawn, no data is left
-    transparent, and every n-th pixel is read so that there are `pixels` at most. Raises HsiError if the data have no
-    wavelengths or none near.
+    Takes a tile as stored or a cleaned cube. Colours run between two `percentiles` of the values drawn, and no data is
+    transparent. Every n-th pixel is read, `pixels` at most. Raises HsiError if the data have no wavelengths or none
+    near.
     """
     source = reflectance(tile_or_cube)
     (number,), (centre,) = nearest_bands(source.layer, [wavelength])
@@ -49,9 +49,9 @@ def rgb(
     percentiles: tuple[float, float] = (2, 98),
     pixels: int = PIXELS,
 ) -> Axes:
-    """Draw the bands nearest to three `wavelengths` (nm) as red, green and blue. Gives back the Axes.
+    """Draw the bands nearest to three `wavelengths` (nm) as red, green and blue. Return the Axes.
 
-    Each colour is stretched between two `percentiles` of its own; a pixel without data in any of the three is
+    Each colour is stretched between two `percentiles` of its own values; a pixel without data in any of the three is
     transparent. Every n-th pixel is read, `pixels` at most. Raises HsiError as `band` does.
     """
     if len(wavelengths) != 3:
@@ -82,13 +82,13 @@ def map(
     percentiles: tuple[float, float] = (2, 98),
     pixels: int = PIXELS,
 ) -> Axes:
-    """Draw one number per pixel (y, x): `out.rmse`, `out.sid.sel(endmember="EM1")`, `tile.slope`. Gives back the Axes.
+    """Draw one number per pixel (y, x): `out.rmse`, `out.sid.sel(endmember="EM1")`, `tile.slope`. Return the Axes.
 
-    Colours, no data and reading as in `band`. Raises HsiError unless `layer` has the dimensions y and x alone.
+    Colours, no data and reading are as in `band`. Raises HsiError unless `layer` has the dimensions y and x alone.
     """
-    layer = checked(layer, "a layer", schema.Y, schema.X)
+    layer = check_layer(layer, "a layer", schema.Y, schema.X)
     raster = Source(layer, no_data=no_data_of(layer.attrs)).read(pixels)
-    ax = draw_shades(raster, ax, cmap, stretch(raster.values, percentiles), _described(layer))
+    ax = draw_shades(raster, ax, cmap, stretch(raster.values, percentiles), _quantity(layer))
     name = str(layer.name or "")
     if schema.ENDMEMBER in layer.coords and layer[schema.ENDMEMBER].ndim == 0:
         name = f"{name} {layer[schema.ENDMEMBER].item()}".strip()
@@ -96,7 +96,8 @@ def map(
     return ax
 
 
-def _described(layer: xr.DataArray) -> str:
+def _quantity(layer: xr.DataArray) -> str:
+    """Return the name and the unit of the values, for the colour bar."""
     text = str(layer.attrs.get("long_name") or layer.name or "")
     unit = str(layer.attrs.get("units", "1"))
     return text if unit == "1" else f"{text} ({unit})"

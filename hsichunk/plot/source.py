@@ -1,34 +1,35 @@
-"""Check what is to be drawn: the reflectance of a tile or cube, or another layer, and what its values mean."""
+"""Check and read the layer that a figure draws: reflectance of a tile or cube, or any other; scale and no data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from hsichunk import schema
+from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
 from hsichunk.plot.raster import Raster, read
 
-FAR = 10.0  # nm beyond the first or last band that still mean that band
+FAR = 10.0  # nm beyond the first or last band within which a wavelength still means that band
 
 
 @dataclass(frozen=True)
 class Source:
-    """Stored values, and how to read them."""
+    """A layer as stored, with its scale and its no-data value."""
 
     layer: xr.DataArray
     scale: float = 1.0
+    """stored units per unit of the values to draw"""
     no_data: float | None = None
 
-    def read(self, pixels: int, bands: int | list[int] | None = None) -> Raster:
-        """Every n-th pixel of the layer or of some of its bands, float32, NaN for no data.
+    def read(self, pixels: int, bands: int | list[int] | None = None) -> Raster[np.float32]:
+        """Read every n-th pixel of the layer or of some of its bands: float32, NaN for no data.
 
-        Raises HsiError if nothing but no data was read.
+        Raises HsiError where all that was read is no data.
         """
         layer = self.layer if bands is None else self.layer.isel({schema.WAVELENGTH: bands})
         raster = read(layer, pixels)
@@ -37,8 +38,8 @@ class Source:
         if self.no_data is not None:
             missing |= raster.values == self.no_data
         if missing.all():
-            which = "every pixel" if raster.step == 1 else f"every one of the pixels read (each {raster.step}th)"
-            raise HsiError(f"{which} is no data; select a part that has data")
+            pixels_read = "every pixel" if raster.step == 1 else f"every one of the pixels read (each {raster.step}th)"
+            raise HsiError(f"{pixels_read} is no data; select a part that has data")
         if self.scale != 1.0:
             values /= np.float32(self.scale)
         values[missing] = np.nan
@@ -46,35 +47,38 @@ class Source:
 
 
 def reflectance(data: xr.Dataset | xr.DataArray) -> Source:
-    """The reflectance of a tile or cube. Raises HsiError if `data` is neither."""
+    """Return the reflectance of a tile or cube. Raises HsiError if `data` is neither."""
     cube, attrs = data, getattr(data, "attrs", {})
     if isinstance(data, xr.Dataset):
-        cube = variable(data, schema.REFLECTANCE)
+        cube = get_variable(data, schema.REFLECTANCE)
         attrs = {**attrs, **cube.attrs}
-    cube = checked(cube, "a tile or cube", schema.Y, schema.X, schema.WAVELENGTH)
+    cube = check_layer(cube, "a tile or cube", schema.Y, schema.X, schema.WAVELENGTH)
     whole_numbers = cube.dtype.kind in "iu"
     if whole_numbers and schema.SCALE not in attrs:
         raise HsiError(f"found {cube.dtype} counts without `{schema.SCALE}`; open with hsi.open_tile or use hsi.clean")
-    # a float array is reflectance even if arithmetic has kept the attributes of the counts it came from
+    # A float array is reflectance, even if arithmetic kept the attributes of the counts that it was made from.
     stored = whole_numbers or isinstance(data, xr.Dataset)
     return Source(cube, float(attrs.get(schema.SCALE, 1.0)) if stored else 1.0, no_data_of(attrs))
 
 
-def no_data_of(attrs: Mapping[Any, Any]) -> float | None:
-    """The value that stands for no data; ancillary layers keep their file's own spelling of the attribute."""
+def no_data_of(attrs: Mapping[Hashable, Any]) -> float | None:
+    """Return the value that stands for no data, if the attributes have one.
+
+    Ancillary layers keep the spelling of their file, in any case of letters.
+    """
     return next((value for name, value in attrs.items() if str(name).lower() == schema.NO_DATA), None)
 
 
-def variable(data: xr.Dataset, name: str) -> xr.DataArray:
-    """`data[name]`; raises HsiError if there is none."""
+def get_variable(data: xr.Dataset, name: str) -> xr.DataArray:
+    """Return `data[name]`. Raises HsiError if there is none."""
     if name not in data:
         raise HsiError(f"the dataset holds {', '.join(map(str, data.data_vars)) or 'nothing'}; expected `{name}`")
     return data[name]
 
 
-def checked(data: Any, what: str, *dims: str) -> xr.DataArray:
-    """`data`; raises HsiError unless it is a DataArray of numbers with just these dimensions, in any order."""
-    expected = f"expected {what} ({', '.join(dims)})"
+def check_layer(data: xr.Dataset | xr.DataArray, name: str, *dims: str) -> xr.DataArray:
+    """Return `data`. Raises HsiError unless it is a DataArray of numbers with just these dimensions, in any order."""
+    expected = f"expected {name} ({', '.join(dims)})"
     if not isinstance(data, xr.DataArray):
         raise HsiError(f"found a {type(data).__name__}; {expected} as a DataArray")
     if set(data.dims) != set(dims):
@@ -85,7 +89,7 @@ def checked(data: Any, what: str, *dims: str) -> xr.DataArray:
 
 
 def nearest_bands(cube: xr.DataArray, wavelengths: Sequence[float]) -> tuple[list[int], list[float]]:
-    """Numbers and wavelengths (nm) of the bands nearest to `wavelengths`. Raises HsiError for one out of reach."""
+    """Return numbers and centres (nm) of the bands nearest to `wavelengths`. Raises HsiError where none is near."""
     centres = wavelengths_of(cube)
     for wanted in wavelengths:
         if not centres.min() - FAR <= wanted <= centres.max() + FAR:
@@ -94,8 +98,8 @@ def nearest_bands(cube: xr.DataArray, wavelengths: Sequence[float]) -> tuple[lis
     return bands, [float(centres[band]) for band in bands]
 
 
-def wavelengths_of(data: xr.DataArray) -> npt.NDArray[np.float64]:
-    """Band centres in nm. Raises HsiError if `data` has none."""
+def wavelengths_of(data: xr.DataArray) -> Floats:
+    """Return band centres in nm. Raises HsiError if `data` has none."""
     if schema.WAVELENGTH not in data.coords:
         raise HsiError("found no `wavelength` coordinate; label the bands: hsi.as_cube(array, wavelength in nm)")
     return np.asarray(data[schema.WAVELENGTH].to_numpy(), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Checks a finished run: a random sample of its pixels, computed again from the tiles by other people's code."""
+"""Check a finished run: compute a random sample of its pixels again, from the tiles, by independent code."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.array_types import Ints
 from hsichunk.endmembers.library import read_library
 from hsichunk.errors import HsiError
 from hsichunk.results import reference
-from hsichunk.results.audit_checks import check_labels, check_no_data, compare, expected_products
+from hsichunk.results.audit_checks import check_labels, check_no_data, check_products, expected_products
 from hsichunk.results.audit_report import Audit
 from hsichunk.results.audit_tiles import files_of, spectra_of
 from hsichunk.run import folder
@@ -30,15 +30,19 @@ def audit(
     seed: int = 0,
     tolerance: float = 1e-6,
 ) -> Audit:
-    """Computes a random sample of the pixels of a finished run again and compares; needs the `reference` extra.
+    """Compute a random sample of the pixels of a finished run again and compare; needs the `reference` extra.
 
-    The counts come from the tiles (those that run.json names, or `tiles`) through plain h5py, the bands and endmembers
-    from endmembers.csv. Abundances are cvxopt's, polished by least squares on their support (SciPy's of a run with
-    nnls, NumPy's of one with ucls); SAM, SID and Chebyshev's distance are those of pysptools.distance, SID-SAM is a
-    product of the first two, NCC is NumPy's; rmse and labels follow in float64, thresholds from run.json. How
-    endmembers were found is not looked into. `pixels` None means all of them. Reads only stored chunks that hold a
-    sampled pixel. Writes nothing. Returns an Audit: `passed`, and of each product the worst and mean difference. Raises
-    HsiError for a folder that holds no finished run and for tiles that are not those of the run.
+    The counts come from the tiles (those that run.json names, or `tiles`) through plain h5py, and those of images
+    through GDAL; the bands and endmembers come from endmembers.csv. Abundances are cvxopt's, polished by least squares
+    on their support (SciPy's of a run with nnls, NumPy's of one with ucls). SAM, SID and Chebyshev's distance are those
+    of pysptools.distance, SID-SAM is a product of the first two, NCC and the correlation angle are NumPy's. rmse and
+    labels follow in float64, with the thresholds of run.json. The search for endmembers is not checked.
+
+    `pixels` is the size of the sample, None for all pixels; `seed` draws it. `tolerance` is the largest difference that
+    passes, relative to the reference where that is above 1. Only stored chunks that hold a sampled pixel are read, and
+    nothing is written. Returns an Audit: whether it `passed`, and the worst and mean difference of each product. Raises
+    HsiError for a folder that holds no finished run, for tiles that are not those of the run, and where the extra is
+    not installed.
     """
     out = Path(out)
     if (pixels is not None and pixels < 1) or not 0 < tolerance < 1:
@@ -47,27 +51,27 @@ def audit(
     record = read_record(out)
     options = record.options
     stored = zarr_store.open_store(out / folder.STORE)
-    em = read_library(out / "endmembers.csv")
+    endmembers = read_library(out / "endmembers.csv")
     files = files_of(tiles or options.tiles, record)
     rows, cols = stored.sizes[schema.Y], stored.sizes[schema.X]
-    picked = _sample(rows * cols, pixels, seed)
-    down, across = np.divmod(picked, cols)
-    at = {schema.Y: xr.DataArray(down, dims="pixel"), schema.X: xr.DataArray(across, dims="pixel")}
-    sample = stored.isel(at).load()
-    report = Audit(os.fspath(out), tolerance, rows * cols, len(picked))
-    spectra, who, valid = spectra_of(files, em, sample)
+    chosen = _choose(rows * cols, pixels, seed)
+    row, col = np.divmod(chosen, cols)
+    sample = stored.isel({schema.Y: xr.DataArray(row, dims="pixel"), schema.X: xr.DataArray(col, dims="pixel")}).load()
+    report = Audit(os.fspath(out), tolerance, rows * cols, len(chosen))
+    spectra, file_number, valid = spectra_of(files, endmembers, sample)
     check_no_data(report, sample, valid, options)
-    both = valid & np.isfinite(sample[schema.RMSE].values)
-    report.valid = int(both.sum())
+    comparable = valid & np.isfinite(sample[schema.RMSE].values)
+    report.valid = int(comparable.sum())
     names = [str(name) for name in stored[schema.ENDMEMBER].values]
-    expected = expected_products(spectra[both], who[both], files, em, names, options)
-    solved = sample.isel(pixel=both)
-    compare(report, solved, expected)
+    expected = expected_products(spectra[comparable], file_number[comparable], files, endmembers, names, options)
+    solved = sample.isel(pixel=comparable)
+    check_products(report, solved, expected)
     check_labels(report, solved, expected, options, stored)
     return report
 
 
-def _sample(total: int, pixels: int | None, seed: int) -> NDArray[np.int64]:
+def _choose(total: int, pixels: int | None, seed: int) -> Ints:
+    """Return the numbers of the pixels to check, rising; all of them where `pixels` is None or large enough."""
     if pixels is None or pixels >= total:
         return np.arange(total)
     return np.sort(np.random.default_rng(seed).choice(total, pixels, replace=False))

@@ -1,4 +1,4 @@
-"""Maps and endmembers of a finished run, for other programs."""
+"""Export maps and endmembers of a finished run for other programs: `hsichunk export`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FORMATS: Final = ("envi",)
 
 
 def export(results: Path, folder: Path, form: str = "envi") -> list[Path]:
-    """Writes the maps of a finished run as ENVI files, and its endmembers as a spectral library; their paths.
+    """Write the maps of a finished run as ENVI files, and its endmembers as a spectral library. Return their paths.
 
     Files of the same names in `folder` are replaced once all are complete. Raises HsiError for another format, a
     folder without results, and a place that cannot be written.
     """
     if form not in FORMATS:
         raise HsiError(f"format is {form!r}; expected {', '.join(FORMATS)}")
-    read_record(results)  # no run.json: not finished
+    read_record(results)  # raises where there is no run.json, which a run writes last
     if folder.exists() and not folder.is_dir():
         raise HsiError(f"{folder} is no folder; give the name of one")
     products = zarr_store.open_store(results / STORE, dask=False)

@@ -1,9 +1,10 @@
-"""The figures of a run, each as a file."""
+"""Draw the figures of a finished run, each as a file: `hsichunk figures`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
@@ -18,24 +19,26 @@ from hsichunk.run.folder import STORE
 from hsichunk.writers import zarr_store
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
 
 
 def write(results: Path, folder: Path, suffix: str = "png", tile: Path | None = None) -> list[Path]:
-    """Draws endmembers, abundances and class maps of a finished run into a folder, and a tile's colours; their paths.
+    """Draw endmembers, abundances, class maps and an overview of a finished run into a folder. Return their paths.
 
-    Raises HsiError for an unknown format and for a folder without results.
+    With `tile`, its picture in colours is drawn, too. Raises HsiError for an unknown format and for a folder without
+    results.
     """
     if suffix not in FORMATS:
         raise HsiError(f"format is {suffix!r}; expected {', '.join(FORMATS)}")
     products = zarr_store.open_store(results / STORE)
     from matplotlib.figure import Figure
 
-    def panel(draw: Any, what: Any, width: float = 7.0) -> Figure:
+    def panel(draw: Callable[..., Axes], data: xr.Dataset | xr.DataArray, width: float = 7.0) -> Figure:
         figure = Figure(figsize=(width, 5.5), layout="constrained")
-        draw(what, ax=figure.add_subplot())
+        draw(data, ax=figure.add_subplot())
         return figure
 
     spectra = read_library(results / "endmembers.csv")
@@ -56,16 +59,15 @@ def write(results: Path, folder: Path, suffix: str = "png", tile: Path | None = 
 
 
 def _overview(spectra: xr.DataArray, products: xr.Dataset) -> Figure:
-    """What came out in one picture: endmembers, their abundances, the classes of one metric."""
+    """Return one figure of the results: endmembers, their abundances, the classes of the last metric."""
     from matplotlib.figure import Figure
 
     metric = [name for name in schema.CLASS_OF.values() if name in products][-1]
     figure = Figure(figsize=(16, 5), layout="constrained")
-    parts: Any = figure.subfigures(1, 3, width_ratios=(1.1, 1.2, 1.3))
-    left, middle, right = parts
+    [[left, middle, right]] = figure.subfigures(1, 3, squeeze=False, width_ratios=(1.1, 1.2, 1.3))
     plot_spectra.endmembers(spectra, ax=left.add_subplot())
     plot_abundance.abundances(products.abundance, fig=middle)
     for ax in middle.axes[: len(spectra)]:
-        ax.set(xticks=[], yticks=[], xlabel="", ylabel="")  # those of the classes are the same
+        ax.set(xticks=[], yticks=[], xlabel="", ylabel="")  # the class map beside them has the same axes
     classmap.classes(products[metric], ax=right.add_subplot())
     return figure

@@ -1,4 +1,4 @@
-"""`hsichunk classify`: class maps from the stored scores of a run."""
+"""Write class maps from the stored scores of a finished run: `hsichunk classify`."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def write(
     relative: bool,
     path: Path | None,
 ) -> Iterator[str]:
-    """Writes a class map as GeoTIFF and says the share of each class, line by line. Reads no tile.
+    """Write a class map as GeoTIFF; yield the share of each class, line by line, and the path of the file.
 
-    Raises HsiError for a folder without results, an unknown metric, endmember or threshold.
+    Reads no tile. Raises HsiError for a folder without results, and for an unknown metric, endmember or threshold.
     """
     stored = zarr_store.open_store(results / STORE)
     metric = metric.lower().replace("-", "_")
-    here = [name for name in (*schema.METRICS, schema.ABUNDANCE) if name in stored]
-    if metric not in here:
-        raise HsiError(f"metric is {metric!r}; expected {' or '.join(here)}, whose scores are in {results}")
+    available = [name for name in (*schema.METRICS, schema.ABUNDANCE) if name in stored]
+    if metric not in available:
+        raise HsiError(f"metric is {metric!r}; expected {' or '.join(available)}, whose scores are in {results}")
     scores = stored[metric]
     if endmember is not None:
         known = scores[schema.ENDMEMBER].values.tolist()
         if unknown := [name for name in endmember if name not in known]:
             raise HsiError(f"endmember {unknown[0]} is not in {results}; expected some of {', '.join(known)}")
         scores = scores.sel({schema.ENDMEMBER: list(endmember)})
-    given = numbers("threshold", list(threshold) if threshold else _default(metric))
-    label = classify(scores, given[0] if len(given) == 1 else list(given), relative=relative)
+    thresholds = numbers("threshold", list(threshold) if threshold else _default_threshold(metric))
+    label = classify(scores, thresholds[0] if len(thresholds) == 1 else list(thresholds), relative=relative)
     if path is None:
-        rule = "-".join(f"{value:g}" for value in given) + ("_relative" if relative else "")
+        rule = "-".join(f"{value:g}" for value in thresholds) + ("_relative" if relative else "")
         path = results / f"{metric}_class_{rule}.tif"
     label = label.persist()
     write_geotiff(label, path)
@@ -51,13 +51,13 @@ def write(
     yield str(path)
 
 
-def _default(metric: str) -> float:
+def _default_threshold(metric: str) -> float:
     return schema.HALF if metric == schema.ABUNDANCE else schema.THRESHOLDS[metric]
 
 
 def shares(label: xr.DataArray) -> list[str]:
-    """The share of each class among the pixels that hold data."""
-    found = np.bincount(label.values.ravel(), minlength=256)
-    valid = max(int(found[: schema.CLASS_NO_DATA].sum()), 1)
+    """Return the share of each class among the pixels that hold data, one line a class."""
+    counts = np.bincount(label.values.ravel(), minlength=256)
+    valid = max(int(counts[: schema.CLASS_NO_DATA].sum()), 1)
     names = label.attrs["flag_meanings"].split()[:-1]
-    return [f"{name:<14} {found[value] / valid:7.2%}" for value, name in enumerate(names)]
+    return [f"{name:<14} {counts[value] / valid:7.2%}" for value, name in enumerate(names)]

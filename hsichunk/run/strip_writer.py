@@ -78,7 +78,7 @@ class StripWriter:
                 blocks: dict[str, NDArray[Any]] = {name: block}
                 if name in self._limits:
                     blocks[schema.CLASS_OF[name]] = labels(name, block, self._limits[name])
-                zarr_blocks.write_block(self._group, blocks, rows, cols, durable=True, whole=False)
+                zarr_blocks.write_block(self._group, blocks, rows, cols, durable=True, whole_chunks=False)
         self._written = edge
         stored = Tally()
         bottom = None

@@ -1,4 +1,4 @@
-"""The HDF5 tree around the counts of a NEON AOP reflectance tile: ancillary layers, coordinates, logs, angles.
+"""Write the HDF5 tree around the counts of a NEON AOP reflectance tile: ancillary layers, coordinates, logs, angles.
 
 Names, types and strings are those that NEON's own lessons print for SERC 2017 (.001 tile and flight line) and SERC
 2025 (.002 tile).
@@ -6,7 +6,7 @@ Names, types and strings are those that NEON's own lessons print for SERC 2017 (
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypedDict
 
 import h5py
 import numpy as np
@@ -17,15 +17,17 @@ from hsichunk.errors import HsiError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from hsichunk.array_types import Bools, Float32s, Floats
+
 
 class Tile(NamedTuple):
-    """What a tile is called and where it lies."""
+    """The product, the site, the bands and the grid of a tile."""
 
     product: str
     site: str
     rows: int
     cols: int
-    wavelength: npt.NDArray[np.float64]
+    wavelength: Floats
     """Band centres in nm."""
     origin: tuple[float, float]
     """Easting and northing in m of the upper left corner of the upper left pixel."""
@@ -35,13 +37,25 @@ class Tile(NamedTuple):
 
 
 class LayerSpec(NamedTuple):
-    """An ancillary layer that follows the relief between two values."""
+    """An ancillary layer whose values follow the relief from `low` to `high`."""
 
     dtype: str
     low: float
     high: float
     outside: float
-    """Where the tile has no data."""
+    """The value where the tile has no data."""
+
+
+class Storage(TypedDict):
+    """How h5py's create_dataset stores the counts."""
+
+    dtype: np.dtype[np.signedinteger]
+    chunks: tuple[int, int, int] | Literal[True]
+    """(rows, cols, bands), or True for h5py's own guess"""
+    shuffle: bool
+    compression: str | None
+    compression_opts: int | None
+    """the level"""
 
 
 _COMMON: Final = {
@@ -84,13 +98,10 @@ _LINES: Final = {"DP3.001": ("152340", "153105"), "DP3.002": ("L003-1_20250612",
 _BRDF_LOGS: Final = ("BRDF_COEFFS_JSON_for_Hytools", "BRDF_Config_JSON_for_Hytools")
 
 
-def write_tree(
-    file: h5py.File, tile: Tile, relief: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], storage: dict[str, Any]
-) -> h5py.Dataset:
-    """Write all but the counts into `file` and give back the empty Reflectance_Data (rows, cols, bands).
+def write_tree(file: h5py.File, tile: Tile, relief: Float32s, valid: Bools, storage: Storage) -> h5py.Dataset:
+    """Write all but the counts into `file` and return the empty Reflectance_Data (rows, cols, bands).
 
-    `relief` (rows, cols) 0..1 shapes the ancillary layers, `valid` (rows, cols) says where the tile has data, `storage`
-    is passed to h5py's create_dataset.
+    `relief` (rows, cols) 0..1 shapes the ancillary layers; `valid` (rows, cols) is True where the tile has data.
     """
     reflectance = file.create_group(f"{tile.site}/Reflectance")
     for i, window in enumerate(schema.NEON_WINDOWS, start=1):
@@ -110,7 +121,7 @@ def write_tree(
     return data
 
 
-def _reflectance_attrs(tile: Tile) -> dict[str, Any]:
+def _reflectance_attrs(tile: Tile) -> dict[str, str | float | npt.NDArray[np.generic]]:
     left, top = tile.origin
     extent = [left, left + tile.cols * tile.pixel, top - tile.rows * tile.pixel, top]
     return {
@@ -129,31 +140,27 @@ def _reflectance_attrs(tile: Tile) -> dict[str, Any]:
     }
 
 
-def _write_ancillary(
-    group: h5py.Group, tile: Tile, relief: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
-) -> None:
+def _write_ancillary(group: h5py.Group, tile: Tile, relief: Float32s, valid: Bools) -> None:
     for name, layer in sorted(_LAYERS[tile.product].items()):
         if name == _CLOUD and tile.product == "DP3.001":
             colours = np.where(valid[:, :, np.newaxis], np.array(_CLEAR, np.uint8), np.uint8(0))
-            _compressed(group, name, colours)
+            _write_compressed(group, name, colours)
         else:
             _write_layer(group, name, layer, relief, valid)
 
 
-def _write_layer(
-    group: h5py.Group, name: str, layer: LayerSpec, relief: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
-) -> None:
+def _write_layer(group: h5py.Group, name: str, layer: LayerSpec, relief: Float32s, valid: Bools) -> None:
     values = np.full(valid.shape, layer.outside, layer.dtype)
-    # a class code must not pass through float32
+    # Class codes have low == high, and must not pass through float32.
     values[valid] = layer.low if layer.low == layer.high else layer.low + (layer.high - layer.low) * relief[valid]
-    _compressed(group, name, values)
+    _write_compressed(group, name, values)
     if layer.outside == schema.NEON_NO_DATA:
         group[name].attrs["Data_Ignore_Value"] = float(layer.outside)
 
 
-def _compressed(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None:
+def _write_compressed(group: h5py.Group, name: str, values: npt.NDArray[np.generic]) -> None:
     layer = group.create_dataset(name, data=values, chunks=True, compression="gzip", compression_opts=3)
-    layer.flush()  # a full disk must raise here: h5py drops what fails when an object goes out of use
+    layer.flush()  # a full disk must raise here: h5py drops errors of objects that go out of use
 
 
 def _write_coordinates(group: h5py.Group, tile: Tile) -> None:
@@ -171,7 +178,7 @@ def _write_coordinates(group: h5py.Group, tile: Tile) -> None:
 
 
 def _map_info(tile: Tile, zone: int, *, north: bool) -> str:
-    """ENVI's map info as each of NEON's processors prints it: reference pixel, its corner, pixel size, zone."""
+    """Return ENVI's map info as each of NEON's processors prints it: reference pixel, its corner, pixel size, zone."""
     (x, y), size = tile.origin, tile.pixel
     if tile.product == "DP3.001":
         gap, numbers = "  ", [_digits(v, f"{v:#.8g}").rjust(14) for v in (x, y, size, size)]
@@ -186,7 +193,7 @@ def _map_info(tile: Tile, zone: int, *, north: bool) -> str:
 
 
 def _digits(value: float, text: str) -> str:
-    """NEON's way to print a number, unless that would change it."""
+    """Return a number as NEON prints it, `text`, unless that would change its value."""
     return text if float(text) == value else repr(float(value))
 
 
@@ -205,7 +212,7 @@ def _write_spectral(group: h5py.Group, tile: Tile) -> None:
     dtype = "f4" if tile.product == "DP3.001" else "f8"
     fwhm = 5.6 + 0.4 * np.linspace(-1.0, 1.0, tile.wavelength.size) ** 2
     if tile.product == "DP1.001":
-        fwhm = fwhm[:-5]  # NEON's own fault: SERC's line of 2017 has 421 of them for 426 bands
+        fwhm = fwhm[:-5]  # as NEON has it: SERC's flight line of 2017 has 421 widths for 426 bands
     centres = group.create_dataset("Wavelength", data=tile.wavelength.astype(dtype))
     centres.attrs.update({"Description": "Central wavelength of the reflectance bands.", "Units": "nanometers"})
     widths = group.create_dataset("FWHM", data=fwhm.astype(dtype))

@@ -1,11 +1,12 @@
-"""One endless synthetic scene: every value depends on the seed and on the place on the global grid alone.
+"""Draw an endless synthetic scene, of which tiles are windows.
 
-The kernels use integer hashes, sums and products only, so that the scene is the same on every processor.
+Every value depends only on the seed and on its row and column on the global grid. The kernels use integer hashes, sums
+and products only, so that the scene is the same on every processor.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -13,17 +14,16 @@ from numba import njit
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Float32 = npt.NDArray[np.float32]
-    Float64 = npt.NDArray[np.float64]
+    from hsichunk.array_types import Bools, Float32s, Floats, Ints
 
-MAX_COUNT: Final = 14998  # NEON clips here
-SPOT_CELL: Final = 16  # one spot of a pure endmember in each square of so many pixels
+MAX_COUNT: Final = 14998  # to which NEON clips
+SPOT_CELL: Final = 16  # pixels along the side of a square, each of which holds one spot of a pure endmember
 GRAIN: Final = 65536  # abundances are multiples of 1/65536: float32 holds them, and their sum, without error
-FAINT: Final = 0.01  # smaller abundances are left out
+FAINT: Final = 0.01  # abundances below this become 0
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLY_1, _MULTIPLY_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-# numba turns uint64 with a plain int into float64: every shift and mask must be a uint64 too
+# numba makes float64 of a uint64 and a plain int: every shift and mask must be a uint64, too
 _S11, _S16, _S27, _S30, _S31, _S32, _S48 = (np.uint64(s) for s in (11, 16, 27, 30, 31, 32, 48))
 _LOW16 = np.uint64(0xFFFF)
 _SPOTS, _RELIEF, _LIGHT, _GLINT, _ENDMEMBER = (np.uint64(s) for s in (1, 2, 3, 4, 100))
@@ -34,7 +34,7 @@ _LANES_MEAN, _LANES_SD = 131070.0, 37837.22
 
 @njit(nogil=True, cache=True)
 def _mix(z: np.uint64) -> np.uint64:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
+    """Return the finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
     z = (z ^ (z >> _S30)) * _MULTIPLY_1
     z = (z ^ (z >> _S27)) * _MULTIPLY_2
     return z ^ (z >> _S31)
@@ -42,17 +42,19 @@ def _mix(z: np.uint64) -> np.uint64:
 
 @njit(nogil=True, cache=True)
 def _hash(seed: np.uint64, row: int, col: int) -> np.uint64:
+    """Return 64 random bits of a pixel."""
     return _mix(_mix(seed + np.uint64(row) * _GOLDEN) + np.uint64(col) * _GOLDEN)
 
 
 @njit(nogil=True, cache=True)
 def _uniform(seed: np.uint64, row: int, col: int) -> np.float64:
+    """Return a random number of a pixel, 0 to 1."""
     return np.float64(_hash(seed, row, col) >> _S11) * _UNIT
 
 
 @njit(nogil=True, cache=True)
 def _lattice(seed: np.uint64, row: int, col: int, cell: int) -> np.float64:
-    """Smooth field 0..1 at a pixel: random values on a lattice of `cell` pixels, smoothly joined."""
+    """Return a smooth field 0..1 at a pixel: random values on a lattice of `cell` pixels, interpolated smoothly."""
     i, j = row // cell, col // cell
     v, u = (row - i * cell) / cell, (col - j * cell) / cell
     v, u = v * v * (3.0 - 2.0 * v), u * u * (3.0 - 2.0 * u)
@@ -63,19 +65,19 @@ def _lattice(seed: np.uint64, row: int, col: int, cell: int) -> np.float64:
 
 @njit(nogil=True, cache=True)
 def _terrain(seed: np.uint64, row: int, col: int) -> np.float64:
-    """Smooth field 0..1 with large, middle and small forms."""
+    """Return a smooth field 0..1 at a pixel, with large, middle and small forms."""
     large = 0.55 * _lattice(seed, row, col, 96)
     return large + 0.3 * _lattice(seed + _GOLDEN, row, col, 29) + 0.15 * _lattice(seed - _GOLDEN, row, col, 9)
 
 
 @njit(nogil=True, cache=True)
 def _spot(seed: np.uint64, row: int, col: int, k: int) -> int:
-    """Index of the endmember whose pure spot covers the pixel, or -1."""
+    """Return the index of the endmember whose pure spot covers the pixel, or -1."""
     i, j = row // SPOT_CELL, col // SPOT_CELL
-    place = _hash(seed, i, j)
+    bits = _hash(seed, i, j)
     free = np.uint64(SPOT_CELL - 6)
-    y = row - i * SPOT_CELL - 2 - np.int64(place % free)
-    x = col - j * SPOT_CELL - 2 - np.int64((place >> _S32) % free)
+    y = row - i * SPOT_CELL - 2 - np.int64(bits % free)
+    x = col - j * SPOT_CELL - 2 - np.int64((bits >> _S32) % free)
     if y * y + x * x > 5:
         return -1
     stride = 1
@@ -85,8 +87,11 @@ def _spot(seed: np.uint64, row: int, col: int, k: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _sharpen(weights: Float64, steps: npt.NDArray[np.int64]) -> None:
-    """Turn smooth fields (k,) into abundances in `steps` (k,) of 1/GRAIN that sum to GRAIN."""
+def _sharpen(weights: Floats, steps: Ints) -> None:
+    """Turn smooth fields `weights` (k,) into abundances, whole `steps` (k,) of 1/GRAIN that sum to GRAIN.
+
+    `weights` are overwritten.
+    """
     total = 0.0
     for i in range(weights.size):
         w = weights[i] * weights[i]
@@ -94,14 +99,14 @@ def _sharpen(weights: Float64, steps: npt.NDArray[np.int64]) -> None:
         w = w * w
         weights[i] = w * w
         total += weights[i]
-    left, most = GRAIN, 0
+    rest, largest = GRAIN, 0
     for i in range(weights.size):
         share = weights[i] / total
         steps[i] = np.int64(share * GRAIN) if share >= FAINT else 0
-        left -= steps[i]
-        if weights[i] > weights[most]:
-            most = i
-    steps[most] += left
+        rest -= steps[i]
+        if weights[i] > weights[largest]:
+            largest = i
+    steps[largest] += rest
 
 
 @njit(nogil=True, cache=True)
@@ -111,12 +116,12 @@ def _draw(
     col0: int,
     amplitude: float,
     glint: float,
-    abundance: Float32,
-    illumination: Float32,
-    relief: Float32,
+    abundance: Float32s,
+    illumination: Float32s,
+    relief: Float32s,
     key: npt.NDArray[np.uint64],
 ) -> None:
-    """Fill the fields of a scene, see `Scene`, for the window that begins at (row0, col0) of the global grid."""
+    """Fill the fields of a `Scene` for the window that begins at (row0, col0) of the global grid."""
     k, rows, cols = abundance.shape
     seed = _mix(seed + _GOLDEN)
     weights, steps = np.empty(k), np.empty(k, np.int64)
@@ -142,22 +147,23 @@ def _draw(
 
 @njit(nogil=True, cache=True)
 def fill(
-    out: npt.NDArray[np.integer[Any]],
+    out: npt.NDArray[np.integer],
     r0: int,
     c0: int,
     b0: int,
-    abundance: Float32,
-    illumination: Float32,
+    abundance: Float32s,
+    illumination: Float32s,
     key: npt.NDArray[np.uint64],
-    valid: npt.NDArray[np.bool_],
-    spectra: Float64,
-    sd: Float64,
+    valid: Bools,
+    spectra: Floats,
+    sd: Floats,
     no_data: int,
 ) -> None:
     """Write the counts of one stored chunk into `out` (rows, cols, bands), int16 or int32.
 
-    `out` has the chunk's full shape even where it sticks out of the tile, and begins at pixel (r0, c0) of the tile's
-    fields (`Scene`, and `valid` (rows, cols)) and at band b0. `spectra` (bands, k) and `sd` (bands,) are in counts.
+    `out` has the full shape of the chunk even where that reaches beyond the tile. It begins at pixel (r0, c0) of the
+    tile's fields (those of `Scene`, and `valid` (rows, cols)) and at band b0. `spectra` (bands, k) and `sd` (bands,)
+    are in counts.
     """
     k, rows, cols = abundance.shape
     bands = min(out.shape[2], sd.size - b0)
@@ -184,13 +190,13 @@ def fill(
 
 
 class Scene(NamedTuple):
-    """What one tile shows of the endless scene, a value a pixel."""
+    """The fields of one window of the endless scene, one value a pixel."""
 
-    abundance: Float32
+    abundance: Float32s
     """(k, rows, cols), multiples of 1/GRAIN that sum to one exactly."""
-    illumination: Float32
+    illumination: Float32s
     """(rows, cols), factor on the mixed reflectance."""
-    relief: Float32
+    relief: Float32s
     """(rows, cols), smooth 0..1, for ancillary layers."""
     key: npt.NDArray[np.uint64]
     """(rows, cols), random bits that the pixel's noise is made from."""
@@ -199,7 +205,7 @@ class Scene(NamedTuple):
 def draw(
     seed: int, start: tuple[int, int], shape: tuple[int, int], k: int, *, illumination: float, glint: float
 ) -> Scene:
-    """Fields of a window of `shape` (rows, cols) that begins at `start` (row, col) of the global grid.
+    """Return the fields of a window of `shape` (rows, cols) that begins at `start` (row, col) of the global grid.
 
     Every aligned square of SPOT_CELL pixels holds a spot of 21 pixels of one pure endmember; any window of
     SPOT_CELL (ceil(sqrt(k)) + 1) pixels on a side shows all k. `illumination` is the largest departure of the factor
@@ -211,13 +217,13 @@ def draw(
         np.empty(shape, np.float32),
         np.empty(shape, np.uint64),
     )
-    bits, light, shine = np.uint64(seed % 2**64), float(illumination), float(glint)
-    _draw(bits, *start, light, shine, scene.abundance, scene.illumination, scene.relief, scene.key)
+    bits = np.uint64(seed % 2**64)
+    _draw(bits, *start, float(illumination), float(glint), scene.abundance, scene.illumination, scene.relief, scene.key)
     return scene
 
 
-def footprint(shape: tuple[int, int], no_data: str) -> npt.NDArray[np.bool_]:
-    """True where a tile of `shape` has data: everywhere ("none"), right half ("half"), turned square ("corners")."""
+def footprint(shape: tuple[int, int], no_data: str) -> Bools:
+    """Return where a tile of `shape` has data: everywhere ("none"), right half ("half"), turned square ("corners")."""
     rows, cols = shape
     valid = np.ones(shape, np.bool_)
     if no_data == "half":

@@ -1,4 +1,4 @@
-"""GDAL's side-car with the names of classes, for which TIFF has no place."""
+"""Write the names and colours of classes as GDAL's side-car file, because TIFF has no place for names."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 from xml.etree import ElementTree
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hsichunk.array_types import Ints
 from hsichunk.classification.palette import class_colors
 
-# GDAL's columns of a table of classes (GDALRATFieldType, GDALRATFieldUsage); QGIS makes its legend of them
+# GDAL's columns of a table of classes (GDALRATFieldType, GDALRATFieldUsage), from which QGIS makes its legend
 _INTEGER, _REAL, _TEXT = 0, 1, 2
 _COLUMNS: Final = (
     ("Value", _INTEGER, 5),  # smallest and largest value of the class
@@ -24,11 +22,11 @@ _COLUMNS: Final = (
 )
 
 
-def class_table(names: Sequence[str], counts: NDArray[np.int64]) -> str:
-    """GDAL's side-car (PAM) with the names, pixels and colours of classes, for which TIFF has no place.
+def class_table(names: Sequence[str], counts: Ints) -> str:
+    """Return GDAL's side-car (PAM) with the names, pixels and colours of classes.
 
-    names: of the values 0..k; counts: pixels of each value (256,). The names stand there twice: as categories for GDAL,
-    as a table for QGIS, whose legend would show all 256 colours of the palette else.
+    names: those of the values 0..k; counts: pixels of each value (256,). The text holds the names twice: as categories
+    for GDAL, and as a table for QGIS, whose legend would otherwise show all 256 colours of the palette.
     """
     root = ElementTree.Element("PAMDataset")
     band = ElementTree.SubElement(root, "PAMRasterBand", band="1")

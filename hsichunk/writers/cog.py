@@ -1,4 +1,4 @@
-"""An image as cloud-optimised GeoTIFF from blocks in any order, in bounded memory, whole or not at all."""
+"""Write an image as cloud-optimised GeoTIFF from blocks in any order, in bounded memory, whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from hsichunk.atomic_files import staging, sync_one
 from hsichunk.classification.palette import class_colors
@@ -26,34 +26,35 @@ if TYPE_CHECKING:
     from rasterio.crs import CRS
     from rasterio.io import DatasetWriter
 
-_TILE_BYTES: Final = 16 * 2**20  # of all bands of one tile, which GDAL interleaves by pixel
+_TILE_BYTES: Final = 16 * 2**20  # of all bands of one tile of the file, which GDAL interleaves by pixel
 
 
 @dataclass(frozen=True)
 class MapImage:
-    """What a GeoTIFF says of its pixels (band, row, column), from north to south; they themselves come in blocks."""
+    """What a GeoTIFF says of its pixels (band, row, column), from north to south; not the pixels themselves."""
 
     shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     bands: tuple[str, ...]
-    """their names"""
+    """names of the bands"""
     no_data: float | None
     transform: Affine | None = None
     crs: CRS | None = None
     units: str | None = None
     long_name: str | None = None
     wavelengths: tuple[float, ...] = ()
-    """nm, of bands that are those of a spectrum"""
+    """nm, where the bands are those of a spectrum"""
     classes: tuple[str, ...] = ()
     """names of the values 0..k of a class map"""
     flags: bool = False
-    """whether values are names, of which no mean can be taken"""
+    """whether values stand for names, so that no mean can be taken of them"""
 
     @property
     def side(self) -> int:
         """Pixels along the side of the squares that the GeoTIFF is stored in."""
         pixel = self.shape[0] * self.dtype.itemsize
-        return 256 if 256 * 256 * pixel <= _TILE_BYTES else 128  # 512: twice the memory, and slower on large images
+        # 512 takes twice the memory, and is slower on large images
+        return 256 if 256 * 256 * pixel <= _TILE_BYTES else 128
 
     @property
     def tiled_bytes(self) -> int:
@@ -63,28 +64,28 @@ class MapImage:
 
 
 def write_image(image: MapImage, fill: Callable[[Blocks], None], path: Path) -> None:
-    """Write the pixels that `fill` assigns to blocks; the file gets its name when it is complete and synced.
+    """Write the pixels that `fill` assigns to the `Blocks` it is given, as cloud-optimised GeoTIFF.
 
-    Raises HsiError where it cannot be written.
+    The file gets its name when it is complete and synced. Raises HsiError where it cannot be written.
     """
     with staging(path) as folder, gdal():
         cog = folder / path.name
         source = cog.with_name(f"{path.name}.source")
-        seen: BandStatistics | ClassCounts | None = None
+        statistics: BandStatistics | ClassCounts | None = None
         if image.classes:
-            seen = ClassCounts()
+            statistics = ClassCounts()
         elif image.dtype.kind in "iuf":
-            seen = BandStatistics(image.shape[0], image.no_data)
-        _write_source(image, fill, source, seen)
+            statistics = BandStatistics(image.shape[0], image.no_data)
+        _write_source(image, fill, source, statistics)
         _copy_to_cog(image, source, cog)
-        if isinstance(seen, ClassCounts):
-            _aux(cog).write_text(class_table(image.classes, seen.counts), encoding="utf-8")
+        if isinstance(statistics, ClassCounts):
+            _aux(cog).write_text(class_table(image.classes, statistics.counts), encoding="utf-8")
         _publish(cog, path)
 
 
 @contextmanager
 def gdal() -> Iterator[None]:
-    """GDAL with a small cache, whose errors are those of writing."""
+    """Run GDAL with a small cache; its errors become OSError, as those of writing."""
     import rasterio
     from rasterio._err import CPLE_BaseError
 
@@ -96,7 +97,7 @@ def gdal() -> Iterator[None]:
 
 
 class _SmallCache:
-    """GDAL's cache is one for the process: small from the first file that is being written to the last."""
+    """Keep GDAL's cache, of which a process has one, small as long as any file is being written."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -110,7 +111,8 @@ class _SmallCache:
         with self._lock:
             if not self._users:
                 self._undo.enter_context(warnings.catch_warnings())
-                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # as asked for
+                # expected: some data have no place
+                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
                 self._undo.callback(set_gdal_config, "GDAL_CACHEMAX", get_gdal_config("GDAL_CACHEMAX"))
                 set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE)
             self._users += 1
@@ -126,9 +128,9 @@ _SMALL_CACHE: Final = _SmallCache()
 
 
 def _write_source(
-    image: MapImage, fill: Callable[[Blocks], None], source: Path, seen: BandStatistics | ClassCounts | None
+    image: MapImage, fill: Callable[[Blocks], None], source: Path, statistics: BandStatistics | ClassCounts | None
 ) -> None:
-    """Write the blocks to a tiled GeoTIFF without compression, in any order, and their statistics."""
+    """Write the blocks, in any order, and their statistics to a tiled GeoTIFF without compression."""
     import rasterio
 
     bands, height, width = image.shape
@@ -139,17 +141,17 @@ def _write_source(
         profile["transform"] = image.transform
     with rasterio.open(source, "w", **profile) as raster:
         _describe(raster, image)
-        fill(Blocks(raster, seen))
-        if isinstance(seen, BandStatistics):
+        fill(Blocks(raster, statistics))
+        if isinstance(statistics, BandStatistics):
             for band in range(bands):
-                raster.update_tags(band + 1, **seen.tags(band))
+                raster.update_tags(band + 1, **statistics.tags(band))
     if source.stat().st_size < image.tiled_bytes:
-        # GDAL writes the last blocks on closing, where rasterio does not hear of errors
+        # GDAL writes the last blocks when it closes the file, and rasterio does not raise the errors of that.
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _describe(raster: DatasetWriter, image: MapImage) -> None:
-    """Names, units and colours, before the pixels."""
+    """Write names, units and colours, which come before the pixels."""
     raster.descriptions = image.bands
     if image.units is not None:
         raster.units = (image.units,) * raster.count
@@ -164,24 +166,27 @@ def _describe(raster: DatasetWriter, image: MapImage) -> None:
 
 
 class Blocks:
-    """An open raster as a thing to assign blocks to, which is what dask stores into: many threads at a time."""
+    """An open raster to which blocks are assigned, as dask.array.store does; thread-safe."""
 
-    def __init__(self, raster: DatasetWriter, seen: BandStatistics | ClassCounts | None) -> None:
-        self._raster, self._seen = raster, seen
+    def __init__(self, raster: DatasetWriter, statistics: BandStatistics | ClassCounts | None) -> None:
+        self._raster, self._statistics = raster, statistics
         self._lock = threading.Lock()
 
-    def __setitem__(self, region: tuple[slice, slice, slice], block: npt.NDArray[Any]) -> None:
+    def __setitem__(self, region: tuple[slice, slice, slice], block: NDArray[np.generic]) -> None:
         from rasterio.windows import Window
 
         bands, rows, cols = region
         indexes = list(range(bands.start + 1, bands.stop + 1))
         with self._lock:
             self._raster.write(block, indexes=indexes, window=Window.from_slices(rows, cols))
-        if self._seen is not None:
-            self._seen.add(bands.start, block)
+        if isinstance(self._statistics, ClassCounts):
+            self._statistics.add(bands.start, block.astype(np.uint8, copy=False))
+        elif self._statistics is not None:
+            self._statistics.add(bands.start, block)
 
 
 def _copy_to_cog(image: MapImage, source: Path, cog: Path) -> None:
+    """Copy the tiled GeoTIFF to a cloud-optimised one: compressed, with overviews."""
     from rasterio.shutil import copy
 
     resampling = "AVERAGE" if image.dtype.kind == "f" else "MODE" if image.flags else "NEAREST"
@@ -189,24 +194,25 @@ def _copy_to_cog(image: MapImage, source: Path, cog: Path) -> None:
         source,
         cog,
         driver="COG",
-        # measured on abundances: a predictor costs a third more time and makes them larger, higher levels gain 2 %
+        # Measured on abundances: a predictor takes a third more time and makes files larger; higher levels gain 2 %.
         COMPRESS="DEFLATE",
         LEVEL=1,
         PREDICTOR="NO",
         BLOCKSIZE=image.side,
         OVERVIEW_RESAMPLING=resampling,
         BIGTIFF="IF_SAFER",
-        # with more threads GDAL 3.10 leaves a truncated file, and no error, when the disk is full
+        # With more threads, GDAL 3.10 leaves a truncated file, and no error, when the disk is full.
         NUM_THREADS=1,
     )
 
 
 def _aux(raster: Path) -> Path:
+    """Return the path of GDAL's side-car of a raster."""
     return raster.with_name(f"{raster.name}.aux.xml")
 
 
 def _publish(cog: Path, path: Path) -> None:
-    """Move the finished file to its name, its names before it; what GIS left beside an older file goes."""
+    """Move the finished file to its name, after its side-car; remove what GIS left beside an older file."""
     sync_one(cog)
     if _aux(cog).exists():
         sync_one(_aux(cog))

@@ -1,4 +1,4 @@
-"""Results for ENVI: each map as a raw file with its header, the endmembers as a spectral library."""
+"""Write maps and cubes as ENVI files: raw values (BSQ) with a header beside them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import numpy as np
 import xarray as xr
@@ -28,12 +28,12 @@ Entries = dict[str, str | int | Sequence[str]]
 
 
 def write_envi(data: xr.DataArray, path: str | Path) -> Path:
-    """Write a map (y, x), one band per endmember, or a cube as an ENVI file, its header beside it; give back its path.
+    """Write a map (y, x), one band per endmember, or a cube as an ENVI file with its header beside it. Return its path.
 
-    Bands follow each other (BSQ), little-endian; lazy data are computed once, a few blocks in memory at a time. Cubes
-    carry their wavelengths, class maps are an ENVI Classification with names and colours; no data are as in GeoTIFFs.
-    Replaces the files when both are complete. Raises HsiError for other dimensions or types than ENVI has, uneven
-    coordinates, and a place that cannot be written. Source: ENVI's header file format.
+    Bands follow each other (BSQ), little-endian. Lazy data are computed once, with a few blocks in memory at a time.
+    Cubes have their wavelengths; class maps are an ENVI Classification with names and colours; no data are as in
+    GeoTIFFs. Older files are replaced when both are complete. Raises HsiError for dimensions and types that ENVI does
+    not have, uneven coordinates, and a place that cannot be written. Source: ENVI's header file format.
     """
     path = Path(path)
     if path.suffix.lower() == ".hdr" or path.is_dir():
@@ -43,15 +43,16 @@ def write_envi(data: xr.DataArray, path: str | Path) -> Path:
 
 
 def write_pair(data: xr.DataArray, path: Path) -> Path:
+    """Write the raw file at `path` and its header, neither synced nor moved. Return `path`; errors as `write_envi`."""
     stored = data.encoding.get("preferred_chunks", {})
     data = bands_first(data, "an ENVI file")
     code = _CODES.get(data.dtype.str[1:])
     if code is None:
         raise HsiError(f"an ENVI file holds no {data.dtype}; convert with .astype('float32')")
-    data, place = _placed(data, path.with_name("place"))
+    data, place = _georeference(data, path.with_name("place"))
     bands, rows, cols = data.shape
     entries: Entries = {
-        "description": f"{{{_described(data)}}}",
+        "description": f"{{{_description(data)}}}",
         "samples": cols,
         "lines": rows,
         "bands": bands,
@@ -70,8 +71,11 @@ def write_pair(data: xr.DataArray, path: Path) -> Path:
     return path
 
 
-def _placed(data: xr.DataArray, scratch: Path) -> tuple[xr.DataArray, dict[str, str]]:
-    """Data from north to south, and ENVI's words for where they are, which GDAL knows."""
+def _georeference(data: xr.DataArray, scratch: Path) -> tuple[xr.DataArray, dict[str, str]]:
+    """Return data from north to south, and the entries of ENVI's header that say where they lie.
+
+    GDAL writes these entries, into the header of a file of one pixel at `scratch`, which is removed.
+    """
     import rasterio
 
     data, transform, crs = north_up(data)
@@ -80,69 +84,73 @@ def _placed(data: xr.DataArray, scratch: Path) -> tuple[xr.DataArray, dict[str, 
     profile = {"driver": "ENVI", "count": 1, "height": 1, "width": 1, "dtype": "uint8"}
     with gdal():
         rasterio.open(scratch, "w", **profile, crs=crs, transform=transform).close()
-    said = envi.read_header(scratch.with_suffix(".hdr")).entries
-    for left in scratch.parent.glob(f"{scratch.name}*"):
-        left.unlink()
-    return data, {name: said[name] for name in ("map info", "coordinate system string") if name in said}
+    entries = envi.read_header(scratch.with_suffix(".hdr")).entries
+    for path in scratch.parent.glob(f"{scratch.name}*"):
+        path.unlink()
+    return data, {name: entries[name] for name in ("map info", "coordinate system string") if name in entries}
 
 
-def _described(data: xr.DataArray) -> str:
-    given, units = data.attrs.get("long_name"), data.attrs.get("units")
-    name = given if isinstance(given, str) else str(data.name or "map")
+def _description(data: xr.DataArray) -> str:
+    """Return the long name and the unit of the data, without the braces that end a value in a header."""
+    long_name, units = data.attrs.get("long_name"), data.attrs.get("units")
+    name = long_name if isinstance(long_name, str) else str(data.name or "map")
     text = f"{name} [{units}]" if isinstance(units, str) and units != "1" else name
     return " ".join(text.translate({ord("{"): " ", ord("}"): " "}).split())
 
 
 def _labels(data: xr.DataArray) -> Entries:
-    """No data; wavelengths of a cube; names and colours of a class map."""
-    found: Entries = {}
+    """Return the entries of no data, of a cube's wavelengths, and of a class map's names and colours."""
+    entries: Entries = {}
     missing = no_data(data)
     if missing is not None:
-        found["data ignore value"] = "NaN" if np.isnan(missing) else f"{missing:.17g}"
+        entries["data ignore value"] = "NaN" if np.isnan(missing) else f"{missing:.17g}"
     if data.dims[0] == schema.WAVELENGTH and schema.WAVELENGTH in data.coords:
-        found["wavelength units"] = "Nanometers"
+        entries["wavelength units"] = "Nanometers"
         for name in (schema.WAVELENGTH, schema.FWHM):
             if name in data.coords:
-                found[name] = [repr(value) for value in data[name].values.astype(float).tolist()]
+                entries[name] = [repr(value) for value in data[name].values.astype(float).tolist()]
     if names := class_names(data):
         colors = class_colors(len(names) - 1).ravel().tolist()
-        found |= {"file type": "ENVI Classification", "classes": len(names)}
-        found |= {"class lookup": [str(value) for value in colors], "class names": names}
-    return found
+        entries |= {"file type": "ENVI Classification", "classes": len(names)}
+        entries |= {"class lookup": [str(value) for value in colors], "class names": names}
+    return entries
 
 
 class _Bands:
-    """A raw file as a thing to assign blocks to: many threads at a time."""
+    """An open raw file (BSQ) to which blocks are assigned, as dask.array.store does; thread-safe."""
 
     def __init__(self, file: IO[bytes], data: xr.DataArray) -> None:
         self._file, self._shape = file, data.shape
-        self._kind = data.dtype.newbyteorder("<")
+        self._dtype = data.dtype.newbyteorder("<")
         self._lock = threading.Lock()
 
-    def __setitem__(self, region: tuple[slice, slice, slice], block: NDArray[Any]) -> None:
+    def __setitem__(self, region: tuple[slice, slice, slice], block: NDArray[np.generic]) -> None:
         bands, rows, cols = region
         _, height, width = self._shape
-        whole = block.shape[2] == width
+        full_rows = block.shape[2] == width
         for band, layer in zip(range(bands.start, bands.stop), block, strict=True):
-            values = np.ascontiguousarray(layer, self._kind)
-            parts = [values] if whole else [*values]
+            values = np.ascontiguousarray(layer, self._dtype)
+            parts = [values] if full_rows else [*values]  # rows of the full width lie together in the file
             for row, part in zip(range(rows.start, rows.stop), parts, strict=False):
                 with self._lock:
-                    self._file.seek(((band * height + row) * width + cols.start) * self._kind.itemsize)
+                    self._file.seek(((band * height + row) * width + cols.start) * self._dtype.itemsize)
                     self._file.write(part.data)
 
 
-def publish(made: Sequence[Path], folder: Path) -> list[Path]:
-    """Moves finished pairs to their folder; a header is never beside data that are not its own."""
+def publish(paths: Sequence[Path], folder: Path) -> list[Path]:
+    """Sync finished pairs, given by their raw files, and move them to a folder. Return the raw files there.
+
+    A header is never beside data that are not its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for path in made:
+    for path in paths:
         sync_one(path)
         sync_one(path.with_suffix(".hdr"))
-    for path in made:
+    for path in paths:
         header = folder / path.with_suffix(".hdr").name
         header.unlink(missing_ok=True)
-        (folder / f"{path.name}.aux.xml").unlink(missing_ok=True)  # what a GIS left of older data
+        (folder / f"{path.name}.aux.xml").unlink(missing_ok=True)  # what a GIS wrote of older data
         os.replace(path, folder / path.name)
         os.replace(path.with_suffix(".hdr"), header)
     sync_one(folder)
-    return [folder / path.name for path in made]
+    return [folder / path.name for path in paths]

@@ -1,35 +1,36 @@
-"""Where the pixels of a map lie: an exact affine transform from what rioxarray wrote or from the pixel centres."""
+"""Find where the pixels of a map lie: an exact affine transform, stored by rioxarray or from the pixel centres."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
+from hsichunk.array_types import Floats
 from hsichunk.errors import HsiError
 from hsichunk.schema import X, Y
 
 if TYPE_CHECKING:
     from affine import Affine
+    from rasterio.crs import CRS
 
 _TOLERANCE: Final = 0.01  # of a pixel
 
 
-def north_up(data: xr.DataArray) -> tuple[xr.DataArray, Affine | None, Any]:
-    """Give data with y descending and x ascending, its transform (None if nothing tells), and its CRS (or None).
+def north_up(data: xr.DataArray) -> tuple[xr.DataArray, Affine | None, CRS | None]:
+    """Return data with y descending and x ascending, its transform and its CRS, None where there is none.
 
-    data: (..., y, x), lazy or not; only flipped, never computed. The stored GeoTransform counts where it agrees with
-    the coordinates (slicing changes these alone), else they do, as pixel centres. Raises HsiError for coordinates that
-    are not evenly spaced.
+    data: (..., y, x), lazy or not; flipped where needed, never computed. The stored GeoTransform counts where it agrees
+    with the coordinates; otherwise the coordinates count, as pixel centres, because slicing changes only these. Raises
+    HsiError for coordinates that are not evenly spaced.
     """
     import rioxarray  # noqa: F401  (gives DataArray.rio)
     from affine import Affine
 
     transform = _transform(data)
     if data.rio.crs is None and transform == Affine(1.0, 0.0, -0.5, 0.0, 1.0, -0.5):
-        return data, None, None  # rows and columns counted, not measured: they stay as they are
+        return data, None, None  # pixel numbers are no place on a map: rows stay in their order
     if transform is not None and transform.b == transform.d == 0:
         a, b, c, d, e, f = transform[:6]
         if e > 0:
@@ -41,6 +42,7 @@ def north_up(data: xr.DataArray) -> tuple[xr.DataArray, Affine | None, Any]:
 
 
 def _transform(data: xr.DataArray) -> Affine | None:
+    """Return the transform of data, stored or from its coordinates. Raises HsiError where the pixel size is unknown."""
     from affine import Affine
 
     stored = _stored(data)
@@ -51,7 +53,7 @@ def _transform(data: xr.DataArray) -> Affine | None:
         return stored
     dx, dy = _step(X, x), _step(Y, y)
     if dx is None or dy is None:
-        # one row or column has no spacing of its own
+        # A single row or column has no spacing: take it from the stored transform, or from the other dimension.
         width, height = (abs(stored.a), -abs(stored.e)) if stored is not None else (abs(dy or 0.0), -abs(dx or 0.0))
         dx, dy = dx or width, dy or height
     if dx == 0 or dy == 0:
@@ -60,15 +62,16 @@ def _transform(data: xr.DataArray) -> Affine | None:
 
 
 def _stored(data: xr.DataArray) -> Affine | None:
+    """Return the GeoTransform that rioxarray stored, if there is one."""
     from affine import Affine
 
-    text = (
-        data.coords[data.rio.grid_mapping].attrs.get("GeoTransform") if data.rio.grid_mapping in data.coords else None
-    )
+    if data.rio.grid_mapping not in data.coords:
+        return None
+    text = data.coords[data.rio.grid_mapping].attrs.get("GeoTransform")
     return Affine.from_gdal(*np.fromstring(text, sep=" ")) if text is not None else None
 
 
-def _fits(transform: Affine, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]) -> bool:
+def _fits(transform: Affine, y: Floats, x: Floats) -> bool:
     """Whether a transform puts the first and last pixel centres where the coordinates are."""
     if transform.b or transform.d:
         return False
@@ -78,12 +81,13 @@ def _fits(transform: Affine, y: npt.NDArray[np.float64], x: npt.NDArray[np.float
     return bool(max(off_x.max(), off_y.max()) < _TOLERANCE)
 
 
-def _step(dim: str, centres: npt.NDArray[np.float64]) -> float | None:
+def _step(dim: str, centres: Floats) -> float | None:
+    """Return the signed spacing of pixel centres, None for a single one. Raises HsiError for uneven spacing."""
     if centres.size < 2:
         return None
     step = float(centres[-1] - centres[0]) / (centres.size - 1)
     even = centres[0] + step * np.arange(centres.size)
-    if not np.abs(centres - even).max() < _TOLERANCE * abs(step):  # NaN too
+    if not np.abs(centres - even).max() < _TOLERANCE * abs(step):  # also raises for NaN
         steps = np.diff(centres)
         raise HsiError(
             f"coordinate {dim} is not evenly spaced (steps of {steps.min():g} to {steps.max():g}), a raster is; "

@@ -1,10 +1,9 @@
-"""Datasets as `to_zarr` is to write them: the chunk grid, the encodings, the types; see
-`hsichunk.writers.zarr_layout`."""
+"""Prepare Datasets for `to_zarr`: the chunk grid, the encodings, the types; see `hsichunk.writers.zarr_layout`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import numpy as np
 import xarray as xr
@@ -12,21 +11,38 @@ import xarray as xr
 from hsichunk.schema import GRID_MAPPING, X, Y
 from hsichunk.writers.zarr_layout import chunk_shape, compressor, fill_value
 
+if TYPE_CHECKING:
+    from zarr.codecs import BloscCodec
+
 _SIDE: Final = 1000  # pixels, the longest side of a stored chunk
-_SHORT_SIDE: Final = 256  # zarr-python takes about a millisecond a chunk: smaller blocks are merged up to this
+_SHORT_SIDE: Final = 256  # pixels up to which blocks are merged: zarr-python takes about a millisecond a chunk
+
+
+class Encoding(TypedDict, total=False):
+    """What `to_zarr` takes as the encoding of a variable."""
+
+    compressors: BloscCodec
+    chunks: tuple[int, ...]
+    grid_mapping: str
+    _FillValue: float | None
+    fill_value: float
 
 
 def is_map(variable: xr.DataArray) -> bool:
-    """Whether a variable has a value, or several, for each pixel."""
+    """Whether a variable has one or more values for each pixel."""
     return {Y, X} <= set(variable.dims)
 
 
 def chunk_grid(dataset: xr.Dataset) -> dict[str, int]:
-    """Pixels of a stored chunk along y and x: the sides of the dask blocks, cut or merged evenly to a handy size."""
+    """Return the pixels of a stored chunk along y and x, by the sides of the dask blocks."""
     return {dim: _stored_side(dataset, dim) for dim in (Y, X) if dim in dataset.dims}
 
 
 def _stored_side(dataset: xr.Dataset, dim: str) -> int:
+    """Return the pixels of a stored chunk along one dimension.
+
+    Blocks of one size are cut or merged into chunks of 256 to 1000 pixels, where they can be; others give 1000.
+    """
     size = dataset.sizes[dim]
     sides = next((v.chunksizes[dim] for v in dataset.data_vars.values() if dim in v.chunksizes), (size,))
     side = max(sides)
@@ -38,18 +54,19 @@ def _stored_side(dataset: xr.Dataset, dim: str) -> int:
 
 
 def storable(dataset: xr.Dataset) -> xr.Dataset:
-    """The same data without what earlier files left in encodings, and strings in the type that Zarr v3 specifies."""
+    """Return the same data without the encodings of earlier files, and with strings in the type of Zarr v3."""
     dataset = dataset.drop_encoding()
     if GRID_MAPPING in dataset.data_vars:
         dataset = dataset.set_coords(GRID_MAPPING)
     for variable in dataset.data_vars.values():
-        # both are written as encoding, and xarray refuses them in two places
-        variable.attrs = {k: v for k, v in variable.attrs.items() if k not in ("grid_mapping", "_FillValue")}
+        # `encoding` writes both, and xarray refuses a name that is in attributes and encoding.
+        attrs = variable.attrs.items()
+        variable.attrs = {name: value for name, value in attrs if name not in ("grid_mapping", "_FillValue")}
     return dataset.assign_coords({name: c.astype(object) for name, c in dataset.coords.items() if c.dtype.kind == "U"})
 
 
 def restored(dataset: xr.Dataset) -> xr.Dataset:
-    """Undo what storing changes: fixed-width strings, and flag values in the type of their map."""
+    """Undo what storing changes: make strings fixed-width again, and give flag values the type of their map."""
     for name, coord in dataset.coords.items():
         if coord.dtype.kind in "TO":
             text = np.array(coord.values.tolist(), dtype=np.str_)
@@ -61,26 +78,30 @@ def restored(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def aligned(variable: xr.DataArray, grid: Mapping[str, int]) -> xr.DataArray:
-    """Lazy data in blocks of stored chunks; NumPy data as they are."""
+    """Return lazy data in blocks of stored chunks, and NumPy data as they are."""
     if variable.chunks is None and variable.variable._in_memory:
         return variable
     return variable.chunk(dict(zip(variable.dims, _chunk_shape(variable, grid), strict=True)))
 
 
-def encoding(dataset: xr.Dataset, grid: Mapping[str, int]) -> dict[Any, dict[str, Any]]:
-    """What `to_zarr` needs to know of each variable. It replaces all earlier encoding, hence `grid_mapping` in each."""
-    # CF: coordinates have no missing values
-    entries: dict[Any, dict[str, Any]] = {
-        n: {"_FillValue": None} for n, c in dataset.coords.items() if c.dtype.kind == "f"
+def encoding(dataset: xr.Dataset, grid: Mapping[str, int]) -> dict[Hashable, Encoding]:
+    """Return the encoding of each variable, for `to_zarr`.
+
+    It replaces all earlier encodings, so each map gets its `grid_mapping` again.
+    """
+    # CF: coordinates have no missing values.
+    entries: dict[Hashable, Encoding] = {
+        name: {"_FillValue": None} for name, coord in dataset.coords.items() if coord.dtype.kind == "f"
     }
     for name, variable in dataset.data_vars.items():
-        entry: dict[str, Any] = {"compressors": compressor(), "chunks": _chunk_shape(variable, grid)}
+        entry: Encoding = {"compressors": compressor(), "chunks": _chunk_shape(variable, grid)}
         if GRID_MAPPING in dataset.coords and is_map(variable):
             entry["grid_mapping"] = GRID_MAPPING
         if variable.dtype.kind == "f":
-            entry |= {"_FillValue": np.nan, "fill_value": np.nan}
+            entry["_FillValue"] = np.nan
+            entry["fill_value"] = np.nan
         elif variable.dtype == np.uint8:
-            # not _FillValue, for which xarray would turn classes into floats
+            # Not _FillValue, which would make xarray turn classes into floats.
             entry["fill_value"] = fill_value(variable.dtype)
         entries[name] = entry
     return entries

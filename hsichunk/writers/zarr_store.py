@@ -1,4 +1,7 @@
-"""Products to Zarr v3 and back, computed and stored at once; see `hsichunk.writers.zarr_blocks` for block by block."""
+"""Compute products and write them to Zarr v3, and open them again.
+
+`hsichunk.writers.zarr_blocks` writes such stores block by block.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,13 @@ _ORDER: Final = (*ALL_PRODUCTS, SAM_CLASS, SID_CLASS)
 
 
 def write_zarr(products: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: bool = False) -> xr.Dataset:
-    """Compute products and store them as Zarr v3 (unsharded); give back the stored result, lazy.
+    """Compute products and store them as Zarr v3 (unsharded). Return the stored result, lazy.
 
-    All variables are computed in one go, so that tasks they share run once, and a few blocks are in memory at a time.
-    They are written to a hidden folder beside path that is renamed when it is complete and synced: a killed write never
-    looks whole. Floats keep NaN as no data, class maps (uint8) 255; each map carries CF `grid_mapping`. Missing parents
-    are made. Raises HsiError if path exists (unless overwrite: it replaces a Zarr store, nothing else) or cannot be
-    written, and for a DataArray without a name.
+    All variables are computed together, so that tasks that they share run once, with a few blocks in memory at a time.
+    They are written to a hidden folder beside path, which is renamed when it is complete and synced: a killed write
+    never looks complete. Floats keep NaN as no data, class maps (uint8) 255; each map has CF's `grid_mapping`. Missing
+    parents are made. Raises HsiError if path exists (unless overwrite: it replaces a Zarr store, nothing else) or
+    cannot be written, and for a DataArray without a name.
     """
     path = Path(path)
     dataset = _as_dataset(products)
@@ -39,9 +42,10 @@ def write_zarr(products: xr.Dataset | xr.DataArray, path: str | Path, *, overwri
 
 
 def add(path: str | Path, variable: xr.DataArray) -> None:
-    """Add one lazy map to an existing store, on the chunk grid of its maps; computed block by block.
+    """Add one lazy map to an existing store, on the chunk grid of its maps, computed block by block.
 
-    For a store that no reader uses yet: the map is there before all of it is written.
+    No reader may use the store yet, because the map is in it before all of its blocks are written. Raises HsiError
+    where it cannot be written.
     """
     dataset = storable(variable.to_dataset())
     stored = open_store(path)
@@ -56,28 +60,29 @@ def add(path: str | Path, variable: xr.DataArray) -> None:
 
 
 def open_store(path: str | Path, *, dask: bool = True) -> xr.Dataset:
-    """Open a store of this module, lazy: dask blocks as stored over y and x, all endmembers in one.
+    """Open a store of this module as a lazy Dataset.
 
-    dask=False: read when indexed, with no tasks.
-
-    Raises HsiError if path is no Zarr store.
+    Dask blocks are the stored chunks along y and x, with all endmembers in one. With dask=False, values are read when
+    they are indexed, without tasks. Raises HsiError if path is no Zarr store.
     """
     try:
         dataset = xr.open_zarr(path, consolidated=False, decode_coords="all", chunks={} if dask else None)
     except (OSError, ValueError, KeyError) as error:
-        said = one_line(error)
-        raise HsiError(f"{path} is no Zarr store that can be read ({said}); give the folder of one") from error
+        reason = one_line(error)
+        raise HsiError(f"{path} is no Zarr store that can be read ({reason}); give the folder of one") from error
     if dask and ENDMEMBER in dataset.dims:
         dataset = dataset.chunk({ENDMEMBER: -1})
-    maps = {name: dataset[name] for name in sorted(dataset.data_vars, key=_place)}  # folders are listed in any order
+    maps = {name: dataset[name] for name in sorted(dataset.data_vars, key=_order)}  # the store lists them in any order
     return restored(dataset.drop_vars(maps).assign(maps))
 
 
-def _place(name: Hashable) -> tuple[int, str]:
+def _order(name: Hashable) -> tuple[int, str]:
+    """Return the sort key of a variable: products in the order of the schema, then all others by name."""
     return _ORDER.index(name) if name in _ORDER else len(_ORDER), str(name)
 
 
 def _as_dataset(products: xr.Dataset | xr.DataArray) -> xr.Dataset:
+    """Return products as a Dataset. Raises HsiError for a DataArray without a name and a Dataset without variables."""
     if isinstance(products, xr.DataArray):
         if products.name is None:
             raise HsiError("the DataArray to store has no name; give it one with .rename('...')")

@@ -1,4 +1,4 @@
-"""Figures with axes: spectra and histograms, as SVG."""
+"""Draw the report's figures with axes, spectra and histograms, as SVG."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hsichunk.array_types import Floats
 from hsichunk.classification.palette import class_colors
 from hsichunk.endmembers.endmember_csv import Endmembers
 from hsichunk.plot.spectra import missing_before
@@ -20,22 +20,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DASHES = ("-", (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (2, 1.5)))
-MOST_LABELS = 24
-SHADE = "#d9d9d9"
+MOST_LABELS = 24  # endmembers in a legend
+SHADE = "#d9d9d9"  # of dropped windows
 
 
-def gaps(wavelength: NDArray[np.float64], every: NDArray[np.float64] | None = None) -> list[tuple[float, float]]:
-    """Ranges in nm without bands: between those kept and, where all bands are known, before the first and after."""
-    found = [(float(wavelength[i - 1]), float(wavelength[i])) for i in missing_before(wavelength)]
-    if every is not None and every.min() < wavelength[0] - SAME:
-        found.insert(0, (float(every.min()), float(wavelength[0])))
-    if every is not None and every.max() > wavelength[-1] + SAME:
-        found.append((float(wavelength[-1]), float(every.max())))
-    return found
+def gaps(kept: Floats, all_bands: Floats | None = None) -> list[tuple[float, float]]:
+    """Return the ranges in nm between kept bands where bands were dropped.
+
+    Where all bands of the tiles are known, the ranges before the first kept band and after the last belong to them.
+    """
+    ranges = [(float(kept[i - 1]), float(kept[i])) for i in missing_before(kept)]
+    if all_bands is not None and all_bands.min() < kept[0] - SAME:
+        ranges.insert(0, (float(all_bands.min()), float(kept[0])))
+    if all_bands is not None and all_bands.max() > kept[-1] + SAME:
+        ranges.append((float(kept[-1]), float(all_bands.max())))
+    return ranges
 
 
 def spectra(em: Endmembers, k: int, dropped: Sequence[tuple[float, float]]) -> str:
-    """Endmembers against wavelength, dropped windows shaded; of several sets of k, all in the colours of the first."""
+    """Draw endmembers against wavelength, with the dropped windows shaded, as data URI.
+
+    Where there are several sets of k, as with --per-tile, all have the colours of the first.
+    """
     from matplotlib.figure import Figure
     from matplotlib.patheffects import Normal, Stroke
 
@@ -57,7 +63,7 @@ def spectra(em: Endmembers, k: int, dropped: Sequence[tuple[float, float]]) -> s
             lw=1.6 if one_set else 0.8,
             label=em.names[index] if one_set else f"EM{number + 1} of each tile",
         )
-        if one_set and k <= MOST_LABELS:  # yellow is not seen on white
+        if one_set and k <= MOST_LABELS:  # yellow lines need an edge on white
             line.set_path_effects([Stroke(linewidth=2.6, foreground="#555555"), Normal()])
     ax.set_xlabel("wavelength (nm)")
     ax.set_ylabel("reflectance")
@@ -68,21 +74,22 @@ def spectra(em: Endmembers, k: int, dropped: Sequence[tuple[float, float]]) -> s
     return _svg(figure)
 
 
-def _within(pair: NDArray[np.float64], dropped: Sequence[tuple[float, float]]) -> bool:
+def _within(pair: Floats, dropped: Sequence[tuple[float, float]]) -> bool:
+    """Whether two neighbouring bands are the ends of a dropped window, or lie in one."""
     return any(low <= pair[0] + 1e-6 and pair[1] - 1e-6 <= high for low, high in dropped)
 
 
-def histogram(of: Histogram, label: str, color: str, log: bool) -> str:
-    """How many pixels have which value, in per cent."""
+def histogram(values: Histogram, label: str, color: str, log: bool) -> str:
+    """Draw the share of pixels by value, in per cent, as data URI."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2, 2.4))  # a layout engine would draw each figure twice
     ax = figure.add_axes((0.15, 0.21, 0.82, 0.74))
-    shares = of.counts * (100 / max(int(of.counts.sum()), 1))
+    shares = values.counts * (100 / max(int(values.counts.sum()), 1))
     positive = shares[shares > 0]
     floor = float(positive.min()) / 2 if log and positive.size else 0.0
-    ax.stairs(np.maximum(shares, floor), of.edges, fill=True, color=color, ec="#333333", lw=0.6, baseline=floor)
-    ax.set_xlim(of.low, of.high)
+    ax.stairs(np.maximum(shares, floor), values.edges, fill=True, color=color, ec="#333333", lw=0.6, baseline=floor)
+    ax.set_xlim(values.low, values.high)
     if floor:
         ax.set_yscale("log")
         ax.set_ylim(floor, float(positive.max()) * 2)
@@ -92,10 +99,11 @@ def histogram(of: Histogram, label: str, color: str, log: bool) -> str:
 
 
 def _svg(figure: Figure) -> str:
+    """Return a figure as data URI of an SVG that is the same in every run."""
     import matplotlib
 
     file = io.StringIO()
-    # text stays text: a tenth of the size
+    # Text that stays text makes a tenth of the size of text as outlines.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "hsichunk"}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return svg(file.getvalue())

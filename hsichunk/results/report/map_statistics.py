@@ -1,35 +1,36 @@
-"""Everything the report says of the maps, from two readings of them, block by block."""
+"""Statistics and small pictures of the maps for the report, from two readings of them, block by block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.array_types import Bytes, Float32s, Floats, Ints, Positions
 
-BINS = 60
+BINS = 60  # of a histogram
 NO_DATA = schema.CLASS_NO_DATA
 
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """How many pixels have which value, over the range of the data."""
+    """How many pixels have which value, in equal bins over the range of the data."""
 
-    counts: NDArray[np.int64]
+    counts: Ints
+    """pixels of each bin"""
     low: float
     high: float
 
     @property
-    def edges(self) -> NDArray[np.float64]:
+    def edges(self) -> Floats:
+        """The edges of the bins, one more than there are bins."""
         return np.linspace(self.low, self.high, len(self.counts) + 1)
 
     def percentile(self, share: float) -> float:
-        """The upper edge of the bin that a share (0..1) of the pixels lies up to."""
+        """Return the upper edge of the bin up to which a share (0..1) of the pixels lies."""
         total = int(self.counts.sum())
         if not total:
             return self.high
@@ -37,31 +38,39 @@ class Histogram:
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
-    """What came of all pixels."""
+class MapStatistics:
+    """Statistics of all pixels of the maps, and a small picture of each map."""
 
     valid: int
-    mean: NDArray[np.float64]
-    """abundance of each endmember"""
+    """pixels with data"""
+    mean: Floats
+    """(k,) mean abundance of each endmember"""
     abundance: tuple[Histogram, ...]
+    """of each endmember"""
     rmse: Histogram
     mean_rmse: float
-    classes: dict[str, NDArray[np.int64]]
-    """by map: pixels of each value, 0 to 255"""
+    classes: dict[str, Ints]
+    """by class map: pixels of each value, 0 to 255"""
     compared: tuple[str, ...]
     """the first two class maps, where there are two: those of SAM and SID, if they are there"""
-    pairs: NDArray[np.int64]
+    pairs: Ints
     """(k + 1, k + 1) pixels by the classes of these two"""
-    pictures: dict[str, NDArray[Any]]
-    """abundance (drawn, h, w) and rmse (h, w) as means of cells, NaN without data; class maps (h, w) as samples"""
+    abundance_pictures: Float32s
+    """(drawn, h, w) means of cells, NaN without data"""
+    rmse_picture: Float32s
+    """(h, w) means of cells, NaN without data"""
+    class_pictures: dict[str, Bytes]
+    """by class map: (h, w) every n-th pixel"""
     drawn: tuple[int, ...]
     """which endmembers have a picture"""
-    steps: dict[str, int]
-    """pixels of the map along a side of a pixel of a picture"""
+    abundance_step: int
+    """pixels of the map along a side of a pixel of an abundance picture"""
+    step: int
+    """the same of the pictures of rmse and classes"""
 
 
 def blocks(products: xr.Dataset) -> Iterator[dict[str, slice]]:
-    """The stored chunks of the maps, row by row."""
+    """Yield the rows and columns of the stored chunks of the maps, one row of chunks after the other."""
     layout = products[schema.RMSE].encoding.get("preferred_chunks", {})
     sides = {dim: max(1, int(layout.get(dim, 256))) for dim in (schema.Y, schema.X)}
     rows, cols = products.sizes[schema.Y], products.sizes[schema.X]
@@ -73,136 +82,139 @@ def blocks(products: xr.Dataset) -> Iterator[dict[str, slice]]:
             }
 
 
-def samples(size: int, step: int) -> NDArray[np.intp]:
-    """The pixel in the middle of each `step` along a side."""
+def samples(size: int, step: int) -> Positions:
+    """Return the pixel in the middle of each `step` along a side of `size` pixels."""
     return np.minimum(np.arange(0, size, step) + step // 2, size - 1)
 
 
 def step_for(rows: int, cols: int, side: int) -> int:
-    """How many pixels make one of a picture whose longer side is `side` at most."""
+    """Return how many pixels along a side make one of a picture whose longer side is `side` pixels at most."""
     return max(1, -(-max(rows, cols) // side))
 
 
-def read_sums(products: xr.Dataset, side: int, most_drawn: int, abundance_pixels: int) -> Sums:
-    """Reads abundances, rmse and class maps. Pictures are `side` pixels long at most.
+def read_statistics(products: xr.Dataset, side: int, most_drawn: int, abundance_pixels: int) -> MapStatistics:
+    """Read abundances, rmse and class maps. The longer side of a picture has `side` pixels at most.
 
-    `most_drawn` endmembers, those of the greatest mean abundance, get a picture; these have `abundance_pixels` together
-    at most.
+    `most_drawn` endmembers, those of the greatest mean abundance, get a picture; all these pictures together have
+    `abundance_pixels` pixels at most.
     """
     valid, total, low, high = _ranges(products)
     k = len(total)
     mean = total / max(valid, 1)
     drawn = tuple(sorted(np.argsort(-mean, kind="stable")[:most_drawn].tolist()))
     rows, cols = products.sizes[schema.Y], products.sizes[schema.X]
-    small = min(side, max(32, int((abundance_pixels / len(drawn)) ** 0.5)))
-    step, small_step = step_for(rows, cols, side), step_for(rows, cols, small)
+    abundance_side = min(side, max(32, int((abundance_pixels / len(drawn)) ** 0.5)))
+    step, abundance_step = step_for(rows, cols, side), step_for(rows, cols, abundance_side)
 
     layers = [*(schema.ABUNDANCE,) * k, schema.RMSE]
     counts = np.zeros((len(layers), BINS), np.int64)
-    cells = {
-        schema.ABUNDANCE: _Cells((len(drawn),), rows, cols, small_step),
-        schema.RMSE: _Cells((), rows, cols, step),
-    }
-    picked = samples(rows, step), samples(cols, step)
+    abundance_cells = _CellMeans((len(drawn),), rows, cols, abundance_step)
+    rmse_cells = _CellMeans((), rows, cols, step)
+    sampled = samples(rows, step), samples(cols, step)
     names = tuple(name for name in schema.CLASS_OF.values() if name in products)
     compared = names[:2] if len(names) > 1 else ()
-    classes = {name: np.full((len(picked[0]), len(picked[1])), NO_DATA, np.uint8) for name in names}
-    tallies = {name: np.zeros(256, np.int64) for name in names}
+    class_pictures = {name: np.full((len(sampled[0]), len(sampled[1])), NO_DATA, np.uint8) for name in names}
+    class_counts = {name: np.zeros(256, np.int64) for name in names}
     pairs = np.zeros((256, 256), np.int64)
     rmse_total = 0.0
-    for place in blocks(products):
-        abundance = products[schema.ABUNDANCE].isel(place).transpose(schema.ENDMEMBER, schema.Y, schema.X).values
-        rmse = products[schema.RMSE].isel(place).values
+    for block in blocks(products):
+        abundance = products[schema.ABUNDANCE].isel(block).transpose(schema.ENDMEMBER, schema.Y, schema.X).values
+        rmse = products[schema.RMSE].isel(block).values
         for index, layer in enumerate((*abundance, rmse)):
             counts[index] += _histogram(layer, low[index], high[index])
         rmse_total += float(np.nansum(rmse, dtype=np.float64))
-        cells[schema.ABUNDANCE].add(abundance[list(drawn)], place)
-        cells[schema.RMSE].add(rmse, place)
-        label = {name: products[name].isel(place).values for name in names}
+        abundance_cells.add(abundance[list(drawn)], block)
+        rmse_cells.add(rmse, block)
+        label = {name: products[name].isel(block).values for name in names}
         for name, values in label.items():
-            tallies[name] += np.bincount(values.ravel(), minlength=256)
-            _pick(classes[name], values, place, picked)
+            class_counts[name] += np.bincount(values.ravel(), minlength=256)
+            _copy_samples(class_pictures[name], values, block, sampled)
         if compared:
-            both = label[compared[0]].astype(np.intp) * 256 + label[compared[1]]
-            pairs += np.bincount(both.ravel(), minlength=1 << 16).reshape(256, 256)
+            pair = label[compared[0]].astype(np.intp) * 256 + label[compared[1]]
+            pairs += np.bincount(pair.ravel(), minlength=1 << 16).reshape(256, 256)
 
     histograms = [Histogram(c, float(a), float(b)) for c, a, b in zip(counts, low, high, strict=True)]
-    return Sums(
-        valid,
-        mean,
-        tuple(histograms[:-1]),
-        histograms[-1],
-        rmse_total / max(valid, 1),
-        tallies,
-        compared,
-        pairs[: k + 1, : k + 1],
-        {**{name: each.mean() for name, each in cells.items()}, **classes},
-        drawn,
-        {schema.ABUNDANCE: small_step, schema.RMSE: step},
+    return MapStatistics(
+        valid=valid,
+        mean=mean,
+        abundance=tuple(histograms[:-1]),
+        rmse=histograms[-1],
+        mean_rmse=rmse_total / max(valid, 1),
+        classes=class_counts,
+        compared=compared,
+        pairs=pairs[: k + 1, : k + 1],
+        abundance_pictures=abundance_cells.mean(),
+        rmse_picture=rmse_cells.mean(),
+        class_pictures=class_pictures,
+        drawn=drawn,
+        abundance_step=abundance_step,
+        step=step,
     )
 
 
-def _ranges(products: xr.Dataset) -> tuple[int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pixels with data, the sum of each abundance, and least and greatest value of each abundance and of the rmse."""
+def _ranges(products: xr.Dataset) -> tuple[int, Floats, Floats, Floats]:
+    """Return the pixels with data, the sum of each abundance (k,), and the ends of the ranges of all layers.
+
+    These are the least and the greatest value of each abundance and, last, of the rmse: (k + 1,) and (k + 1,). A range
+    without width is widened, so that a histogram has bins.
+    """
     k = products.sizes[schema.ENDMEMBER]
     low, high = np.full(k + 1, np.inf), np.full(k + 1, -np.inf)
     total = np.zeros(k)
     valid = 0
-    for place in blocks(products):
-        abundance = products[schema.ABUNDANCE].isel(place).transpose(schema.ENDMEMBER, schema.Y, schema.X).values
-        rmse = products[schema.RMSE].isel(place).values
+    for block in blocks(products):
+        abundance = products[schema.ABUNDANCE].isel(block).transpose(schema.ENDMEMBER, schema.Y, schema.X).values
+        rmse = products[schema.RMSE].isel(block).values
         valid += int(np.isfinite(rmse).sum())
         total += np.nansum(abundance, axis=(1, 2), dtype=np.float64)
         for index, layer in enumerate((*abundance, rmse)):
-            found = layer[np.isfinite(layer)]
-            if found.size:
-                low[index] = min(low[index], float(found.min()))
-                high[index] = max(high[index], float(found.max()))
-    empty = ~(low < high)  # one value, or none
+            known = layer[np.isfinite(layer)]
+            if known.size:
+                low[index] = min(low[index], float(known.min()))
+                high[index] = max(high[index], float(known.max()))
+    without_width = ~(low < high)  # one value, or none
     middle = np.where(np.isfinite(low), low, 0.0)
-    low, high = np.where(empty, middle - 0.5e-3, low), np.where(empty, middle + 0.5e-3, high)
+    low, high = np.where(without_width, middle - 0.5e-3, low), np.where(without_width, middle + 0.5e-3, high)
     return valid, total, low, high
 
 
-def _histogram(layer: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
-    found = layer[np.isfinite(layer)]
-    return np.histogram(found.astype(np.float64), BINS, (low, high))[0].astype(np.int64)
+def _histogram(layer: Float32s, low: float, high: float) -> Ints:
+    known = layer[np.isfinite(layer)]
+    return np.histogram(known.astype(np.float64), BINS, (low, high))[0].astype(np.int64)
 
 
-def _pick(
-    picture: NDArray[np.uint8],
-    values: NDArray[np.uint8],
-    place: dict[str, slice],
-    picked: tuple[NDArray[np.intp], NDArray[np.intp]],
-) -> None:
-    at, of = [], []
-    for dim, positions in zip((schema.Y, schema.X), picked, strict=True):
-        inside = (positions >= place[dim].start) & (positions < place[dim].stop)
-        at.append(np.flatnonzero(inside))
-        of.append(positions[inside] - place[dim].start)
-    picture[np.ix_(*at)] = values[np.ix_(*of)]
+def _copy_samples(picture: Bytes, values: Bytes, block: dict[str, slice], sampled: tuple[Positions, Positions]) -> None:
+    """Copy the pixels of a block whose row and column are `sampled` into the picture."""
+    target, source = [], []
+    for dim, positions in zip((schema.Y, schema.X), sampled, strict=True):
+        inside = (positions >= block[dim].start) & (positions < block[dim].stop)
+        target.append(np.flatnonzero(inside))
+        source.append(positions[inside] - block[dim].start)
+    picture[np.ix_(*target)] = values[np.ix_(*source)]
 
 
-class _Cells:
-    """Means over cells of `step` x `step` pixels."""
+class _CellMeans:
+    """Means over cells of `step` x `step` pixels, of maps (..., rows, cols) that are added block by block."""
 
     def __init__(self, layers: tuple[int, ...], rows: int, cols: int, step: int) -> None:
         shape = (*layers, -(-rows // step), -(-cols // step))
         self._step = step
         self._total, self._count = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
 
-    def add(self, values: NDArray[Any], place: dict[str, slice]) -> None:
+    def add(self, values: Float32s, block: dict[str, slice]) -> None:
+        """Add the values (..., rows, cols) of a block; those that are not finite do not count."""
         known = np.isfinite(values)
-        into: list[slice] = []
-        starts: list[NDArray[np.intp]] = []
+        cells: list[slice] = []
+        starts: list[Positions] = []
         for dim in (schema.Y, schema.X):
-            cell = np.arange(place[dim].start, place[dim].stop) // self._step
-            into.append(slice(int(cell[0]), int(cell[-1]) + 1))
+            cell = np.arange(block[dim].start, block[dim].stop) // self._step
+            cells.append(slice(int(cell[0]), int(cell[-1]) + 1))
             starts.append(np.flatnonzero(np.diff(cell, prepend=cell[0] - 1)))
         for sums, layer in ((self._total, np.where(known, values, 0)), (self._count, known.astype(np.int32))):
             summed = np.add.reduceat(np.add.reduceat(layer, starts[0], axis=-2), starts[1], axis=-1)
-            sums[..., into[0], into[1]] += summed
+            sums[..., cells[0], cells[1]] += summed
 
-    def mean(self) -> NDArray[np.float32]:
+    def mean(self) -> Float32s:
+        """Return the means of the cells, NaN for a cell without data."""
         with np.errstate(invalid="ignore"):
             return np.asarray(self._total / self._count, np.float32)

@@ -1,4 +1,4 @@
-"""One self-contained page about a finished run: `write_report`."""
+"""Write one self-contained page about a finished run: `write_report`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def write_report(
     tiles: Sequence[str | os.PathLike[str]] | None = None,
     library: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Write `report.html` into the folder of a finished run and give back its path.
+    """Write `report.html` into the folder of a finished run and return its path.
 
-    The page needs no other file and no network. The stored products are read block by block, twice; of the tiles three
-    bands, every n-th pixel, for the picture in colours. `tiles` says where they lie now, if not where run.json has
-    them; the report says which were not found and goes on without. `library`, a file of known spectra, gives each
-    endmember its best match, by `hsi.identify`. Raises HsiError for a folder without a finished run
+    The page needs no other file and no network. The stored products are read block by block, twice. Three bands of the
+    tiles, every n-th pixel, are read for the picture in colours. `tiles` says where the tiles lie now, if not where
+    run.json has them; the report says which were not found and goes on without them. `library`, a file of known
+    spectra, gives each endmember its best match, by `hsi.identify`. Raises HsiError for a folder without a finished run
     and where the page cannot be written.
     """
     results = open_results(out)

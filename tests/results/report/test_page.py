@@ -22,7 +22,7 @@ from hsichunk import schema
 from hsichunk.errors import HsiError
 from hsichunk.results import quicklook
 from hsichunk.results.finished_run import open_results
-from hsichunk.results.report import charts, map_statistics, page, pictures, tables
+from hsichunk.results.report import charts, map_statistics, overlay, pictures, tables
 from hsichunk.results.report.writer import write_report
 from tests.helpers import runs
 from tests.helpers.browser import Browser
@@ -203,7 +203,7 @@ def test_sums_of_blocks_are_those_of_the_whole(site: Path) -> None:
     for name in (schema.RMSE, schema.ABUNDANCE):
         stored[name].encoding.pop("preferred_chunks", None)
     stored.rmse.encoding["preferred_chunks"] = {"y": 17, "x": 23}  # blocks that no cell of a picture fits
-    found = map_statistics.read_sums(stored, 40, 24, 4 * 30 * 30)
+    found = map_statistics.read_statistics(stored, 40, 24, 4 * 30 * 30)
     known = np.isfinite(whole.rmse.values)
     assert found.valid == known.sum()
     np.testing.assert_allclose(found.mean, whole.abundance.mean(("y", "x")).values, rtol=1e-6)
@@ -212,23 +212,23 @@ def test_sums_of_blocks_are_those_of_the_whole(site: Path) -> None:
         assert (histogram.low, histogram.high) == (values.min(), values.max())  # the range of the data
         expected, _ = np.histogram(values, map_statistics.BINS, (values.min(), values.max()))
         np.testing.assert_array_equal(histogram.counts, expected)
-    step = found.steps[schema.RMSE]
+    step = found.step
     assert step > 1
     coarse = whole.rmse.coarsen(y=step, x=step, boundary="pad").mean()
-    np.testing.assert_allclose(found.pictures[schema.RMSE], coarse.values, rtol=1e-5)
-    small = found.steps[schema.ABUNDANCE]
+    np.testing.assert_allclose(found.rmse_picture, coarse.values, rtol=1e-5)
+    small = found.abundance_step
     coarse = whole.abundance.coarsen(y=small, x=small, boundary="pad").mean()
-    np.testing.assert_allclose(found.pictures[schema.ABUNDANCE], coarse.values, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.abundance_pictures, coarse.values, rtol=1e-4, atol=1e-6)
     for name in (schema.SAM_CLASS, schema.SID_CLASS):
         rows, cols = (map_statistics.samples(whole.sizes[dim], step) for dim in ("y", "x"))
-        np.testing.assert_array_equal(found.pictures[name], whole[name].values[np.ix_(rows, cols)])
+        np.testing.assert_array_equal(found.class_pictures[name], whole[name].values[np.ix_(rows, cols)])
         np.testing.assert_array_equal(found.classes[name], np.bincount(whole[name].values.ravel(), minlength=256))
 
 
 def test_only_the_most_abundant_are_drawn(site: Path) -> None:
-    found = map_statistics.read_sums(open_results(site).products, 800, 2, 1_500_000)
+    found = map_statistics.read_statistics(open_results(site).products, 800, 2, 1_500_000)
     assert sorted(found.mean[list(found.drawn)]) == sorted(found.mean)[-2:]
-    assert len(found.pictures[schema.ABUNDANCE]) == 2
+    assert len(found.abundance_pictures) == 2
 
 
 def test_colors_are_the_tiles(site: Path) -> None:
@@ -259,7 +259,7 @@ def test_decoded_bytes_are_told_beforehand(site: Path) -> None:
     rows, cols = np.arange(0, results.grid.rows, 40), np.arange(0, results.grid.cols, 50)
     with Counter() as counter:
         quicklook.read_colors(placed, rows, cols)
-    assert quicklook.decoded(placed, rows, cols) == counter.bytes > 0
+    assert quicklook.decoded_bytes(placed, rows, cols) == counter.bytes > 0
 
 
 def test_a_damaged_chunk_leaves_a_hole(site: Path, tmp_path: Path) -> None:
@@ -328,16 +328,16 @@ def test_the_command_tells_sizes_and_ranges(site: Path) -> None:
 
 def test_endmembers_are_marked_where_they_lie(site: Path) -> None:
     results = open_results(site)
-    marks = page._marks(results)
-    assert [mark["name"] for mark in marks] == results.names
+    marks = overlay.marks(results)
+    assert [mark.name for mark in marks] == results.names
     unit = 1000 / max(results.grid.rows, results.grid.cols)
     for index, mark in enumerate(marks):
-        row, col = mark["y"] / unit - 0.5, mark["x"] / unit - 0.5
+        row, col = mark.y / unit - 0.5, mark.x / unit - 0.5
         assert results.products.x.values[round(col)] == results.endmembers.x[index]
         assert results.products.y.values[round(row)] == results.endmembers.y[index]
-    lines = [(mark["x"], mark["line"]) for mark in marks]
+    lines = [(mark.x, mark.line) for mark in marks]
     for i, (x, y) in enumerate(lines):  # no name on another
-        assert all(abs(x - a) >= page.LABEL[0] or abs(y - b) >= page.LABEL[1] - 0.1 for a, b in lines[:i])
+        assert all(abs(x - a) >= overlay.LABEL[0] or abs(y - b) >= overlay.LABEL[1] - 0.1 for a, b in lines[:i])
 
 
 def test_dropped_windows() -> None:
@@ -358,7 +358,7 @@ def test_agreement_of_every_pair() -> None:
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_picture_keeps_its_pixels() -> None:
     values = np.array([[0.0, 0.5, 1.0], [np.nan, 2.0, -1.0]], np.float32)
-    uri = pictures.shaded(values, 0.0, 1.0, "viridis")
+    uri = pictures.shade(values, 0.0, 1.0, "viridis")
     with MemoryFile(base64.b64decode(uri.split(",")[1])) as memory, memory.open() as raster:
         index, colors = raster.read(1), raster.colormap(1)
     assert colors[index[0, 0]][:3] == colors[index[1, 2]][:3] == (68, 1, 84)  # viridis begins so
@@ -406,7 +406,7 @@ def test_one_value_and_no_value() -> None:
                 "sid_class": (("y", "x"), label),
             }
         )
-        found = map_statistics.read_sums(products, 800, 24, 1_500_000)
+        found = map_statistics.read_statistics(products, 800, 24, 1_500_000)
         assert found.valid == (0 if np.isnan(fill) else 600)
         assert found.rmse.low < found.rmse.high and found.rmse.counts.sum() == found.valid
         for log in (False, True):

@@ -215,7 +215,7 @@ def test_views_are_kept_up_to_a_limit(maps: Maps, monkeypatch: pytest.MonkeyPatc
     for left in range(0, 100, 10):
         part = maps.view(368000 + left, 368130, 4306890, 4307000)
         maps.distances("sid", part)
-        assert sum(each.nbytes for each in maps._kept.values()) <= 2 * size
+        assert sum(each.nbytes for each in maps._views.values()) <= 2 * size
 
 
 def test_save(maps: Maps, out: Path) -> None:
