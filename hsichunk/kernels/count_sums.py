@@ -23,12 +23,12 @@ from hsichunk.kernels.llvm_blocks import (
     PIXELS,
     add_dot,
     add_rows,
-    as_doubles,
-    ask_for,
-    fetch,
-    fetch_turned,
+    copy_counts,
+    counts_to_doubles,
     look_up,
-    place,
+    pointer_to,
+    prefetch,
+    transpose_counts,
     widen_row,
 )
 
@@ -54,7 +54,7 @@ def _add_block(
 ) -> None:  # fmt: skip
     """Adds kept bands to..to+bands of n pixels, `counts` (BANDS, PIXELS), to the sums of pixels begin..begin+n."""
     raw, p, sums = left.shape[0], right.shape[0], total.shape[0]
-    low = as_doubles(place(counts, 0, 0), bands, place(x, 0, 0))
+    low = counts_to_doubles(pointer_to(counts, 0, 0), bands, pointer_to(x, 0, 0))
     if LOWEST <= no_data <= HIGHEST and low <= no_data:
         marker, flags = np.int16(no_data), valid[begin : begin + n]
         for b in range(bands):
@@ -67,7 +67,7 @@ def _add_block(
         spare[:] = 0.0
     for r in range(sums):
         for i in range(0, PIXELS, LINE // 8):
-            ask_for(place(out, r, at + SUMS_AHEAD + i))
+            prefetch(pointer_to(out, r, at + SUMS_AHEAD + i))
     for r in range(apart):
         widen_row(left, r, to, x, bands, out, sums - apart + r, at)
     add_dot(x, x, 0, bands, out, 0, at)
@@ -80,7 +80,7 @@ def _add_block(
                 values[i] = max(values[i], floor)
         add_rows(left, plain, raw, to, x, 0, bands, out, 1 + plain, at)
     if p > 0:
-        look_up(place(counts, 0, 0), bands, place(logs, 0, -LOWEST), LN_UNIT, place(ln, 0, 0))
+        look_up(pointer_to(counts, 0, 0), bands, pointer_to(logs, 0, -LOWEST), LN_UNIT, pointer_to(ln, 0, 0))
         add_rows(right, 0, p, to, ln, 0, bands, out, 1 + raw, at)
         add_dot(ln, x, 0, bands, out, 1 + raw + p, at)
     if n < PIXELS:
@@ -104,8 +104,8 @@ def add_bands(
             few = min(BANDS, count - b)
             for k in range(few):
                 if n == PIXELS:
-                    fetch(place(bands, b + k, begin), place(counts, k, 0))
-                    ask_for(place(bands, b + k, begin + BANDS_AHEAD))
+                    copy_counts(pointer_to(bands, b + k, begin), pointer_to(counts, k, 0))
+                    prefetch(pointer_to(bands, b + k, begin + BANDS_AHEAD))
                 else:
                     for i in range(n):
                         counts[k, i] = bands[b + k, begin + i]
@@ -131,7 +131,7 @@ def add_spectra(
                 for i in range(0, PIXELS, LANES):
                     for k in range(0, few, LANES):
                         k = min(k, few - LANES)  # the last bands once more, not what lies behind them
-                        fetch_turned(place(pixels, begin + i, first + b + k), depth, place(counts, k, i))
+                        transpose_counts(pointer_to(pixels, begin + i, first + b + k), depth, pointer_to(counts, k, i))
             else:
                 for i in range(n):
                     for k in range(few):
