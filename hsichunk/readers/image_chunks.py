@@ -10,7 +10,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,17 @@ from hsichunk.memory import GDAL_CACHE
 from hsichunk.readers import envi
 from hsichunk.readers.image_metadata import ImageHeader, is_packed, open_file, stamp_of
 from hsichunk.readers.model import no_data_count
-from hsichunk.threads import of_this_thread
+from hsichunk.threads import PerThread
+
+if TYPE_CHECKING:
+    import rasterio
 
 PIXELS = 4096  # in a chunk of whole spectra: their sums stay in the cache
 BYTES = 4 << 20  # of such a chunk, at most
 BAND_PIXELS = 1 << 18  # in a chunk of one band
 KEPT = 2  # open datasets a thread keeps
+_OPEN: PerThread[tuple[int, str, tuple[int, int]], rasterio.DatasetReader] = PerThread()
+"""open datasets by process, path and stamp"""
 
 
 class _Unreadable(Exception):
@@ -168,7 +173,7 @@ class RasterArray(ImageArray):
         import rasterio
 
         self._check(self._now())
-        kept = of_this_thread("images")
+        kept = _OPEN.items
         key = (os.getpid(), self.path, self.stamp)
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
             if key not in kept:
