@@ -1,4 +1,4 @@
-"""Nothing half-written ever carries its final name: write a hidden part beside the target, sync, rename.
+"""Write files whole or not at all: write a hidden part beside the target, sync it, then give it the final name.
 
 `replacing` is for one file, `replacing_hdf5` for one that h5py writes, `staging` for a folder or for files that are
 published together.
@@ -11,23 +11,26 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from hsichunk.errors import HsiError, one_line
 
 if TYPE_CHECKING:
     import h5py
 
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""plain values, as a JSON file holds them: what `read_json` gives and `write_json` takes"""
+
 
 @contextmanager
 def staging(target: Path) -> Iterator[Path]:
-    """Give an empty hidden folder beside target (parents are created), removed at the end with all that is left in it.
+    """Give an empty hidden folder beside `target`, and remove it at the end with everything that is still in it.
 
-    A process killed inside leaves only this folder, named `.<target>.<random>.part`. Raises HsiError when the folder
-    cannot be made, and for every OSError of the body, naming target.
+    Parents are created. A process killed inside leaves only this folder, named `.<target>.<random>.part`. Raises
+    HsiError when the folder cannot be made, and for every OSError of the body, naming `target`.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -48,12 +51,12 @@ def staging(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give the path of a hidden file beside `target` that takes its name, synced, once the body has written it.
+    """Give the path of a hidden file beside `target`; once the body has written it, sync it and rename it to `target`.
 
-    Where the body fails, `target` is as it was and the hidden file is gone; a process killed inside leaves only that
-    file, named `.<target>.<random>.part`. A link stays one: what it leads to is replaced. Pipes, devices and
-    /dev/stdout cannot be replaced and are written to. Raises HsiError for every OSError, of the body too, naming
-    `target`.
+    Where the body fails, `target` is as it was and the hidden file is removed; a process killed inside leaves only that
+    file, named `.<target>.<random>.part`. A symbolic link stays one: the file that it leads to is replaced. Pipes,
+    devices and /dev/stdout cannot be replaced and are written to. Raises HsiError for every OSError, of the body too,
+    naming `target`.
     """
     real = Path(os.path.realpath(target))
     part = real.with_name(f".{real.name}.{os.urandom(4).hex()}.part")
@@ -75,22 +78,23 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether a path is a pipe, a device or a descriptor of this process."""
-    other = path.exists() and not path.is_file() and not path.is_dir()
-    return other or path.is_relative_to("/dev") or path.is_relative_to("/proc")
+    """Return whether a path is a pipe, a device or a descriptor of this process."""
+    special = path.exists() and not path.is_file() and not path.is_dir()
+    return special or path.is_relative_to("/dev") or path.is_relative_to("/proc")
 
 
 @contextmanager
-def replacing_hdf5(target: Path, **options: Any) -> Iterator[h5py.File]:
-    """Give an HDF5 file, open to write, that takes the name of `target` as `replacing` has it.
+def replacing_hdf5(target: Path, *, track_order: bool | None = None) -> Iterator[h5py.File]:
+    """Give an HDF5 file, open for writing, that takes the name of `target` at the end as in `replacing`.
 
-    `options` are those of h5py.File. Raises HsiError as `replacing`, also for what HDF5 says when it flushes.
+    `track_order` is h5py.File's: whether it keeps the order in which names are added. Raises HsiError as `replacing`
+    does, also for errors that HDF5 reports when it flushes.
     """
     import h5py
 
     with replacing(target) as part:
         try:
-            with h5py.File(part, "w", **options) as file:
+            with h5py.File(part, "w", track_order=track_order) as file:
                 try:
                     yield file
                     file.flush()
@@ -123,23 +127,24 @@ def sync_one(path: str | Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    """What the system said, which HDF5 wraps in lines of its own and rasterio has in the cause."""
+    """Return the system's own message, which HDF5 wraps in lines of its own and rasterio keeps in the cause."""
     if error.errno:
         return os.strerror(error.errno)
-    said = error.__cause__ or error
-    wrapped = re.search(r"error message = '([^']*)'", str(said))
-    return wrapped[1] if wrapped else one_line(said)
+    source = error.__cause__ or error
+    wrapped = re.search(r"error message = '([^']*)'", str(source))
+    return wrapped[1] if wrapped else one_line(source)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Json) -> None:
     """Write `content` as JSON, whole or not at all. Raises HsiError where `path` cannot be written."""
     with replacing(path) as part:
         part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, or None where there is none that can be read."""
+def read_json(path: Path) -> Json:
+    """Return the content of a JSON file, or None where no file can be read or it holds no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content: Json = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return content

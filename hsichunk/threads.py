@@ -9,17 +9,22 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.array_types import AnyArray
+
 T = TypeVar("T")
 R = TypeVar("R")
+K = TypeVar("K")
+V = TypeVar("V")
+S = TypeVar("S", bound=np.generic)
 
 
 def available() -> int:
-    """Processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -32,9 +37,9 @@ def _pool(threads: int, pid: int) -> ThreadPoolExecutor:
 
 
 def in_parallel(work: Callable[[T], R], jobs: Iterable[T], threads: int) -> list[R]:
-    """`work` of every job, on at most `threads` threads of the process; the first error ends the rest.
+    """Return `work` of every job, done on at most `threads` threads of the process; the first error ends the rest.
 
-    Jobs are leaves: they never call this themselves, so waiting for them cannot lock up.
+    A job must not call this itself: then no job waits for a thread of the pool, and waiting for jobs cannot lock up.
     """
     jobs = list(jobs)
     if threads <= 1 or len(jobs) <= 1:
@@ -45,16 +50,18 @@ def in_parallel(work: Callable[[T], R], jobs: Iterable[T], threads: int) -> list
     except BaseException:
         for future in futures:
             future.cancel()
-        for future in futures:  # nothing of ours may still write into arrays that the caller gives up
+        for future in futures:  # no job may still write into arrays that the caller gives up
             with contextlib.suppress(BaseException):
                 future.result()
         raise
 
 
 def asked_for() -> int:
-    """Threads that one task may keep busy: a dask worker's own number, dask's `num_workers`, or every processor.
+    """Return the number of threads that one task may keep busy.
 
-    Tasks that run side by side share one pool of this size, so their sum stays within it too.
+    It is a dask worker's own number of threads, else dask's `num_workers`, else every processor, and 1 with dask's
+    scheduler of a single thread. Tasks that run side by side share one pool of this size, so that together they stay
+    within it too.
     """
     import sys
 
@@ -70,20 +77,23 @@ def asked_for() -> int:
     return int(dask.config.get("num_workers", None) or available())
 
 
-_local = threading.local()
+class PerThread(threading.local, Generic[K, V]):
+    """A dictionary, `items`, of which each thread has its own."""
+
+    def __init__(self) -> None:  # runs once in every thread that uses the object
+        self.items: dict[K, V] = {}
 
 
-def of_this_thread(name: str) -> dict[Any, Any]:
-    """A dictionary that this thread keeps under a name."""
-    kept: dict[Any, Any] = _local.__dict__.setdefault(name, {})
-    return kept
+_SCRATCH: PerThread[str, AnyArray] = PerThread()
 
 
-def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Working space of this thread, used again by the next call; its content is whatever was left."""
-    held = of_this_thread("scratch")
+def scratch(name: str, shape: tuple[int, ...], dtype: type[S]) -> NDArray[S]:
+    """Return working space of this thread, of some shape and type; its content is undefined.
+
+    The next call with the same name gets the same memory, if that is large enough and of the same type.
+    """
     size = math.prod(shape)
-    if name not in held or held[name].size < size or held[name].dtype != dtype:
-        held[name] = np.empty(size, dtype)
-    space: NDArray[Any] = held[name][:size].reshape(shape)
-    return space
+    space = _SCRATCH.items.get(name)
+    if space is None or space.size < size or space.dtype != dtype:
+        space = _SCRATCH.items[name] = np.empty(size, dtype)
+    return space[:size].view(dtype).reshape(shape)  # the view tells type checkers the type

@@ -1,17 +1,16 @@
-"""What min-max scaling asks of stored counts: their range, and counts less the smallest."""
+"""Min-max scaling of stored counts: the range of each pixel's counts, and counts shifted to the lowest one."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from hsichunk.array_types import Int16s, Integers, Ints
 from hsichunk.kernels.compiled import compiled
 
 
 @compiled()
-def widen(counts: Any, no_data: int, least: Any, most: Any) -> None:
-    """Lowers `least` (n,) and raises `most` (n,) int64 to the counts (n, bands) of each pixel that are data."""
+def widen(counts: Integers, no_data: int, least: Ints, most: Ints) -> None:
+    """Widen the range `least` (n,) to `most` (n,) of each pixel to its counts (n, bands) other than `no_data`."""
     for i in range(counts.shape[0]):
         low, high = least[i], most[i]
         for j in range(counts.shape[1]):
@@ -24,8 +23,8 @@ def widen(counts: Any, no_data: int, least: Any, most: Any) -> None:
 
 
 @compiled()
-def shift(counts: Any, low: int, times: int, no_data: int, marker: int, out: Any) -> None:
-    """`out` (n,) int16 = times (counts - low), the marker where they are no data; what does not fit wraps."""
+def shift(counts: Integers, low: int, times: int, no_data: int, marker: int, out: Int16s) -> None:
+    """`out` (n,) int16 = times (counts - low), `marker` where counts are `no_data`; what does not fit wraps."""
     for i in range(counts.shape[0]):
         c = np.int64(counts[i])
         out[i] = np.int16(marker if c == no_data else (c - low) * times)

@@ -13,9 +13,11 @@ from hsichunk.chunks.decoded_cache import ChunkCoords
 from hsichunk.chunks.derived import DerivedArray
 from hsichunk.errors import HsiError
 from hsichunk.readers.model import TileFile
-from hsichunk.threads import of_this_thread
+from hsichunk.threads import PerThread
 
 KEPT = 2  # decoded chunks a thread keeps: those that the next bands share with the last
+_DECODED: PerThread[tuple[str, tuple[int, int], ChunkCoords], NDArray[np.generic]] = PerThread()
+"""decoded chunks by path, stamp and coords"""
 BEYOND = 1.0  # band spacings that a wavelength may lie outside those of a tile: it takes the outermost band
 
 
@@ -89,11 +91,10 @@ class CommonBands(DerivedArray):
         return whole
 
     def _own_chunk(self, handle: Any, coords: ChunkCoords) -> NDArray[Any]:
-        kept = of_this_thread("common bands")
+        kept = _DECODED.items
         key = (self.path, self.stamp, coords)
         if key not in kept:
             while len(kept) >= KEPT:
                 del kept[next(iter(kept))]
             kept[key] = self.base.chunk(handle, coords)
-        found: NDArray[Any] = kept[key]
-        return found
+        return kept[key]

@@ -25,7 +25,7 @@ from hsichunk.memory import GDAL_CACHE
 from hsichunk.readers import envi
 from hsichunk.readers.image_metadata import ImageHeader, is_packed, open_file, stamp_of
 from hsichunk.readers.model import no_data_count
-from hsichunk.threads import of_this_thread
+from hsichunk.threads import PerThread
 
 if TYPE_CHECKING:
     import rasterio
@@ -38,6 +38,8 @@ OPEN_FILES = 2  # files that a thread keeps open
 Handle = TypeVar("Handle")
 Values: TypeAlias = NDArray[np.integer | np.floating]
 """counts or floats, in the type of the file"""
+_OPEN: PerThread[tuple[int, str, tuple[int, int]], rasterio.DatasetReader] = PerThread()
+"""open datasets by process, path and stamp"""
 
 
 class _Unreadable(Exception):
@@ -188,7 +190,7 @@ class RasterArray(ImageArray["rasterio.DatasetReader"]):
         import rasterio
 
         self._check_unchanged()
-        open_files: dict[tuple[int, str, tuple[int, int]], rasterio.DatasetReader] = of_this_thread("images")
+        open_files = _OPEN.items
         key = (os.getpid(), self.path, self.stamp)
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
             if key not in open_files:

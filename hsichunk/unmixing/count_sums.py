@@ -5,12 +5,16 @@ Kernels are imported where they are called: numba takes a quarter of a second, i
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from hsichunk.array_types import Floats
 from hsichunk.chunks.counts import Runs, marker, readonly
 from hsichunk.unmixing.solver import Solver
+
+if TYPE_CHECKING:
+    from hsichunk.kernels.count_sums import SumWeights
 
 
 def add_spectra(
@@ -27,7 +31,7 @@ def add_spectra(
 
     pixels, weights = readonly(pixels), _weights(solver, no_data)
     for first, count, to in runs:
-        count_sums.add_spectra(pixels, at.start, at.stop, first, count, to, *weights, total, valid)
+        count_sums.add_spectra(pixels, at.start, at.stop, first, count, to, weights, total, valid)
 
 
 def add_bands(
@@ -44,14 +48,15 @@ def add_bands(
 
     count = kept.stop - kept.start
     weights = _weights(solver, no_data)
-    count_sums.add_bands(readonly(bands), count, kept.start, at.start, at.stop, *weights, total, valid)
+    count_sums.add_bands(readonly(bands), count, kept.start, at.start, at.stop, weights, total, valid)
 
 
-def _weights(solver: Solver, no_data: int | None) -> tuple[int, float, NDArray[np.int32], Floats, Floats, int]:
-    """What both kernels take of a solver: the count that is no data, the floor, the logarithms, the weights, and how
-    many rows hold largest differences.
-    """
-    return (marker(no_data), solver.floor, _logs(solver), solver.left, solver.right, solver.layout.maxima)
+def _weights(solver: Solver, no_data: int | None) -> SumWeights:
+    """Return what both kernels take of a solver."""
+    from hsichunk.kernels import count_sums
+
+    logs, maxima = _logs(solver), solver.layout.maxima
+    return count_sums.SumWeights(marker(no_data), solver.floor, logs, solver.left, solver.right, maxima)
 
 
 _NO_LOGS = np.empty(0, np.int32)

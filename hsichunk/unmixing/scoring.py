@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import metrics, schema
-from hsichunk.threads import of_this_thread, scratch
+from hsichunk.threads import PerThread, scratch
 from hsichunk.unmixing.linear_sums import Linear
 from hsichunk.unmixing.solver import Solver
 
@@ -145,8 +145,12 @@ def tally_of(tally: Tally, products: Products, valid: NDArray[np.bool_], pixels:
         tally.abundance = whole.tolist()
 
 
+_TABLES: PerThread[int, fcls.Table] = PerThread()
+"""by the number of endmembers"""
+
+
 def _table(p: int) -> fcls.Table:
-    tables: dict[int, fcls.Table] = of_this_thread("tables")
+    tables = _TABLES.items
     if p not in tables:
         from hsichunk.kernels import fcls
 
