@@ -11,15 +11,18 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hsichunk.errors import HsiError, one_line
 
 if TYPE_CHECKING:
     import h5py
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""plain values, as a JSON file holds them: what `read_json` gives and `write_json` takes"""
 
 
 @contextmanager
