@@ -135,7 +135,7 @@ def _moments(options: Options, sample: int | None) -> xr.Dataset:
         remedy = "a smaller --sample" if sample is not None else "--sample N for some of the pixels"
         raise HsiError(
             f"--memory {options.memory / MB:.0f}MB cannot hold {pixels}, {need} MB ({search_memory.PROGRAM / MB:.0f} "
-            f"of them the program); give at least --memory {need}MB, or {remedy}"
+            f"of them for the program); give at least --memory {need}MB, or {remedy}"
         )
     with dask.config.set(num_workers=options.threads):
         return moments(search_memory.cube_of(site, bands), sample=sample, seed=options.seed, memory=available // 2)

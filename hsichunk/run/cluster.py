@@ -39,7 +39,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 CONNECT_SECONDS = 20
-RETRIES = 2  # of a task whose worker died or lost its connection; errors of the data are not tried again
+RETRIES = 2  # of a task that fails, or loses its worker, for another reason than an error of the data
 _BUSY = threading.Lock()  # held by the one task that this worker process does
 
 

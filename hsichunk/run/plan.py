@@ -187,10 +187,10 @@ def _candidates(
 def _refusal(least: Plan) -> str:
     """Return the message for a budget that cannot hold the smallest plan."""
     threads = f"{least.threads} thread{'s' if least.threads != 1 else ''}"
-    parts = [f"{least.program / MB:.0f} the program", f"{least.workspace / MB:.0f} for {threads}"]
+    parts = [f"{least.program / MB:.0f} for the program", f"{least.workspace / MB:.0f} for {threads}"]
     if least.sums:
-        parts.append(f"{least.sums / MB:.0f} sums of {least.pass_rows} rows")
-    parts.append(f"{least.strips / MB:.0f} results on their way to the store")
+        parts.append(f"{least.sums / MB:.0f} for sums of {least.pass_rows} rows")
+    parts.append(f"{least.strips / MB:.0f} for results on their way to the store")
     return (
         f"--memory {least.budget / MB:.0f}MB cannot hold the smallest plan, {-(-least.peak // MB)} MB "
         f"({', '.join(parts)}; or {least.sample / MB:.0f} to find endmembers, or {least.maps / MB:.0f} to write maps); "

@@ -57,8 +57,8 @@ class Beginning:
     """what it took to find them"""
 
 
-class SolvedBy(NamedTuple):
-    """Sets of endmembers and their solvers: one for all tiles, or one a tile."""
+class PassInputs(NamedTuple):
+    """What the pass unmixes with: sets of endmembers and their solvers, one for all tiles or one a tile."""
 
     sets: tuple[EndmemberSet, ...]
     solvers: tuple[Solver, ...]
@@ -95,18 +95,18 @@ def run(options: Options, progress: Progress = silent) -> RunResult:
             if state == "resumed":
                 with ledger.locked():
                     imported()
-                    if (solved_by := _resumed(job)) is not None:
-                        return _finish(job, solved_by, began)
+                    if (pass_inputs := _resumed(job)) is not None:
+                        return _finish(job, pass_inputs, began)
                 warnings.warn(
                     f"{ledger.out}: what an earlier run left is damaged; starting anew", HsiWarning, stacklevel=2
                 )
             sets = (file_endmembers,) if file_endmembers else endmembers.find(job)
             _plan_for_found(job, sets)
-            solved_by = SolvedBy(sets, endmembers.solvers(job, sets))
+            pass_inputs = PassInputs(sets, endmembers.solvers(job, sets))
             imported()
             with ledger.locked():
-                _start(job, solved_by)
-                return _finish(job, solved_by, began)
+                _start(job, pass_inputs)
+                return _finish(job, pass_inputs, began)
 
 
 def _warn_of_decodes(job: Job) -> None:
@@ -136,20 +136,20 @@ def _plan_for_found(job: Job, sets: tuple[EndmemberSet, ...]) -> None:
         job.kept.close(job.plan.kept)
 
 
-def _start(job: Job, solved_by: SolvedBy) -> None:
+def _start(job: Job, pass_inputs: PassInputs) -> None:
     """Write what a run begins with: endmembers, the empty store, and last the state, which says that both are there."""
     from hsichunk.run import product_store
     from hsichunk.writers import zarr_blocks
 
     job.ledger.clear()
-    beginning = Beginning(tuple(each.stored() for each in solved_by.sets), job.stages)
+    beginning = Beginning(tuple(each.stored() for each in pass_inputs.sets), job.stages)
     atomic_files.write_json(job.ledger.folder / "endmembers.json", as_json(beginning))
-    template = product_store.template(job, solved_by.solvers[0])
+    template = product_store.template(job, pass_inputs.solvers[0])
     zarr_blocks.create(template, job.ledger.store, job.zarr_chunk)
     job.ledger.start()
 
 
-def _resumed(job: Job) -> SolvedBy | None:
+def _resumed(job: Job) -> PassInputs | None:
     """Return the endmembers that an earlier attempt began with, and set the job's stages to those of that attempt.
 
     None where endmembers or store are missing, damaged, or those of another run.
@@ -173,7 +173,7 @@ def _resumed(job: Job) -> SolvedBy | None:
         return None
     job.stages = beginning.stages
     job.resumed = True
-    return SolvedBy(sets, solvers)
+    return PassInputs(sets, solvers)
 
 
 def _store_fits(job: Job, solver: Solver) -> bool:
@@ -190,7 +190,7 @@ def _store_fits(job: Job, solver: Solver) -> bool:
     )
 
 
-def _finish(job: Job, solved_by: SolvedBy, began: float) -> RunResult:
+def _finish(job: Job, pass_inputs: PassInputs, began: float) -> RunResult:
     """Do the pass, write maps, endmembers.csv, item.json and run.json; the store may hold strips already."""
     from hsichunk.endmembers import endmember_csv
     from hsichunk.run import stac
@@ -198,10 +198,10 @@ def _finish(job: Job, solved_by: SolvedBy, began: float) -> RunResult:
     from hsichunk.run.site_pass import run_pass
 
     with job.stage("pass"):
-        tally = run_pass(job, solved_by.solvers)
+        tally = run_pass(job, pass_inputs.solvers)
     _write_maps(job)
-    endmember_csv.write_endmembers(job.ledger.out / "endmembers.csv", job.wavelength, *_columns(job, solved_by.sets))
-    record = summary(job, solved_by.solvers[0].names, tally, round(time.perf_counter() - began, 3))
+    endmember_csv.write_endmembers(job.ledger.out / "endmembers.csv", job.wavelength, *_columns(job, pass_inputs.sets))
+    record = summary(job, pass_inputs.solvers[0].names, tally, round(time.perf_counter() - began, 3))
     stac.write_item(job.ledger.out, record, job.site)
     job.ledger.finish(record)
     return RunResult(record, done_before=False)

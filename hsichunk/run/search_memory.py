@@ -67,8 +67,8 @@ def needs_of(site: Site, bands: Positions, options: Options) -> Needs:
     if peak > options.memory:
         raise HsiError(
             f"--memory {options.memory / MB:.0f}MB cannot hold a search of all {pixels} pixels, {-(-peak // MB)} MB "
-            f"({PROGRAM / MB:.0f} the program, {flags / MB:.0f} which pixels hold data, {reading / MB:.0f} and "
-            f"{2 * least / MB:.0f} to read them or {search / MB:.0f} and {3 * least / 2 / MB:.0f} to search them); "
+            f"({PROGRAM / MB:.0f} for the program, {flags / MB:.0f} for flags of the pixels, {reading / MB:.0f} and "
+            f"{2 * least / MB:.0f} to read spectra or {search / MB:.0f} and {3 * least / 2 / MB:.0f} to search them); "
             f"give at least --memory {-(-peak // MB)}MB, or a smaller k, or leave out --refine"
         )
     available = options.memory - held
