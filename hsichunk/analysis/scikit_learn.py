@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.array_types import Bytes, Floats, Ints
+from hsichunk.array_types import Bytes, Floats, Ints, Numbers
 from hsichunk.cube.blockwise import labelled, on_pixels
 from hsichunk.cube.checks import check_cube
 from hsichunk.cube.cube_sample import SAMPLE, SHARE, draw
@@ -212,8 +212,8 @@ def _predict_labels(x: Floats, model: FittedModel, method: str, classes: NDArray
     return labels[np.searchsorted(classes, predicted)][:, None]
 
 
-def _predict_numbers(x: Floats, model: FittedModel, method: str) -> NDArray[np.generic]:
+def _predict_numbers(x: Floats, model: FittedModel, method: str) -> Numbers:
     """Return the numbers (n, m) of spectra x (n, L)."""
     values = getattr(model, method)(x)
-    dense: NDArray[np.generic] = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+    dense: Numbers = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
     return dense.reshape(len(x), -1)

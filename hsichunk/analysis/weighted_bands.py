@@ -16,27 +16,27 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.array_types import Floats
+from hsichunk.array_types import Floats, LazyOrNumpy
 from hsichunk.cube.blockwise import counts_first, on_pixels
 from hsichunk.kernels import float_sums
 from hsichunk.unmixing.dask_graph import from_chunks, rectangle
 from hsichunk.unmixing.linear_sums import Linear
 
 if TYPE_CHECKING:
-    import dask.array as da
+    pass
 
 MOST_SUMS = 24  # of a pixel; the sums of more, in a large column of chunks, take more memory than blocks of spectra
 SUM_BITS = 38  # of the 53 of a float64; counts have 15
 
 
-def weighted(cube: xr.DataArray, weights: Floats, mean: Floats) -> NDArray[np.generic] | da.Array:
+def weighted(cube: xr.DataArray, weights: Floats, mean: Floats) -> LazyOrNumpy:
     """Return weights (k, L) times the spectra of a cube (y, x, wavelength) less a mean (L,): (k, y, x) float32.
 
     The result is a dask array for a dask cube, and NaN where any band of a pixel is NaN. Pixels of counts give the same
     bits on any chunks, in memory or not.
     """
     kernel = partial(_of_floats, weights=np.ascontiguousarray(weights), mean=mean)
-    sums: NDArray[np.generic] | da.Array
+    sums: LazyOrNumpy
     scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
     if np.isfinite(weights).all():
         source = rectangle(cube)

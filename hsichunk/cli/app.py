@@ -1,4 +1,4 @@
-"""The command line itself. Imports only what --help needs; each command imports the rest when it runs."""
+"""The application of the command line. Imports only what --help needs; each command imports the rest when it runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import typer
 
 app = typer.Typer(
     help="Endmembers, abundance maps and class maps from imaging-spectroscopy tiles that do not fit in memory.",
-    epilog="Start with **hsichunk demo**, then **hsichunk run tile.h5 --out results**; -h after a command tells more. "
-    "Exit status: 0 done, 1 failed, 2 bad arguments.",
+    epilog="Start with **hsichunk demo**, then **hsichunk run tile.h5 --out results**; -h after a command shows its "
+    "help. Exit status: 0 done, 1 failed, 2 bad arguments.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -17,8 +17,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(print_it: bool) -> None:
+    if print_it:
         from hsichunk.version import __version__
 
         typer.echo(f"hsichunk {__version__}")

@@ -1,81 +1,106 @@
-"""What a run would do, and in what memory and time: from metadata alone, and a few chunks to see how fast they come."""
+"""Estimate what a run would do, in what memory and time, from metadata and the decoding of a few chunks."""
 
 from __future__ import annotations
 
-import textwrap
 import time
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from hsichunk.cli.info import decodes_text, mb
+from hsichunk.chunks.decoded_cache import ChunkCoords
+from hsichunk.cli.info import decodes_text, mb, wrapped
 from hsichunk.mosaic.site import Site
 from hsichunk.run.make_plan import make_plan, to_decode
 from hsichunk.run.open_inputs import prepared
 from hsichunk.run.options import Options
+from hsichunk.run.plan import Plan
 from hsichunk.threads import in_parallel
 
-TRIED = 8  # chunks a thread, of the first tile
-# measured on two processors: the pass beside the decoding of its chunks; program, search and maps of one tile
+TRIED = 8  # chunks of the first tile that each thread decodes to measure the rate
+# measured on two processors: the pass takes PASS times as long as decoding alone; program, search and maps of one tile
+# take REST seconds
 PASS, REST = 1.6, 2.0
 
 
-def dry_run(options: Options) -> dict[str, Any]:
-    """Plain values, ready for JSON. Raises HsiError where the run would before it begins."""
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would do; sizes in bytes."""
+
+    tiles: int
+    skipped: int
+    """tiles left out"""
+    rows: int
+    cols: int
+    """of the site"""
+    gaps: int
+    """pixels of the site that lie in no tile"""
+    bands_kept: int
+    bands: int
+    """of each tile"""
+    chunks: int
+    """stored chunks to decode"""
+    decoded: int
+    """their size after decoding"""
+    results: int
+    """size of the products before compression"""
+    rate: float
+    """bytes decoded a second"""
+    seconds: float
+    """of the whole run"""
+    plan: Plan
+
+
+def dry_run(options: Options) -> Estimate:
+    """Return the estimate of a run. Raises HsiError where the run would before it begins."""
     site, bands, options, _ = prepared(options)
     plan = make_plan(site, bands, options)
     chunks, size = to_decode(site, bands)
-    owned = sum(window.shape[0] * window.shape[1] for place in site.tiles for window in place.owned)
+    owned = sum(window.shape[0] * window.shape[1] for tile in site.tiles for window in tile.owned)
     rate, scores = _rate(site, options.threads), len(options.metric)
-    return {
-        "tiles": len(site.tiles),
-        "skipped": [list(one) for one in site.skipped],
-        "shape": [site.rows, site.cols],
-        "pixels": owned,
-        "gaps": site.rows * site.cols - owned,
-        "bands": {"kept": len(bands), "of": len(site.wavelength)},
-        "chunks": chunks,
-        "decoded": size,
-        "results": site.rows * site.cols * (4 * ((1 + scores) * options.k + 1) + scores),
-        "rate": rate,
-        "seconds": round((plan.decodes * PASS * 1.3 + plan.refine_decodes) * size / rate + REST, 1),
-        "plan": asdict(plan),
-    }
+    return Estimate(
+        tiles=len(site.tiles),
+        skipped=len(site.skipped),
+        rows=site.rows,
+        cols=site.cols,
+        gaps=site.rows * site.cols - owned,
+        bands_kept=len(bands),
+        bands=len(site.wavelength),
+        chunks=chunks,
+        decoded=size,
+        results=site.rows * site.cols * (4 * ((1 + scores) * options.k + 1) + scores),
+        rate=rate,
+        seconds=round((plan.decodes * PASS * 1.3 + plan.refine_decodes) * size / rate + REST, 1),
+        plan=plan,
+    )
 
 
 def _rate(site: Site, threads: int) -> float:
-    """Decoded bytes a second."""
+    """Decode a few chunks and return the decoded bytes a second."""
     stored = site.tiles[0].file.reflectance
-    grid = np.ndindex(*stored.grid)
-    wanted = [place for _, place in zip(range(TRIED * threads), grid, strict=False)]
+    tried = [coords for _, coords in zip(range(TRIED * threads), np.ndindex(*stored.grid), strict=False)]
 
-    def read(place: tuple[int, ...]) -> None:
+    def decode(coords: ChunkCoords) -> None:
         with stored.opened() as handle:
-            stored.chunk(handle, place)
+            stored.chunk(handle, coords)
 
     began = time.perf_counter()
-    in_parallel(read, wanted, threads)
-    return len(wanted) * stored.chunk_bytes / max(time.perf_counter() - began, 1e-6)
+    in_parallel(decode, tried, threads)
+    return len(tried) * stored.chunk_bytes / max(time.perf_counter() - began, 1e-6)
 
 
-def as_text(said: dict[str, Any]) -> str:
-    """The same for people."""
-    rows, cols = said["shape"]
-    plan = said["plan"]
+def as_text(estimate: Estimate) -> str:
+    """Return the estimate for people, in lines of at most 80 characters."""
+    plan = estimate.plan
     lines = {
-        "tiles": f"{said['tiles']}, {rows} x {cols} pixels together, {said['gaps']} of them in no tile"
-        + (f"; {len(said['skipped'])} left out" if said["skipped"] else ""),
-        "bands": f"{said['bands']['kept']} of {said['bands']['of']}",
-        "decode": f"{said['chunks']} chunks, {mb(said['decoded'])}; {decodes_text(plan)}",
-        "memory": f"about {mb(plan['peak'])} of {mb(plan['budget'])}, {plan['threads']} threads",
-        "disk": f"up to {mb(said['results'])} of products.zarr before compression, as much again for the maps",
-        "time": f"about {_duration(said['seconds'])} here, at {mb(said['rate'])} decoded a second",
+        "tiles": f"{estimate.tiles}, {estimate.rows} x {estimate.cols} pixels together, {estimate.gaps} of them in no "
+        "tile" + (f"; {estimate.skipped} left out" if estimate.skipped else ""),
+        "bands": f"{estimate.bands_kept} of {estimate.bands}",
+        "decode": f"{estimate.chunks} chunks, {mb(estimate.decoded)}; {decodes_text(plan)}",
+        "memory": f"about {mb(plan.peak)} of {mb(plan.budget)}, {plan.threads} threads",
+        "disk": f"up to {mb(estimate.results)} of products.zarr before compression, as much again for the maps",
+        "time": f"about {_duration(estimate.seconds)} here, at {mb(estimate.rate)} decoded a second",
     }
-    out = []
-    for name, text in lines.items():
-        out += textwrap.wrap(f"{name:<9} {text}", 80, subsequent_indent=" " * 10, break_long_words=False)
-    return "\n".join([*out, "nothing was done"])
+    return "\n".join([*wrapped(lines), "nothing was done"])
 
 
 def _duration(seconds: float) -> str:

@@ -1,13 +1,13 @@
-"""`endmembers` and `count`: what a scene is made of, and of how many."""
+"""The commands `endmembers` and `count`: find the endmembers of tiles, or their number, without a run."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hsichunk.cli.app import app
-from hsichunk.cli.arguments import Debug, option, takes_options
+from hsichunk.cli.arguments import Debug, Words, option, takes_options
 from hsichunk.cli.outcome import do
 from hsichunk.run.option import SEARCH
 
@@ -15,16 +15,20 @@ from hsichunk.run.option import SEARCH
 @app.command()
 @takes_options("endmembers")
 def endmembers(
-    given: dict[str, Any],
+    words: Words,
     output: Annotated[
-        str, option("--output", "-o", metavar="FILE", text="CSV, NetCDF (.nc) or ENVI library (.sli), by suffix.")
+        str,
+        option(
+            "--output", "-o", metavar="FILE", text="File to write: CSV, NetCDF (.nc) or ENVI library (.sli), by suffix."
+        ),
     ],
     library: Annotated[
-        str | None, option(metavar="FILE", text="Library of known spectra: names the best match of each.", panel=SEARCH)
+        str | None,
+        option(metavar="FILE", text="Library of known spectra that endmembers are named after.", panel=SEARCH),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Endmembers of tiles, and nothing else, into a file that `run --endmembers` takes.
+    """Find the endmembers of tiles, and write them to a file that `run --endmembers` takes.
 
     Example: **hsichunk endmembers tile.h5 -k 4 -o em.csv**
     """
@@ -32,11 +36,11 @@ def endmembers(
     def work() -> None:
         from hsichunk.run.options import build
 
-        asked = build({"out": "", **given})
+        options = build({"out": "", **words})
         from hsichunk.cli import progress, search
 
         with progress.shown() as show:
-            for line in search.write(asked, output, library, show):
+            for line in search.write(options, output, library, show):
                 typer.echo(line)
 
     do(work, debug)
@@ -45,18 +49,18 @@ def endmembers(
 @app.command()
 @takes_options("count")
 def count(
-    given: dict[str, Any],
+    words: Words,
     far: Annotated[
-        list[float] | None, option(metavar="X", text="False-alarm rates of HFC, may be given again (1e-3, 1e-4, 1e-5).")
+        list[float] | None, option(metavar="X", text="False-alarm rate of HFC, may be given again (1e-3, 1e-4, 1e-5).")
     ] = None,
     figure: Annotated[str | None, option(metavar="FILE", text="Draw the eigenvalues (PNG, SVG, PDF).")] = None,
     sample: Annotated[
         str | None,
-        option(metavar="N", text="Read about so many pixels, from everywhere, in place of all.", panel=SEARCH),
+        option(metavar="N", text="Read about so many pixels, from everywhere, instead of all.", panel=SEARCH),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """How many endmembers tiles hold: HFC, noise-whitened HFC and HySime, from one pass over all their pixels.
+    """Count the endmembers of tiles by HFC, noise-whitened HFC and HySime, from one pass over all their pixels.
 
     Example: **hsichunk count tile.h5 --figure eigenvalues.png**
     """
@@ -64,10 +68,11 @@ def count(
     def work() -> None:
         from hsichunk.run.options import build
 
-        asked = build({"out": "", **given} | ({} if sample is None else {"sample": sample}))
+        options = build({"out": "", **words} | ({} if sample is None else {"sample": sample}))
         from hsichunk.cli import search
 
-        for line in search.count(asked, None if sample is None else asked.sample, far or [1e-3, 1e-4, 1e-5], figure):
+        pixels = None if sample is None else options.sample
+        for line in search.count(options, pixels, far or [1e-3, 1e-4, 1e-5], figure):
             typer.echo(line)
 
     do(work, debug)

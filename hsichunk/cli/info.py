@@ -1,11 +1,10 @@
-"""What `hsichunk info` says of a tile: its metadata, its share of no-data, and the plan of a run over it."""
+"""Describe a tile for `hsichunk info`: its metadata, its share of no-data, and the plan of a run over it."""
 
 from __future__ import annotations
 
 import json
 import textwrap
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,15 +13,81 @@ from hsichunk.chunks.counts import Counts
 from hsichunk.cube.sampling import choose, places
 from hsichunk.errors import HsiError
 from hsichunk.mosaic.site import Site, open_site
+from hsichunk.run import json_records
 from hsichunk.run.make_plan import kept_bands, make_plan
 from hsichunk.run.options import Options
-from hsichunk.run.plan import MB
+from hsichunk.run.plan import MB, Plan
 
-LOOKED_AT = 2_000  # pixels, in the one band whose chunks are decoded for the share of no-data
+SAMPLED = 2_000  # pixels, in the one band whose chunks are decoded for the share of no-data
 
 
-def describe(options: Options) -> dict[str, Any]:
-    """Plain values, ready for JSON. Decodes one band of a few cells, for the share of no-data."""
+@dataclass(frozen=True)
+class ByteSizes:
+    """Sizes of a tile in bytes."""
+
+    file: int
+    stored: int
+    """of the stored chunks"""
+    decoded: int
+    """of all values"""
+
+
+@dataclass(frozen=True)
+class WavelengthRange:
+    """First and last wavelength of a tile in nm."""
+
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Stands for the plan where the memory cannot hold one."""
+
+    refused: str
+    """the message of the error"""
+
+
+@dataclass(frozen=True)
+class TileInfo:
+    """What `info` says of a tile; `info --json` prints the fields by these names."""
+
+    path: str
+    site: str
+    shape: dict[str, int]
+    """sizes of y, x and wavelength"""
+    dtype: str
+    stored_chunks: tuple[int, ...]
+    direct_reading: bool
+    """whether threads decode chunks side by side, without h5py"""
+    bytes: ByteSizes
+    scale: float
+    no_data: int
+    no_data_share: float
+    """share of the sampled pixels without data in the middle band"""
+    wavelength: WavelengthRange
+    fwhm: bool
+    """whether the file has widths of the bands"""
+    bad_band_windows: tuple[tuple[float, float], ...]
+    """in nm"""
+    bands_kept: int
+    crs: str | None
+    bounds: tuple[float, float, float, float]
+    """west, south, east and north, in units of the CRS"""
+    pixel: tuple[float, float]
+    """size along x and y"""
+    provenance: dict[str, str]
+    """where each value comes from: the file, the user, or a fallback"""
+    layers: list[str]
+    """names of the ancillary layers"""
+    plan: Plan | Refusal
+
+
+def describe(options: Options) -> TileInfo:
+    """Describe the first tile of the options. Decodes one band of a few cells, for the share of no-data.
+
+    Raises HsiError for a file that is no tile.
+    """
     site = open_site(options.tiles, floats=True)
     file = site.tiles[0].file
     stored, grid = file.reflectance, file.grid
@@ -30,98 +95,101 @@ def describe(options: Options) -> dict[str, Any]:
     rows, cols, count = stored.shape
     edges = grid.top, grid.top - rows * grid.dy
     try:
-        plan: dict[str, Any] = asdict(make_plan(site, bands, options))
+        plan: Plan | Refusal = make_plan(site, bands, options)
     except HsiError as error:
-        plan = {"refused": str(error)}
-    return {
-        "path": file.path,
-        "site": file.site,
-        "shape": {schema.Y: rows, schema.X: cols, schema.WAVELENGTH: count},
-        "dtype": str(stored.dtype),
-        "stored_chunks": list(stored.chunks),
-        "direct_reading": stored.direct,
-        "bytes": {
-            "file": stored.stamp[0],
-            "stored": stored.stored_bytes,
-            "decoded": rows * cols * count * stored.dtype.itemsize,
-        },
-        "scale": file.scale,
-        "no_data": file.no_data,
-        "no_data_share": _no_data_share(site, options),
-        "wavelength": {"first": float(file.wavelength[0]), "last": float(file.wavelength[-1])},
-        "fwhm": file.fwhm is not None,
-        "bad_band_windows": [list(window) for window in file.windows],
-        "bands_kept": len(bands),
-        "crs": f"EPSG:{grid.epsg}" if grid.epsg else grid.wkt,
-        "bounds": [grid.left, min(edges), grid.left + cols * grid.dx, max(edges)],
-        "pixel": [grid.dx, grid.dy],
-        "provenance": file.provenance.words(),
-        "layers": sorted(layer.name for layer in file.layers),
-        "plan": plan,
-    }
+        plan = Refusal(str(error))
+    return TileInfo(
+        path=file.path,
+        site=file.site,
+        shape={schema.Y: rows, schema.X: cols, schema.WAVELENGTH: count},
+        dtype=str(stored.dtype),
+        stored_chunks=stored.chunks,
+        direct_reading=stored.direct,
+        bytes=ByteSizes(stored.stamp[0], stored.stored_bytes, rows * cols * count * stored.dtype.itemsize),
+        scale=file.scale,
+        no_data=file.no_data,
+        no_data_share=_no_data_share(site, options),
+        wavelength=WavelengthRange(float(file.wavelength[0]), float(file.wavelength[-1])),
+        fwhm=file.fwhm is not None,
+        bad_band_windows=file.windows,
+        bands_kept=len(bands),
+        crs=f"EPSG:{grid.epsg}" if grid.epsg else grid.wkt,
+        bounds=(grid.left, min(edges), grid.left + cols * grid.dx, max(edges)),
+        pixel=(grid.dx, grid.dy),
+        provenance=file.provenance.words(),
+        layers=sorted(layer.name for layer in file.layers),
+        plan=plan,
+    )
 
 
 def _no_data_share(site: Site, options: Options) -> float:
-    """Share of sampled pixels that hold no data in the middle one of the bands."""
-    place = site.tiles[0]
-    rows, cols, count = place.file.reflectance.shape
-    down = places(place.file.grid.y(rows), descending=place.file.grid.north_up)
-    across = places(place.file.grid.x(cols), descending=False)
-    r, c = choose(down, across, LOOKED_AT, 1.0 if rows * cols < 1 << 18 else 0.05, options.seed)
-    counts = Counts(place.file.reflectance, np.array([count // 2]), place.file.scale, place.file.no_data)
+    """Return the share of sampled pixels that hold no data in the middle one of the bands."""
+    file = site.tiles[0].file
+    rows, cols, count = file.reflectance.shape
+    down = places(file.grid.y(rows), descending=file.grid.north_up)
+    across = places(file.grid.x(cols), descending=False)
+    r, c = choose(down, across, SAMPLED, 1.0 if rows * cols < 1 << 18 else 0.05, options.seed)
+    counts = Counts(file.reflectance, np.array([count // 2]), file.scale, file.no_data)
     values = counts.gather(r, c, options.threads)
-    return float(((values == place.file.no_data) | (values != values)).mean())  # NaN is no number, not even itself
+    return float(((values == file.no_data) | (values != values)).mean())  # NaN differs from itself
 
 
-def as_json(said: dict[str, Any]) -> str:
-    return json.dumps(said, indent=2)
+def as_json(info: TileInfo) -> str:
+    """Return the description as JSON."""
+    return json.dumps(json_records.as_json(info), indent=2)
 
 
-def as_text(said: dict[str, Any]) -> str:
-    """The same for people."""
-    size, wave, chunks = said["shape"], said["wavelength"], " x ".join(map(str, said["stored_chunks"]))
-    west, south, east, north = said["bounds"]
-    windows = ", ".join(f"{low:g}-{high:g}" for low, high in said["bad_band_windows"])
+def as_text(info: TileInfo) -> str:
+    """Return the description for people, in lines of at most 80 characters after the path."""
+    west, south, east, north = info.bounds
+    windows = ", ".join(f"{low:g}-{high:g}" for low, high in info.bad_band_windows)
+    pixel_size = f" of {info.pixel[0]:g} m" if info.pixel[1] > 0 else ""
+    chunks = " x ".join(map(str, info.stored_chunks))
     lines = {
-        "site": f"{said['site']}, {size[schema.Y]} x {size[schema.X]} pixels"
-        + (f" of {said['pixel'][0]:g} m" if said["pixel"][1] > 0 else ""),
-        "crs": said["crs"] or "none",
+        "site": f"{info.site}, {info.shape[schema.Y]} x {info.shape[schema.X]} pixels{pixel_size}",
+        "crs": info.crs or "none",
         "bounds": f"{west:.2f} {south:.2f} {east:.2f} {north:.2f} (west south east north)",
-        "bands": f"{size[schema.WAVELENGTH]} from {wave['first']:.1f} to {wave['last']:.1f} nm; "
-        f"{said['bands_kept']} kept, " + (f"bad windows {windows} nm" if windows else "no bad windows"),
-        "stored": f"{said['dtype']}, chunks of {chunks}, {mb(said['bytes']['stored'])} for "
-        + mb(said["bytes"]["decoded"])
-        + ("" if said["direct_reading"] else "; filters that h5py undoes, slowly"),
-        "no data": f"{said['no_data']}, about {said['no_data_share']:.0%} of the pixels; scale {said['scale']:g}",
-        "layers": ", ".join(said["layers"]) or "none",
+        "bands": f"{info.shape[schema.WAVELENGTH]} from {info.wavelength.first:.1f} to {info.wavelength.last:.1f} nm; "
+        f"{info.bands_kept} kept, " + (f"bad windows {windows} nm" if windows else "no bad windows"),
+        "stored": f"{info.dtype}, chunks of {chunks}, {mb(info.bytes.stored)} for {mb(info.bytes.decoded)}"
+        + ("" if info.direct_reading else "; filters that h5py undoes, slowly"),
+        "no data": f"{info.no_data}, about {info.no_data_share:.0%} of the pixels; scale {info.scale:g}",
+        "layers": ", ".join(info.layers) or "none",
+        "plan": _plan_text(info.plan),
     }
-    plan = said["plan"]
-    if "refused" in plan:
-        lines["plan"] = plan["refused"]
-    else:
-        lines["plan"] = (
-            f"{plan['threads']} threads, strips of {plan['strip_rows']} rows, about {mb(plan['peak'])} of "
-            f"{mb(plan['budget'])}; {decodes_text(plan)}"
-        )
-    out = [said["path"]]
-    for name, text in lines.items():
-        out += textwrap.wrap(f"{name:<9} {text}", 80, subsequent_indent=" " * 10, break_long_words=False)
-    return "\n".join(out)
+    return "\n".join([info.path, *wrapped(lines)])
 
 
-def decodes_text(plan: dict[str, Any]) -> str:
-    """How often a plan decodes each chunk."""
-    columns = f"{plan['columns']} column{'s' if plan['columns'] != 1 else ''} of chunks"
-    more = plan["refine_decodes"]
-    before = f"; before that {'once' if more == 1 else f'{more} times'} to search all pixels" if more else ""
-    if plan["decodes"] == 1:
-        return f"{columns}, each chunk decoded once{before}"
+def _plan_text(plan: Plan | Refusal) -> str:
+    if isinstance(plan, Refusal):
+        return plan.refused
     return (
-        f"{columns}, sums of {plan['pass_rows']} rows at a time, each chunk decoded {plan['decodes']} times "
-        f"(once with --memory {-(-plan['once'] // MB)}MB){before}"
+        f"{plan.threads} threads, strips of {plan.strip_rows} rows, about {mb(plan.peak)} of {mb(plan.budget)}; "
+        f"{decodes_text(plan)}"
+    )
+
+
+def wrapped(texts: dict[str, str]) -> list[str]:
+    """Return texts under their names, in lines of at most 80 characters."""
+    lines = []
+    for name, text in texts.items():
+        lines += textwrap.wrap(f"{name:<9} {text}", 80, subsequent_indent=" " * 10, break_long_words=False)
+    return lines
+
+
+def decodes_text(plan: Plan) -> str:
+    """Return in words how often a plan decodes each chunk."""
+    columns = f"{plan.columns} column{'s' if plan.columns != 1 else ''} of chunks"
+    times = "once" if plan.refine_decodes == 1 else f"{plan.refine_decodes} times"
+    search = f"; before that {times} to search all pixels" if plan.refine_decodes else ""
+    if plan.decodes == 1:
+        return f"{columns}, each chunk decoded once{search}"
+    return (
+        f"{columns}, sums of {plan.pass_rows} rows at a time, each chunk decoded {plan.decodes} times "
+        f"(once with --memory {-(-plan.once // MB)}MB){search}"
     )
 
 
 def mb(size: float) -> str:
-    """Bytes for people."""
+    """Return bytes in megabytes, for people."""
     return f"{size / MB:.0f} MB"

@@ -1,4 +1,4 @@
-"""The command `hsichunk`."""
+"""Start the command `hsichunk`, with all its commands."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hsichunk.cli.outcome import leave, stop
 
 __all__ = ["app", "main"]
 
-_ = run_commands, endmember_commands, result_commands  # their commands are registered
+_ = run_commands, endmember_commands, result_commands  # importing them has registered their commands
 
 
 def main() -> None:
     """Entry point of the command `hsichunk`."""
     signal.signal(signal.SIGINT, stop)
-    gc.set_threshold(100_000, 20, 1000)  # what modules are made of is no garbage: to look through it takes 0.2 s a time
+    gc.set_threshold(100_000, 20, 1000)  # imported modules are no garbage, and each search through them takes 0.2 s
     try:
         app(prog_name="hsichunk")
     except SystemExit as end:

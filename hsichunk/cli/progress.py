@@ -1,4 +1,4 @@
-"""Progress on the terminal."""
+"""Show the progress of a command on the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from hsichunk import memory
 
@@ -21,21 +20,21 @@ NAMES = {
 
 @contextmanager
 def shown() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback (stage, done, total) that draws one bar a stage."""
+    """Give a callback (stage, done, total) that draws one bar a stage; it does nothing where there is no terminal."""
     if not sys.stderr.isatty():
         yield lambda stage, done, total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns: tuple[Any, ...] = (
+    with Progress(
         TextColumn("{task.description:<18}"),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f}% {task.fields[rate]:>9} {task.fields[held]:>8}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+        console=Console(stderr=True),
+    ) as bars:
         tasks: dict[str, TaskID] = {}
         began: dict[str, tuple[float, int]] = {}
 
@@ -47,8 +46,8 @@ def shown() -> Iterator[Callable[[str, int, int], None]]:
             rate = ""
             if stage == "pass" and done > first:
                 rate = f"{(done - first) / (time.perf_counter() - since) / 1e6:,.0f} MB/s"
-            now = memory.held()
-            held = "" if now is None else f"{now / 1e6:,.0f} MB"
+            size = memory.held()
+            held = "" if size is None else f"{size / 1e6:,.0f} MB"
             bars.update(tasks[stage], completed=done, total=total, rate=rate, held=held)
 
         yield show

@@ -1,4 +1,4 @@
-"""What is done with the results of a run: class maps with other thresholds, figures, an audit, a report, a look."""
+"""The commands on the results of a run: `classify`, `plot`, `audit`, `report`, `view` and `export`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Results = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a fi
 def classify(
     results: Results,
     metric: Annotated[
-        str, option(metavar="NAME", text=f"Of the run: {either(dashed(SCORES))} (sid).", choices=SCORES)
+        str, option(metavar="NAME", text=f"Score of the run: {either(dashed(SCORES))} (sid).", choices=SCORES)
     ] = "sid",
     threshold: Annotated[
         list[str] | None,
@@ -36,14 +36,14 @@ def classify(
         str | None, option(metavar="NAME[,NAME...]", text="Classes to choose among, as EM1,EM3 (all).")
     ] = None,
     relative: Annotated[
-        bool, option("--relative", metavar=None, text="Thresholds are shares of the range over the image.")
+        bool, option("--relative", metavar=None, text="Take thresholds as shares of the range over the image.")
     ] = False,
     output: Annotated[
         Path | None, option("--output", "-o", metavar="FILE", text="GeoTIFF (DIR/METRIC_class_THRESHOLD.tif).")
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """A new class map from the stored scores, without reading a tile.
+    """Make a class map from the stored scores with other thresholds or classes, without reading a tile.
 
     Example: **hsichunk classify results --metric sid --threshold 0.8,0.3,0.03 --endmember EM1,EM3,EM4 --relative**
     """
@@ -62,10 +62,10 @@ def classify(
 def plot(
     results: Results,
     output: Annotated[Path | None, option("--output", "-o", metavar="DIR", text="Folder (DIR/figures).")] = None,
-    suffix: Annotated[str, option("--format", metavar="NAME", text="png, svg or pdf.")] = "png",
+    suffix: Annotated[str, option("--format", metavar="NAME", text="Format: png, svg or pdf.")] = "png",
     debug: Debug = False,
 ) -> None:
-    """Each figure of a run as a file: endmembers, abundances and class maps, and all in one.
+    """Draw each figure of a run to a file: endmembers, abundances and class maps, and all in one.
 
     Example: **hsichunk plot results --format pdf**
     """
@@ -83,17 +83,18 @@ def plot(
 def audit(
     results: Results,
     pixels: Annotated[int, option(metavar="N", text="Pixels to solve again (200).")] = 200,
-    seed: Annotated[int, option(metavar="N", text="Seed of their choice (0).")] = 0,
+    seed: Annotated[int, option(metavar="N", text="Seed that chooses the pixels (0).")] = 0,
     tolerance: Annotated[float, option(metavar="X", text="Largest difference that passes (1e-6).")] = 1e-6,
     tiles: Annotated[
-        list[str] | None, option("--tile", metavar="TILE", text="Where a tile lies now, may be given again.")
+        list[str] | None,
+        option("--tile", metavar="TILE", text="Where a tile lies now, if it was moved; may be given again."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Solves pixels of a finished run again, with cvxopt and PySpTools, and prints the differences.
+    """Solve pixels of a finished run again, with cvxopt and PySpTools, and print the differences.
 
-    Abundances of nnls are SciPy's, those of ucls and the correlation NumPy's. How endmembers were found is not checked.
-    Exit status 1 where a difference is above the tolerance. Needs the extra `reference`.
+    SciPy solves nnls; NumPy solves ucls and computes the correlation. The search for endmembers is not checked. Exit
+    status 1 where a difference is above the tolerance. Needs the extra `reference`.
 
     Example: **hsichunk audit results --pixels 1000**
     """
@@ -113,11 +114,12 @@ def audit(
 def report(
     results: Results,
     library: Annotated[
-        str | None, option(metavar="FILE", text="Library of known spectra: the page names the best match of each.")
+        str | None,
+        option(metavar="FILE", text="Library of known spectra; the page names the best match of each endmember."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """One self-contained page about a finished run: DIR/report.html.
+    """Write one self-contained page about a finished run: DIR/report.html.
 
     Example: **hsichunk report results --library usgs.csv**
     """
@@ -136,7 +138,7 @@ def view(
     port: Annotated[int, option(metavar="N", text="Port on this machine (any free one).")] = 0,
     debug: Debug = False,
 ) -> None:
-    """A page on this machine to look around in the maps of a run, pixel by pixel. Ctrl-C ends it.
+    """Serve a page on this machine to look around in the maps of a run, pixel by pixel. Ctrl-C ends it.
 
     Example: **hsichunk view results**
     """
@@ -152,11 +154,11 @@ def view(
 @app.command()
 def export(
     results: Results,
-    form: Annotated[str, option("--format", metavar="NAME", text="envi.")] = "envi",
+    form: Annotated[str, option("--format", metavar="NAME", text="Format: envi.")] = "envi",
     output: Annotated[Path | None, option("--output", "-o", metavar="DIR", text="Folder (DIR/envi).")] = None,
     debug: Debug = False,
 ) -> None:
-    """Maps and endmembers for ENVI: rasters with headers, classes with names and colours, a spectral library.
+    """Export maps and endmembers for ENVI: rasters with headers, classes with names and colours, a spectral library.
 
     Example: **hsichunk export results --format envi -o for_envi**
     """

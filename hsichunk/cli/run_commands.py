@@ -1,16 +1,16 @@
-"""`run`, `info` and `demo`: what reads tiles from end to end."""
+"""The commands `run`, `info` and `demo`: the whole job, what a tile is, and the job on a tile of known truth."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hsichunk.cli.app import app
-from hsichunk.cli.arguments import Config, Debug, DryRun, Report, WriteConfig, option, takes_options
+from hsichunk.cli.arguments import Config, Debug, DryRun, Report, Words, WriteConfig, option, takes_options
 from hsichunk.cli.outcome import do
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 @app.command()
 @takes_options("run", tiles_required=False)
 def run(
-    given: dict[str, Any],
+    words: Words,
     config: Config = None,
     write_config: WriteConfig = None,
     dry_run: DryRun = False,
     report: Report = False,
     debug: Debug = False,
 ) -> None:
-    """Endmembers, abundances, SAM, SID and classes of tiles, into a folder.
+    """Compute endmembers, abundances, scores and class maps of tiles, and write them to a folder.
 
     The same command run again after a stop goes on where it was.
 
@@ -37,38 +37,40 @@ def run(
 
     Example: **hsichunk run tile.h5 --out results --method vca --solver nnls --metric sid-sam,ncc**
 
-    It leaves products.zarr, abundance.tif, rmse.tif, sam_class.tif, sid_class.tif (one for each --metric),
+    It writes products.zarr, abundance.tif, rmse.tif, sam_class.tif, sid_class.tif (one for each --metric),
     endmembers.csv, item.json (STAC) and run.json; with --report also report.html.
     """
-    do(lambda: _run(given, config, dry_run, report, write_config), debug)
+    do(lambda: _run(words, config, dry_run, report, write_config), debug)
 
 
-def _run(given: dict[str, Any], config: Path | None, dry: bool, page: bool, written: Path | None) -> None:
+def _run(words: Words, config: Path | None, dry: bool, report: bool, write_config: Path | None) -> None:
     from hsichunk.run import config_file
     from hsichunk.run.options import build
 
-    asked = build(config_file.read(config, given) if config else given)
-    if written is not None:
-        config_file.write(asked, written)
-        typer.echo(str(written))
+    options = build(config_file.read(config, words) if config else words)
+    if write_config is not None:
+        config_file.write(options, write_config)
+        typer.echo(str(write_config))
         return
     if dry:
         from hsichunk.cli import dry_run
 
-        typer.echo(dry_run.as_text(dry_run.dry_run(asked)))
+        typer.echo(dry_run.as_text(dry_run.dry_run(options)))
         return
     from hsichunk.cli import progress
     from hsichunk.run import interpreter
     from hsichunk.run.runner import run
 
     with progress.shown() as show, interpreter.dedicated():
-        result = run(asked, show)
-    _summary(asked.out, result)
-    if page and subprocess.run([sys.executable, "-m", "hsichunk", "report", asked.out]).returncode:
-        raise typer.Exit(1)  # in a process of its own: this one's memory is for the run
+        result = run(options, show)
+    _summary(options.out, result)
+    # in a process of its own: the memory of this one is planned for the run
+    if report and subprocess.run([sys.executable, "-m", "hsichunk", "report", options.out]).returncode:
+        raise typer.Exit(1)
 
 
 def _summary(out: str, result: RunResult) -> None:
+    """Print what a run found and what it took."""
     record = result.record
     pixels, search = record.pixels, record.stages.endmembers
     typer.echo(f"{out}: {pixels.valid} pixels unmixed, {pixels.masked} without data, {record.bands.kept} bands")
@@ -82,19 +84,17 @@ def _summary(out: str, result: RunResult) -> None:
 @app.command()
 @takes_options("info")
 def info(
-    given: dict[str, Any],
+    words: Words,
     tile: Annotated[
         str,
-        typer.Argument(
-            metavar="TILE", help="A NEON reflectance tile (HDF5), an ENVI image or a GeoTIFF.", show_default=False
-        ),
+        typer.Argument(metavar="TILE", help="NEON reflectance tile (HDF5), ENVI image or GeoTIFF.", show_default=False),
     ],
-    json: Annotated[bool, option("--json", metavar=None, text="For programs.")] = False,
+    json: Annotated[bool, option("--json", metavar=None, text="Print JSON, for programs.")] = False,
     debug: Debug = False,
 ) -> None:
-    """What a tile is, and how a run over it would go.
+    """Describe a tile, and how a run over it would go.
 
-    Size, bands, windows, CRS, stored chunks, share of no-data, and the plan of a run in the memory given.
+    Prints size, bands, bad-band windows, CRS, stored chunks, share of no-data, and the plan in the memory given.
 
     Example: **hsichunk info tile.h5 --memory 512MB**
     """
@@ -102,11 +102,11 @@ def info(
     def work() -> None:
         from hsichunk.run.options import build
 
-        asked = build({"tiles": tile, "out": "", **given})
+        options = build({"tiles": tile, "out": "", **words})
         from hsichunk.cli import info
 
-        said = info.describe(asked)
-        typer.echo(info.as_json(said) if json else info.as_text(said))
+        tile_info = info.describe(options)
+        typer.echo(info.as_json(tile_info) if json else info.as_text(tile_info))
 
     do(work, debug)
 
@@ -119,7 +119,7 @@ def demo(
     size: Annotated[int, typer.Option(metavar="N", help="Side of the tile in pixels.", min=64, max=1000)] = 300,
     debug: Debug = False,
 ) -> None:
-    """The main job on a NEON-layout tile that it makes itself; needs no download.
+    """Make a tile in NEON's layout, run the whole job on it and draw the results; needs no download.
 
     Example: **hsichunk demo --out demo**
     """
@@ -128,9 +128,9 @@ def demo(
         from hsichunk.cli import demo, progress
 
         with progress.shown() as show:
-            made = demo.demo(Path(out), size, show)
-        _summary(str(made.results), made.run)
-        for line in made.lines:
+            result = demo.demo(Path(out), size, show)
+        _summary(str(result.results), result.run)
+        for line in result.lines:
             typer.echo(line)
 
     do(work, debug)

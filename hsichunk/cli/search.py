@@ -1,10 +1,10 @@
-"""The work of `hsichunk endmembers` and `hsichunk count`: endmembers or their number, without a run."""
+"""Find endmembers, or count them, without a run: for `hsichunk endmembers` and `hsichunk count`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,10 +26,10 @@ FIGURES = (".png", ".svg", ".pdf")
 
 
 def write(options: Options, path: str, library: str | None, progress: Progress) -> Iterator[str]:
-    """Finds endmembers over all tiles, writes them to a file by its suffix, and says what it found, line by line.
+    """Find endmembers over all tiles, write them to a file by its suffix, and yield lines that say what was found.
 
-    With a library each is named by its best match, which is told with its angle and the runner-up's. Raises
-    HsiError where a run would.
+    With a library each endmember is named after its best match; the lines give the angles of the best match and of the
+    second one. Raises HsiError where a run would, and for a suffix of no known format.
     """
     import xarray as xr
 
@@ -41,8 +41,8 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
     site, bands, options, _ = prepared(options)
     job = Job(options, site, bands, make_plan(site, bands, options), Ledger(Path(), {}), progress)
     job.masks = masks_of(options, site)
-    [one] = endmembers.find(job)
-    names, x, y = zip(*one.origins, strict=True)
+    [endmember_set] = endmembers.find(job)
+    names, x, y = zip(*endmember_set.origins, strict=True)
     coords = {
         schema.ENDMEMBER: list(names),
         schema.WAVELENGTH: (schema.WAVELENGTH, job.wavelength, schema.WAVELENGTH_ATTRS),
@@ -50,7 +50,8 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
         "y": (schema.ENDMEMBER, np.array(y), schema.Y_ATTRS),
     }
     dims = (schema.ENDMEMBER, schema.WAVELENGTH)
-    em = xr.DataArray(one.spectra, coords, dims, schema.REFLECTANCE, schema.PRODUCT_ATTRS[schema.REFLECTANCE])
+    attrs = schema.PRODUCT_ATTRS[schema.REFLECTANCE]
+    em = xr.DataArray(endmember_set.spectra, coords, dims, schema.REFLECTANCE, attrs)
     search = job.stages.endmembers
     if options.refine and search:
         yield f"largest simplex of all pixels, {search.refine_swaps} swaps after the sample's"
@@ -60,29 +61,30 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
 
 
 def _named(em: xr.DataArray, library: str | None, path: str) -> Iterator[str]:
-    """Writes endmembers, named by a library if there is one, and says what they are."""
+    """Name endmembers after their matches in a library, if there is one, write them, and yield a line for each."""
     from hsichunk.endmembers.library import read_library, write_library
     from hsichunk.endmembers.matching import ANGLE, MATCH, identify, renamed
 
-    places = zip(em[schema.ENDMEMBER].values.tolist(), em.x.values.tolist(), em.y.values.tolist(), strict=True)
-    said = [f"{n}  at x {a:.1f}, y {b:.1f}" for n, a, b in places]
+    origins = zip(em[schema.ENDMEMBER].values.tolist(), em.x.values.tolist(), em.y.values.tolist(), strict=True)
+    lines = [f"{name}  at x {x:.1f}, y {y:.1f}" for name, x, y in origins]
     if library is not None:
         known = read_library(library)
         matches = identify(em, known, k=min(2, known.sizes[schema.ENDMEMBER]))
         em = renamed(em, matches)
         best, angles = matches[MATCH].values.tolist(), matches[ANGLE].values.tolist()
-        for i, new in enumerate(em[schema.ENDMEMBER].values.tolist()):
-            others = zip([new, *best[i][1:]], angles[i], strict=True)
-            said[i] += "  " + ", then ".join(f"{name} ({angle:.3f} rad)" for name, angle in others)
-    yield from said
+        for i, new_name in enumerate(em[schema.ENDMEMBER].values.tolist()):
+            named = zip([new_name, *best[i][1:]], angles[i], strict=True)
+            lines[i] += "  " + ", then ".join(f"{name} ({angle:.3f} rad)" for name, angle in named)
+    yield from lines
     yield str(write_library(em, path))
 
 
 def count(options: Options, sample: int | None, far: Sequence[float], figure: str | None) -> Iterator[str]:
-    """How many endmembers each method sees in tiles, line by line, and what was read; each chunk is decoded once.
+    """Count endmembers by each method, and yield lines with the counts and with what was read.
 
-    Of all pixels, or of about `sample` of them; eigenvalues are drawn to the file `figure`. Raises HsiError where a
-    run would, and where the memory cannot hold what is read.
+    Takes all pixels, or about `sample` of them; each chunk is decoded once. `far` are false-alarm rates of HFC. Draws
+    the eigenvalues to the file `figure`. Raises HsiError where a run would, and where the memory cannot hold what is
+    read.
     """
     from hsichunk.endmembers import counting
     from hsichunk.plot import eigenvalues
@@ -101,19 +103,19 @@ def count(options: Options, sample: int | None, far: Sequence[float], figure: st
         rates = [f" (false alarms {rate:g})" for rate in far] if len(numbers) == len(far) else [""]
         for number, rate in zip(numbers, rates, strict=True):
             yield f"{name:<7} {number}{rate}"
-    yield _what_was_read(second_moments.attrs, sample)
+    yield _what_was_read(second_moments, sample)
     if figure is not None:
         from matplotlib.figure import Figure
 
-        drawn = Figure(figsize=(12, 4), layout="constrained")
-        for ax, result in zip(drawn.subplots(1, len(results)), results.values(), strict=True):
+        drawing = Figure(figsize=(12, 4), layout="constrained")
+        for ax, result in zip(drawing.subplots(1, len(results)), results.values(), strict=True):
             eigenvalues.plot_counts(result, ax=ax)
-        drawn.savefig(figure, dpi=120)
+        drawing.savefig(figure, dpi=120)
         yield figure
 
 
 def _moments(options: Options, sample: int | None) -> xr.Dataset:
-    """The moments of the tiles on their grid, within the memory."""
+    """Return the moments of the tiles on their grid. Raises HsiError where the memory cannot hold what is read."""
     import dask
 
     from hsichunk.cube.second_moments import moments
@@ -124,24 +126,24 @@ def _moments(options: Options, sample: int | None) -> xr.Dataset:
     bands = kept_bands(site, options)
     reading, least = search_memory.to_read(site, len(bands), options.threads)
     if sample is not None:
-        # as stored, of a tile and of all
+        # the sample as stored, twice: that of one tile and that of all tiles
         reading, least = reading + 2 * sample * len(bands) * search_memory.itemsize(site), 0
-    left = options.memory - search_memory.PROGRAM - reading
-    if left < 2 * least:
-        need = -(-(options.memory - left + 2 * least) // MB)
-        what = f"a sample of {sample} pixels" if sample is not None else "what goes through all pixels"
-        less = "a smaller --sample" if sample is not None else "--sample N for some of the pixels"
+    available = options.memory - search_memory.PROGRAM - reading
+    if available < 2 * least:
+        need = -(-(options.memory - available + 2 * least) // MB)
+        pixels = f"a sample of {sample} pixels" if sample is not None else "a pass over all pixels"
+        remedy = "a smaller --sample" if sample is not None else "--sample N for some of the pixels"
         raise HsiError(
-            f"--memory {options.memory / MB:.0f}MB cannot hold {what}, {need} MB ({search_memory.PROGRAM / MB:.0f} of "
-            f"them the program); give at least --memory {need}MB, or {less}"
+            f"--memory {options.memory / MB:.0f}MB cannot hold {pixels}, {need} MB ({search_memory.PROGRAM / MB:.0f} "
+            f"of them for the program); give at least --memory {need}MB, or {remedy}"
         )
     with dask.config.set(num_workers=options.threads):
-        return moments(search_memory.cube_of(site, bands), sample=sample, seed=options.seed, memory=left // 2)
+        return moments(search_memory.cube_of(site, bands), sample=sample, seed=options.seed, memory=available // 2)
 
 
-def _what_was_read(attrs: Mapping[Any, Any], sample: int | None) -> str:
-    pixels, size = attrs["pixels"], attrs["scratch_bytes"]
+def _what_was_read(second_moments: xr.Dataset, sample: int | None) -> str:
+    pixels, size = second_moments.attrs["pixels"], second_moments.attrs["scratch_bytes"]
     if sample is not None:
         return f"read    a sample of {pixels} pixels with data"
-    how = f"through a scratch file of {size / MB:.1f} MB" if size else "straight from the stored chunks"
-    return f"read    all {pixels} pixels with data, {how}"
+    source = f"through a scratch file of {size / MB:.1f} MB" if size else "straight from the stored chunks"
+    return f"read    all {pixels} pixels with data, {source}"

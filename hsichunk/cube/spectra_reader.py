@@ -112,11 +112,14 @@ class SpectraReader:
 
     def _read(self, raw: Numbers, pixels: slice | Positions) -> Spectra:
         """Return raw spectra (n, L) of some pixels as float64."""
+        valid: Bools = np.isfinite(raw).all(1)
+        if self._left_out is not None:
+            valid &= ~self._left_out[pixels]
+        whole = False
         if self._source is not None:
-            valid = np.isfinite(raw).all(1) & ~(raw == self._source.counts.no_data).any(1) & self._kept(pixels)
+            valid &= ~(raw == self._source.counts.no_data).any(1)
             whole, values = raw.dtype.kind in "iu", raw.astype(np.float64)
         else:
-            valid, whole = np.isfinite(raw).all(1) & self._kept(pixels), False
             if self._counts:
                 counts, counted = np.empty(raw.shape, np.int16), np.ones(len(raw), np.bool_)
                 float_sums.recover(float_sums.as_floats(raw), self.scale, counts, valid.copy(), counted)
@@ -128,10 +131,6 @@ class SpectraReader:
     def leave_out(self, pixels: Bools) -> None:
         """Let some (n,) of all pixels count as without data, too, from here on."""
         self._left_out = pixels if self._left_out is None else self._left_out | pixels
-
-    def _kept(self, pixels: slice | Positions) -> Bools | np.bool_:
-        """Return which pixels are not left out."""
-        return np.True_ if self._left_out is None else ~self._left_out[pixels]
 
     def project(
         self,

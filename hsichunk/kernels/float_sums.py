@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hsichunk.array_types import AnyArray, Bools, Floats, FloatValues, Int16s, Int32s, Integers
+from hsichunk.array_types import AnyArray, Bools, Floats, FloatValues, Int16s, Int32s, Numbers
 from hsichunk.kernels.compiled import compiled
 from hsichunk.kernels.llvm_blocks import LANES, PIXELS, add_dot, add_rows, pointer_to, prefetch, transpose_floats
 
@@ -31,7 +31,7 @@ def log_table(floor: float) -> Int32s:
 
 
 @compiled()
-def narrow(wide: Integers, no_data: int, out: Int16s, valid: Bools) -> bool:
+def narrow(wide: Numbers, no_data: int, out: Int16s, valid: Bools) -> bool:
     """Write counts of another integer type (n, bands) to `out` as int16; returns False when one does not fit int16.
 
     Values that are `no_data` become 1, and their pixels are cleared in `valid` (n,).

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from hsichunk.array_types import Int16s, Integers, Ints
+from hsichunk.array_types import Int16s, Ints, Numbers
 from hsichunk.kernels.compiled import compiled
 
 
 @compiled()
-def widen(counts: Integers, no_data: int, least: Ints, most: Ints) -> None:
+def widen(counts: Numbers, no_data: int, least: Ints, most: Ints) -> None:
     """Widen the range `least` (n,) to `most` (n,) of each pixel to its counts (n, bands) other than `no_data`."""
     for i in range(counts.shape[0]):
         low, high = least[i], most[i]
@@ -23,7 +23,7 @@ def widen(counts: Integers, no_data: int, least: Ints, most: Ints) -> None:
 
 
 @compiled()
-def shift(counts: Integers, low: int, times: int, no_data: int, marker: int, out: Int16s) -> None:
+def shift(counts: Numbers, low: int, times: int, no_data: int, marker: int, out: Int16s) -> None:
     """`out` (n,) int16 = times (counts - low), `marker` where counts are `no_data`; what does not fit wraps."""
     for i in range(counts.shape[0]):
         c = np.int64(counts[i])

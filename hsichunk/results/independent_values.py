@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hsichunk.array_types import Bools, Ints, Positions
 from hsichunk.errors import HsiError, one_line
-from hsichunk.readers.image_chunks import ImageArray
+from hsichunk.readers.image_chunks import EnviArray, RasterArray
 from hsichunk.readers.image_metadata import opened
 from hsichunk.readers.model import TileFile
 
@@ -18,7 +18,7 @@ def read_values(file: TileFile, rows: Ints, cols: Ints, bands: Positions) -> tup
     GDAL reads images; h5py reads HDF5, each stored chunk with pixels once. Other formats have no independent reader
     that is known here, so they are read by their own chunks. Raises HsiError for a file that cannot be read at all.
     """
-    if isinstance(file.reflectance, ImageArray):
+    if isinstance(file.reflectance, (EnviArray, RasterArray)):
         return _read_image(file, file.reflectance, rows, cols, bands), np.ones(len(rows), np.bool_)
     import h5py
 
@@ -49,7 +49,9 @@ def read_values(file: TileFile, rows: Ints, cols: Ints, bands: Positions) -> tup
     return out, readable
 
 
-def _read_image(file: TileFile, stored: ImageArray, rows: Ints, cols: Ints, bands: Positions) -> NDArray[np.number]:
+def _read_image(
+    file: TileFile, stored: EnviArray | RasterArray, rows: Ints, cols: Ints, bands: Positions
+) -> NDArray[np.number]:
     """Return the values (n, L) of pixels of an image as GDAL reads them, line by line."""
     from rasterio.windows import Window
 

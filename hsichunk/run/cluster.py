@@ -1,7 +1,7 @@
-"""The pass on a dask cluster: each task is a window of a tile, solved and written by one worker, noted here.
+"""Do the pass on a dask cluster: each worker solves and writes one window at a time, this process keeps the ledger.
 
-Only where a tile lies and what came of a window travel through the scheduler. A worker does one task at a time, with
-all its threads inside; stored chunks that two tasks share are locked while they are changed.
+Only the description of a task and the tally of a window travel through the scheduler. A worker does one task at a time,
+with all its threads inside. A task locks the stored chunks that it shares with other tasks while it changes them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk import memory
+from hsichunk.array_types import Bools, Floats, Positions
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.windows import Window, chunk_columns, chunk_window, common
 from hsichunk.errors import HsiError, HsiWarning, one_line
@@ -33,9 +34,13 @@ if TYPE_CHECKING:
     import zarr
     from distributed import Client
 
+Settings = TypeVar("Settings")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
 CONNECT_SECONDS = 20
-RETRIES = 2  # of a task whose worker failed in a way that is not the data's
-_BUSY = threading.Lock()  # of a worker process
+RETRIES = 2  # of a task that fails, or loses its worker, for another reason than an error of the data
+_BUSY = threading.Lock()  # held by the one task that this worker process does
 
 
 @dataclass(frozen=True)
@@ -44,73 +49,83 @@ class WorkerTask:
 
     path: str
     stamp: tuple[int, int]
-    tile: int
+    """of the file when the run began"""
+    tile_number: int
     number: int
+    """of the window in the tile"""
     top: int
     left: int
+    """row and column of the common grid at which the tile begins"""
     window: Window
     start: int
-    wavelength: NDArray[np.float64] | None
-    """to which the tile is interpolated; None where its own are right"""
+    """row of the tile from which on nothing is stored"""
+    wavelength: Floats | None
+    """to which the tile is interpolated; None where it is not"""
 
 
 def worker_task(task: WindowTask) -> WorkerTask:
-    """The window as it travels to a worker."""
-    place = task.place
-    file = place.file
+    """Return a window as it travels to a worker."""
+    tile = task.tile
+    file = tile.file
     return WorkerTask(
         file.path,
         file.reflectance.stamp,
-        task.tile,
+        task.tile_number,
         task.number,
-        place.top,
-        place.left,
+        tile.top,
+        tile.left,
         task.window,
         task.start,
         wavelength_of(file),
     )
 
 
-def wavelength_of(file: model.TileFile) -> NDArray[np.float64] | None:
-    """The wavelengths that a tile is interpolated to, None where it is not."""
+def wavelength_of(file: model.TileFile) -> Floats | None:
+    """Return the wavelengths that a tile is interpolated to; None where it is not."""
     return file.reflectance.wavelength if isinstance(file.reflectance, CommonBands) else None
 
 
-def run_worker_task(settings: PassSettings, given: WorkerTask, threads: int) -> list[tuple[int, Tally]]:
-    """Process a window in this worker; the entries for the ledger, which the client writes."""
-    file = _open(given.path, given.stamp, given.wavelength)
-    place = PlacedTile(file, given.top, given.left, (given.window,))
-    counts = place.counts(settings.bands)
-    task = WindowTask(given.tile, given.number, place, counts, given.window, given.start)
+def run_worker_task(settings: PassSettings, worker_task: WorkerTask, threads: int) -> list[tuple[int, Tally]]:
+    """Process a window in this worker; return row and tally of each entry of the ledger, which the client writes."""
+    file = _open(worker_task.path, worker_task.stamp, worker_task.wavelength)
+    window = worker_task.window
+    tile = PlacedTile(file, worker_task.top, worker_task.left, (window,))
+    counts = tile.counts(settings.bands)
+    task = WindowTask(worker_task.tile_number, worker_task.number, tile, counts, window, worker_task.start)
     entries: list[tuple[int, Tally]] = []
-    run_window(settings, task, threads, lambda bottom, share: entries.append((bottom, share)), _guard)
+    run_window(settings, task, threads, lambda bottom, tally: entries.append((bottom, tally)), _guard)
     return entries
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Pixels to read from a tile."""
+    """Pixels to read from a tile in a worker."""
 
     path: str
     stamp: tuple[int, int]
-    rows: NDArray[np.intp]
-    cols: NDArray[np.intp]
-    wavelength: NDArray[np.float64] | None
+    """of the file when the run began"""
+    rows: Positions
+    cols: Positions
+    wavelength: Floats | None
+    """to which the tile is interpolated; None where it is not"""
 
 
-def read_draw(
-    common: tuple[NDArray[np.intp], bool], draw: Draw, threads: int
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Counts of drawn pixels (m, L) and whether they hold data: the sample itself, a few megabytes of a whole site."""
-    bands, corrupt = common
+def read_draw(settings: tuple[Positions, bool], draw: Draw, threads: int) -> tuple[NDArray[np.generic], Bools]:
+    """Return the stored values (m, L) of drawn pixels and whether they hold data (m,).
+
+    `settings` are the kept bands, and whether pixels of bad chunks are left out. The samples of all tiles together are
+    a few megabytes.
+    """
+    bands, corrupt = settings
     file = _open(draw.path, draw.stamp, draw.wavelength)
     counts = Counts(file.reflectance, bands, file.scale, file.no_data)
     return counts.pixels(draw.rows, draw.cols, threads, corrupt)
 
 
-def _open(path: str, stamp: tuple[int, int], wavelength: NDArray[np.float64] | None) -> model.TileFile:
+def _open(path: str, stamp: tuple[int, int], wavelength: Floats | None) -> model.TileFile:
+    """Read the metadata of a tile in a worker. Raises HsiError where the file is not the one that the client read."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", HsiWarning)  # said when the run began
+        warnings.simplefilter("ignore", HsiWarning)  # the client has given these warnings when the run began
         try:
             file = formats.read(path, floats=True)
         except HsiError as error:
@@ -122,37 +137,44 @@ def _open(path: str, stamp: tuple[int, int], wavelength: NDArray[np.float64] | N
 
 @contextmanager
 def _guard(group: zarr.Group, rows: slice, cols: slice) -> Iterator[None]:
-    """Locks the stored chunks that a region covers in part: their rest belongs to other tasks."""
+    """Lock the stored chunks that a region covers only in part: other tasks write the rest of them."""
+    import zarr
     from distributed import Lock
 
     from hsichunk import schema
 
-    array: Any = group[schema.RMSE]
-    whole, region = Window(0, array.shape[0], 0, array.shape[1]), Window(rows.start, rows.stop, cols.start, cols.stop)
-    stored = {
-        column: common(chunk_window(column, array.chunks), whole) for column in chunk_columns(region, array.chunks)
-    }
+    rmse = group[schema.RMSE]
+    assert isinstance(rmse, zarr.Array)
+    image, region = Window(0, rmse.shape[0], 0, rmse.shape[1]), Window(rows.start, rows.stop, cols.start, cols.stop)
+    stored = {column: common(chunk_window(column, rmse.chunks), image) for column in chunk_columns(region, rmse.chunks)}
     shared = [column for column, chunk in stored.items() if common(chunk, region) != chunk]
-    with ExitStack() as held:
-        for i, j in shared:  # always in this order: nobody waits in a circle
-            held.enter_context(Lock(f"hsichunk {group.store_path} {i} {j}"))
+    with ExitStack() as locks:
+        for i, j in shared:  # every task takes locks in this order, so that no two wait for each other
+            locks.enter_context(Lock(f"hsichunk {group.store_path} {i} {j}"))
         yield
 
 
-def _do(function: Callable[..., Any], common: Any, task: Any) -> tuple[bool, Any]:
-    """Do a task on a worker, one at a time; errors of the data come back as they are and are not tried again."""
+@dataclass(frozen=True)
+class Failure:
+    """An error of the data on a worker: it travels as a result, so that dask does not try the task again."""
+
+    message: str
+
+
+def _do(function: Callable[[Settings, Task, int], Result], settings: Settings, task: Task) -> Result | Failure:
+    """Do a task on a worker, one at a time."""
     from distributed import get_worker
 
     with _BUSY:
         memory.steady()
         try:
-            return True, function(common, task, int(get_worker().state.nthreads))
+            return function(settings, task, int(get_worker().state.nthreads))
         except HsiError as error:
-            return False, str(error)
+            return Failure(str(error))
 
 
 class Cluster:
-    """A client of a scheduler, and how many threads its workers have at most."""
+    """A client of a scheduler, with the number of workers and the most threads of any worker."""
 
     def __init__(self, client: Client, address: str) -> None:
         self._client = client
@@ -162,39 +184,44 @@ class Cluster:
         self.threads = max((int(worker["nthreads"]) for worker in workers.values()), default=1)
 
     def each(
-        self, function: Callable[[Any, Any, int], Any], common: Any, tasks: Sequence[Any]
-    ) -> Iterator[tuple[int, Any]]:
-        """Results of `function(common, task, threads)` with the number of the task, as they come."""
+        self, function: Callable[[Settings, Task, int], Result], settings: Settings, tasks: Sequence[Task]
+    ) -> Iterator[tuple[int, Result]]:
+        """Yield the number of each task and the result of `function(settings, task, threads)`, as they are done.
+
+        Raises HsiError for the first error of the data, and where the workers or the scheduler are lost.
+        """
         from distributed import KilledWorker, as_completed
 
         if not tasks:
             return
         try:
-            [spread] = self._client.scatter([common], broadcast=True, hash=False)
+            [scattered] = self._client.scatter([settings], broadcast=True, hash=False)
             futures = {
-                self._client.submit(_do, function, spread, one, retries=RETRIES, pure=False): number
-                for number, one in enumerate(tasks)
+                self._client.submit(_do, function, scattered, task, retries=RETRIES, pure=False): number
+                for number, task in enumerate(tasks)
             }
-            waiting = as_completed(futures, with_results=False)
-            for future in waiting:
-                good, result = self._client.gather(future, direct=False)
-                if not good:
-                    raise HsiError(result)
+            for future in as_completed(futures, with_results=False):
+                result: Result | Failure = self._client.gather(future, direct=False)
+                if isinstance(result, Failure):
+                    raise HsiError(result.message)
                 yield futures.pop(future), result
         except KilledWorker as error:
             raise HsiError(
                 f"{self._address}: workers died again and again ({one_line(error)}); give them more memory or "
-                "a smaller --memory, then the same command goes on"
+                "a smaller --memory, then run the same command again: it resumes"
             ) from error
         except (OSError, TimeoutError) as error:
             raise HsiError(
-                f"{self._address}: lost the cluster ({one_line(error)}); the same command goes on"
+                f"{self._address}: lost the cluster ({one_line(error)}); run the same command again: it resumes"
             ) from error
 
 
 @contextmanager
 def connected(options: Options) -> Iterator[Cluster]:
-    """The cluster that the options ask for; a local one ends with the block."""
+    """Connect to the cluster that the options ask for, or start a local one, which ends with the block.
+
+    Raises HsiError where no scheduler answers, and where it has no workers or workers of another version.
+    """
     import dask
     from distributed import Client, LocalCluster
 
@@ -204,19 +231,19 @@ def connected(options: Options) -> Iterator[Cluster]:
                 {"distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s", "distributed.admin.tick.limit": "60s"}
             )
         )
-        where: Any = options.scheduler
-        if where is None:
-            where = stack.enter_context(
+        scheduler: str | LocalCluster | None = options.scheduler
+        if scheduler is None:
+            scheduler = stack.enter_context(
                 LocalCluster(
                     n_workers=options.workers,
                     threads_per_worker=options.threads,
                     processes=True,
-                    memory_limit=0,  # the plan keeps to it; spilling and pausing are for other work
-                    dashboard_address=":0",  # any free port: another cluster may have the usual one
+                    memory_limit=0,  # the plan keeps to the memory: dask must neither spill nor pause
+                    dashboard_address=":0",  # any free port: another cluster may use the default one
                 )
             )
         try:
-            client = stack.enter_context(Client(where, timeout=CONNECT_SECONDS, set_as_default=False))
+            client = stack.enter_context(Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, TimeoutError, ValueError) as error:
             raise HsiError(
                 f"{options.scheduler}: no dask scheduler answers ({one_line(error)}); expected tcp://host:port"
@@ -229,31 +256,36 @@ def connected(options: Options) -> Iterator[Cluster]:
                 raise HsiError(f"{name}: has no workers; start some with: dask worker {name}") from error
         stack.enter_context(client.as_current())
         cluster = Cluster(client, name)
-        _prepare(client, name, ours=options.scheduler is None)
-        with _profiled(options.profile, client):
+        _prepare(client, name, dedicated=options.scheduler is None)
+        with _profiled(options.profile):
             yield cluster
 
 
-def _prepare(client: Client, name: str, ours: bool) -> None:
-    """Has every worker load what the work needs, and finds those that cannot. `ours`: they do nothing but this run."""
-    for worker, version in client.run(_version, ours, on_error="return").items():
-        from hsichunk.version import __version__
+def _prepare(client: Client, name: str, dedicated: bool) -> None:
+    """Have every worker load the compiled kernels. `dedicated`: the workers do nothing but this run.
 
-        if version != __version__:
-            found = version if isinstance(version, str) else one_line(version)
-            raise HsiError(f"{name}: worker {worker} has hsichunk {found}; expected {__version__}: install it")
-
-
-def _version(ours: bool) -> str:
+    Raises HsiError for a worker that cannot load them, or that has another version of hsichunk.
+    """
     from hsichunk.version import __version__
 
-    with interpreter.dedicated() if ours else nullcontext(), interpreter.loading():
+    for worker, version in client.run(_version, dedicated, on_error="return").items():
+        if version != __version__:
+            reason = version if isinstance(version, str) else one_line(version)
+            raise HsiError(f"{name}: worker {worker} has hsichunk {reason}; expected {__version__}: install it")
+
+
+def _version(dedicated: bool) -> str:
+    """Load the kernels in this worker and return its version of hsichunk."""
+    from hsichunk.version import __version__
+
+    with interpreter.dedicated() if dedicated else nullcontext(), interpreter.loading():
         load_kernels()
     return __version__
 
 
 @contextmanager
-def _profiled(path: str | None, client: Client) -> Iterator[None]:
+def _profiled(path: str | None) -> Iterator[None]:
+    """Write dask's performance report of the block to `path`, if there is one."""
     if path is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Options in a YAML file: read for `run --config`, written by `run --write-config` with what each means."""
+"""Read options from a YAML file, for `run --config`, and write them with their help, for `run --write-config`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hsichunk.atomic_files import replacing
 from hsichunk.errors import OptionError, one_line
+from hsichunk.run.option_kinds import RawValue
 from hsichunk.run.options import TABLE, Options, check_names
 
 
-def read(path: str | os.PathLike[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options from a YAML file under those given on the command line. Raises OptionError for what is not one."""
+def read(path: str | os.PathLike[str], words: Mapping[str, RawValue]) -> dict[str, RawValue]:
+    """Return the options of a YAML file by name; those of the command line, `words`, replace them.
+
+    Raises OptionError where the file cannot be read, is not YAML, or holds anything but options.
+    """
     import yaml
 
     where = os.fspath(path)
@@ -30,19 +33,19 @@ def read(path: str | os.PathLike[str], given: Mapping[str, Any]) -> dict[str, An
         loaded = {}
     if not isinstance(loaded, dict):
         raise OptionError(f"{where}: holds {type(loaded).__name__}; expected options, as 'k: 4'")
-    options = {str(name).replace("-", "_"): value for name, value in loaded.items()}
+    options: dict[str, RawValue] = {str(name).replace("-", "_"): value for name, value in loaded.items()}
     check_names(options, f"{where}: ")
-    return {**options, **given}
+    return {**options, **words}
 
 
 def write(options: Options, path: Path) -> None:
-    """Writes every option with what it means above it. Raises HsiError where `path` cannot be written."""
+    """Write every option with its help above it. Raises HsiError where `path` cannot be written."""
     lines = ["# Options of hsichunk run: hsichunk run --config THIS_FILE; those given on the command line win.", ""]
     for name, value in options.as_dict().items():
         if TABLE[name].asked_each_time:
             continue
         lines += [f"# {line}" for line in textwrap.wrap(TABLE[name].help, 110)]
-        # JSON is YAML, on one line
+        # JSON is YAML, and takes one line
         lines += [f"{name.replace('_', '-')}: {json.dumps(value)}", ""]
     with replacing(path) as part:
         part.write_text("\n".join(lines), encoding="utf-8")

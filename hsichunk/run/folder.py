@@ -1,4 +1,4 @@
-"""The names of what a run leaves in its folder."""
+"""The names of the files and folders that a run writes into its folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ STORE = "products.zarr"
 
 
 def files(metrics: Iterable[str] = (schema.SAM, schema.SID)) -> tuple[str, ...]:
-    """What a finished run with some metrics has left, run.json aside."""
-    classes = [f"{schema.CLASS_OF[metric]}.tif{also}" for metric in metrics for also in ("", ".aux.xml")]
+    """Return the names of the results of a run with these metrics, without run.json."""
+    classes = [f"{schema.CLASS_OF[metric]}.tif{suffix}" for metric in metrics for suffix in ("", ".aux.xml")]
     return (STORE, "abundance.tif", "rmse.tif", *classes, "endmembers.csv", "item.json")
 
 
 FILES = files()
 EVERY_FILE = files(schema.METRICS)
 LATER = ("report.html", "thresholds.json", "envi", "figures")
-"""what other commands add to it"""
+"""names of what other commands write into the folder of a run"""

@@ -1,4 +1,4 @@
-"""The GeoTIFFs of a run, from its store."""
+"""Write the maps of a run's store as GeoTIFFs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,17 +19,24 @@ from hsichunk.writers import cog
 
 if TYPE_CHECKING:
     import zarr
+    from zarr.types import ArrayV3
 
-SIDE_BY_SIDE = 4_000_000  # pixels of an image up to which two GeoTIFFs are made at a time: GDAL's cache is one
-TIFF_SHARE = 2.4  # of a map's bytes on the disk while its GeoTIFF is made: as it is, compressed, overviews
+SIDE_BY_SIDE = 4_000_000  # pixels of an image up to which two GeoTIFFs are made at a time: they share GDAL's cache
+TIFF_SHARE = 2.4  # bytes on the disk per byte of a map while its GeoTIFF is made: uncompressed, compressed, overviews
 
 
 def write_maps(store: Path, names: Sequence[str], job: Job) -> None:
-    """Maps of a store as GeoTIFFs, where the disk has room for all: GDAL prints its own lines when it runs out."""
+    """Write maps of a store as GeoTIFFs.
+
+    Raises HsiError before anything is written where the disk has no room for all: GDAL prints lines of its own when it
+    runs out of room.
+    """
     import zarr
 
     group = zarr.open_group(store, mode="r")
-    images = {name: _image(group, name, job.site.grid) for name in names}
+    maps = {name: _array(group, name) for name in names}
+    endmembers = tuple(map(str, np.asarray(_array(group, schema.ENDMEMBER)[:]).tolist()))
+    images = {name: _image(name, array, endmembers, job.site.grid) for name, array in maps.items()}
     need = TIFF_SHARE * sum(image.tiled_bytes for image in images.values())
     free = shutil.disk_usage(job.ledger.out).free
     if free < need:
@@ -41,7 +48,7 @@ def write_maps(store: Path, names: Sequence[str], job: Job) -> None:
 
     def write(name: str) -> None:
         job.progress("maps", len(written), len(names))
-        cog.write_image(images[name], partial(_store_blocks, group[name]), _tiff(job, name))
+        cog.write_image(images[name], partial(_copy_blocks, maps[name]), _tiff(job, name))
         written.append(name)
 
     memory.release()
@@ -54,30 +61,38 @@ def _tiff(job: Job, name: str) -> Path:
     return job.ledger.out / f"{name}.tif"
 
 
-def _image(group: zarr.Group, name: str, grid: Grid) -> cog.MapImage:
-    """What the GeoTIFF of a map says of it."""
-    array: Any = group[name]
-    names: Any = group[schema.ENDMEMBER]
+def _array(group: zarr.Group, name: str) -> ArrayV3:
+    import zarr
+
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+def _image(name: str, array: ArrayV3, endmembers: tuple[str, ...], grid: Grid) -> cog.MapImage:
+    """Return what the GeoTIFF of a map says of it: size, bands, no-data, place, units and classes."""
+    *layers, height, width = array.shape
+    texts = {attribute: str(value) for attribute, value in array.attrs.items()}
     return cog.MapImage(
-        (*(() if array.ndim == 3 else (1,)), *array.shape),
+        (layers[0] if layers else 1, height, width),
         array.dtype,
-        tuple(map(str, names[:].tolist())) if array.ndim == 3 else (name,),
+        endmembers if layers else (name,),
         schema.CLASS_NO_DATA if array.dtype == np.uint8 else np.nan,
         *placed(grid),
-        array.attrs.get("units"),
-        array.attrs["long_name"],
-        classes=tuple(array.attrs["flag_meanings"].split()[:-1]) if "flag_meanings" in array.attrs else (),
-        flags="flag_meanings" in array.attrs,
+        texts.get("units"),
+        texts["long_name"],
+        classes=tuple(texts["flag_meanings"].split()[:-1]) if "flag_meanings" in texts else (),
+        flags="flag_meanings" in texts,
     )
 
 
-def _store_blocks(array: Any, blocks: cog.Blocks) -> None:
-    """Assigns a map to a GeoTIFF, one stored chunk of all its layers after the other."""
+def _copy_blocks(array: ArrayV3, blocks: cog.Blocks) -> None:
+    """Copy a map to a GeoTIFF, one stored chunk of all its layers after the other."""
     *_, height, width = array.shape
-    *_, high, wide = array.chunks
-    for top in range(0, height, high):
-        for left in range(0, width, wide):
-            rows, cols = slice(top, min(top + high, height)), slice(left, min(left + wide, width))
-            block = array[..., rows, cols]
+    *_, chunk_rows, chunk_cols = array.chunks
+    for top in range(0, height, chunk_rows):
+        for left in range(0, width, chunk_cols):
+            rows, cols = slice(top, min(top + chunk_rows, height)), slice(left, min(left + chunk_cols, width))
+            block = np.asarray(array[..., rows, cols])
             block = block if block.ndim == 3 else block[np.newaxis]
             blocks[slice(0, len(block)), rows, cols] = block

@@ -1,4 +1,4 @@
-"""The Zarr store of a run: its empty template, whether a store fits it, class maps added from stored scores."""
+"""Describe the Zarr store of a run, check a store that is there, and add class maps of relative thresholds to it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from hsichunk.unmixing.solver import Solver
 from hsichunk.version import __version__
 from hsichunk.writers.zarr_blocks import EmptyMap, Template
 
-DIGEST = "hsichunk_run"  # attribute of a store: which run it belongs to
+DIGEST = "hsichunk_run"  # attribute of a store: the digest of the run that it belongs to
 
 
 def template(job: Job, solver: Solver) -> Template:
-    """The products of a whole site, labelled, without their values; class maps, too, where the pass makes them."""
+    """Return coordinates, attributes and empty maps of a run's store.
+
+    Maps are the products of the solver and, with absolute thresholds, their class maps, which the pass makes. Relative
+    thresholds need the range of all scores: `add_classes` makes those maps after the pass.
+    """
     site, area = job.site, (job.site.rows, job.site.cols)
     maps: dict[str, EmptyMap] = {}
     for name in solver.products:
@@ -49,44 +53,47 @@ def template(job: Job, solver: Solver) -> Template:
 
 
 def thresholds(options: Options) -> dict[str, float | list[float]]:
-    """The thresholds of each score that gets a class map: one number, or one a class."""
-    given = {metric: options.threshold(metric) for metric in options.metric}
-    return {name: each[0] if len(each) == 1 else list(each) for name, each in given.items()}
+    """Return the thresholds of each score that gets a class map: one number, or one a class."""
+    values = {metric: options.threshold(metric) for metric in options.metric}
+    return {metric: each[0] if len(each) == 1 else list(each) for metric, each in values.items()}
 
 
-def fits(store: Path, whole: Template, chunks: tuple[int, int]) -> bool:
-    """Whether a store is the one that `whole` describes, in the layout that strips are written in."""
+def fits(store: Path, template: Template, chunks: tuple[int, int]) -> bool:
+    """Return whether a store is the one that `template` describes, in stored chunks of `chunks` (rows, columns)."""
     import zarr
 
     try:
         group = zarr.open_group(store, mode="r", use_consolidated=False)
-        arrays = {name: group.get(name) for name in whole.maps}
-        return group.attrs.get(DIGEST) == whole.attrs[DIGEST] and all(
-            isinstance(found, zarr.Array)
-            and found.shape == whole.maps[name].shape
-            and found.dtype == whole.maps[name].dtype
-            and found.chunks[-2:] == chunks
-            for name, found in arrays.items()
+        arrays = {name: group.get(name) for name in template.maps}
+        return group.attrs.get(DIGEST) == template.attrs[DIGEST] and all(
+            isinstance(array, zarr.Array)
+            and array.shape == template.maps[name].shape
+            and array.dtype == template.maps[name].dtype
+            and array.chunks[-2:] == chunks
+            for name, array in arrays.items()
         )
-    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged, which zarr says in many ways
+    except (OSError, ValueError, KeyError, TypeError):  # what zarr raises for a missing or damaged store
         return False
 
 
 def class_limits(options: Options) -> dict[str, NDArray[np.float32]]:
-    """The largest distance, or smallest similarity, of each class, for the scores whose class maps the pass makes."""
+    """Return the threshold of each class (k,), by metric, for the class maps that the pass makes.
+
+    It is the largest distance, or the smallest similarity, of a pixel of the class.
+    """
     if options.relative:
         return {}
     return {name: np.full(options.k, each, np.float32) for name, each in thresholds(options).items()}
 
 
 def tidy(store: Path) -> None:
-    """Removes zarr's own files of writes that were killed."""
+    """Remove the files that zarr leaves of a write that was killed."""
     for path in [*store.rglob("*.partial")]:
         path.unlink()
 
 
 def add_classes(store: Path, options: Options) -> None:
-    """Adds class maps relative to the range of the scores in a store; replaces those of a killed attempt."""
+    """Add class maps of thresholds relative to the range of the stored scores; replace those of a killed attempt."""
     import dask
     import dask.threaded
 
@@ -98,7 +105,7 @@ def add_classes(store: Path, options: Options) -> None:
     with dask.config.set(scheduler=dask.threaded.get, num_workers=options.threads):
         for name, threshold in thresholds(options).items():
             distance = scores[name]
-            # the range first, then the labels: both stream, and nothing is held between them
+            # the range is computed before the labels: each of the two streams, and nothing is held between them
             label = classify(distance, threshold, relative=True, limits=score_range(distance).compute())
             shutil.rmtree(store / str(label.name), ignore_errors=True)
             zarr_store.add(store, label)

@@ -1,4 +1,4 @@
-"""Call a function several times a second from a thread of its own, to tell how far a pass has come."""
+"""Report the progress of a pass several times a second, from a thread of its own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ _TICK = 0.2  # seconds
 
 @contextmanager
 def ticking(tell: Callable[[], None]) -> Iterator[None]:
-    """Calls `tell` five times a second from a thread of its own, for work that only counts how far it is."""
-    over = threading.Event()
+    """Call `tell` five times a second while the block runs, from a thread of its own.
+
+    For work that counts what it has done and does not call a callback itself.
+    """
+    ended = threading.Event()
 
     def tick() -> None:
-        while not over.wait(_TICK):
+        while not ended.wait(_TICK):
             tell()
 
     thread = threading.Thread(target=tick, name="hsichunk-progress", daemon=True)
@@ -23,5 +26,5 @@ def ticking(tell: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()

@@ -1,4 +1,4 @@
-"""The pass over all tiles: what is left to do, done here or on a cluster, and noted in the ledger."""
+"""Run the pass over all tiles: find what is left to do, do it here or on a cluster, and note it in the ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hsichunk.unmixing.solver import Solver
 
 
 def pass_settings(job: Job, solvers: tuple[Solver, ...]) -> PassSettings:
-    """What all windows of a job have in common."""
+    """Return what all windows of a job have in common."""
     plan = job.plan
     return PassSettings(
         store=job.ledger.store.absolute(),
@@ -29,62 +29,65 @@ def pass_settings(job: Job, solvers: tuple[Solver, ...]) -> PassSettings:
 
 
 def window_tasks(job: Job) -> tuple[list[WindowTask], Tally]:
-    """Every window of every tile, with what the ledger says of it; and what came of the rows that are done."""
-    tally, done = Tally(), {}
+    """Return every window of every tile, each with the row it is stored up to, and the tally of the stored rows."""
+    tally, stored = Tally(), {}
     for entry in job.ledger.entries():
-        done[entry.tile, entry.window] = entry.bottom
+        stored[entry.tile, entry.window] = entry.bottom
         tally.add(entry.tally)
-    out = []
-    for tile, place in enumerate(job.site.tiles):
-        counts = place.counts(job.bands)
-        for number, window in enumerate(windows_of(place, counts)):
-            out.append(WindowTask(tile, number, place, counts, window, done.get((tile, number), window.top)))
-    return out, tally
+    tasks = []
+    for tile_number, tile in enumerate(job.site.tiles):
+        counts = tile.counts(job.bands)
+        for number, window in enumerate(windows_of(tile, counts)):
+            start = stored.get((tile_number, number), window.top)
+            tasks.append(WindowTask(tile_number, number, tile, counts, window, start))
+    return tasks, tally
 
 
 def run_pass(job: Job, solvers: tuple[Solver, ...]) -> Tally:
-    """Does what is left; gives back what all of it came to."""
-    todo, tally = window_tasks(job)
+    """Process all windows that are not stored, and return the tally of the whole site."""
+    tasks, tally = window_tasks(job)
     settings, rows = pass_settings(job, solvers), job.plan.pass_rows
-    whole = sum(task.to_decode(task.window.top, rows) for task in todo)
-    left = sum(task.to_decode(task.start, rows) for task in todo)
-    todo = [task for task in todo if task.left]
+    total = sum(task.to_decode(task.window.top, rows) for task in tasks)
+    remaining = sum(task.to_decode(task.start, rows) for task in tasks)
+    tasks = [task for task in tasks if task.unfinished]
     if job.cluster is not None:
-        _on_cluster(job, settings, todo, tally, whole, whole - left)
+        _on_cluster(job, settings, tasks, tally, total, total - remaining)
     else:
-        _here(job, settings, todo, tally, whole, whole - left)
-    job.progress("pass", whole, whole)
+        _here(job, settings, tasks, tally, total, total - remaining)
+    job.progress("pass", total, total)
     return tally
 
 
-def _here(job: Job, settings: PassSettings, todo: list[WindowTask], tally: Tally, whole: int, done: int) -> None:
+def _here(job: Job, settings: PassSettings, tasks: list[WindowTask], tally: Tally, total: int, done: int) -> None:
+    """Process windows in this process and add to `tally`; an earlier attempt has decoded `done` of `total` bytes."""
     job.kept.close()
     before = DECODED.now()[1] + job.kept.bytes
 
     def tell() -> None:
-        job.progress("pass", min(done + DECODED.now()[1] + job.kept.bytes - before, whole), whole)
+        job.progress("pass", min(done + DECODED.now()[1] + job.kept.bytes - before, total), total)
 
     tell()
     with ticking(tell):
-        for task in todo:
+        for task in tasks:
 
-            def note(bottom: int, share: Tally, task: WindowTask = task) -> None:
-                job.ledger.add(Entry(task.tile, task.number, bottom, share))
+            def note(bottom: int, rows_tally: Tally, task: WindowTask = task) -> None:
+                job.ledger.add(Entry(task.tile_number, task.number, bottom, rows_tally))
 
             tally.add(run_window(settings, task, job.options.threads, note))
     job.kept.close(0)
 
 
-def _on_cluster(job: Job, settings: PassSettings, todo: list[WindowTask], tally: Tally, whole: int, done: int) -> None:
+def _on_cluster(job: Job, settings: PassSettings, tasks: list[WindowTask], tally: Tally, total: int, done: int) -> None:
+    """Process windows on the job's cluster and add to `tally`, as `_here` does."""
     from hsichunk.run import cluster
 
     assert job.cluster is not None
-    job.progress("pass", done, whole)
-    tasks = [cluster.worker_task(task) for task in todo]
-    for number, entries in job.cluster.each(cluster.run_worker_task, settings, tasks):
-        task = todo[number]
-        for bottom, share in entries:
-            job.ledger.add(Entry(task.tile, task.number, bottom, share))
-            tally.add(share)
+    job.progress("pass", done, total)
+    worker_tasks = [cluster.worker_task(task) for task in tasks]
+    for number, entries in job.cluster.each(cluster.run_worker_task, settings, worker_tasks):
+        task = tasks[number]
+        for bottom, rows_tally in entries:
+            job.ledger.add(Entry(task.tile_number, task.number, bottom, rows_tally))
+            tally.add(rows_tally)
         done += task.to_decode(task.start, settings.pass_rows)
-        job.progress("pass", min(done, whole), whole)
+        job.progress("pass", min(done, total), total)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     import zarr
 
 Note = Callable[[int, Tally], None]
-"""Called with the row of the tile up to which everything is on the disk, and what came of the rows since the last."""
+"""Called with the row of the tile up to which everything is on the disk, and the tally of the rows since the last."""
 Guard = Callable[["zarr.Group", slice, slice], AbstractContextManager[None]]
 """Keeps other writers out of the stored chunks that rows and columns of the site share with them."""
 
 
 @contextmanager
-def unguarded(*_: Any) -> Iterator[None]:
-    """For a single writer."""
+def unguarded(group: zarr.Group, rows: slice, cols: slice) -> Iterator[None]:
+    """The guard of a store that has no other writer: it does nothing."""
     yield
 
 
@@ -39,7 +39,7 @@ class StripWriter:
         self,
         store: Path,
         limits: dict[str, NDArray[np.float32]],
-        place: PlacedTile,
+        tile: PlacedTile,
         window: Window,
         start: int,
         note: Note,
@@ -49,33 +49,37 @@ class StripWriter:
 
         self._group = zarr.open_group(store, mode="r+")
         self._limits, self._guard = limits, guard
-        self._place, self._window, self._note = place, window, note
-        array: Any = self._group[schema.RMSE]
-        self._side = array.chunks[0]
+        self._tile, self._window, self._note = tile, window, note
+        rmse = self._group[schema.RMSE]
+        assert isinstance(rmse, zarr.Array)
+        self._chunk_rows = rmse.chunks[0]
         self._written = start
+        """row of the tile up to which everything is stored"""
         self._waiting: list[tuple[Window, Products, Tally]] = []
+        """strips of which some rows are not stored"""
 
-    def add(self, part: Window, products: Products, tally: Tally) -> None:
-        """Takes the next strip, as wide as the window; strips come from top to bottom."""
-        self._waiting.append((part, products, tally))
-        edge = (self._place.top + part.bottom) // self._side * self._side - self._place.top
-        if part.bottom == self._window.bottom:
-            edge = part.bottom
+    def add(self, strip: Window, products: Products, tally: Tally) -> None:
+        """Take the next strip, as wide as the window; strips come from top to bottom."""
+        self._waiting.append((strip, products, tally))
+        edge = (self._tile.top + strip.bottom) // self._chunk_rows * self._chunk_rows - self._tile.top
+        if strip.bottom == self._window.bottom:
+            edge = strip.bottom
         if edge > self._written:
             self._write(edge)
 
     def _write(self, edge: int) -> None:
-        """Writes all rows above `edge`; notes the strips of which every row is stored, so that a run resumes at one."""
+        """Write all rows above `edge`; note the strips of which every row is stored: a run resumes below them."""
         top = self._written
-        rows = slice(self._place.top + top, self._place.top + edge)
-        cols = slice(self._place.left + self._window.left, self._place.left + self._window.right)
+        rows = slice(self._tile.top + top, self._tile.top + edge)
+        cols = slice(self._tile.left + self._window.left, self._tile.left + self._window.right)
         with self._guard(self._group, rows, cols):
             for name in self._waiting[0][1]:
                 pieces = [
-                    values[name][..., max(top - part.top, 0) : edge - part.top, :] for part, values, _ in self._waiting
+                    products[name][..., max(top - strip.top, 0) : edge - strip.top, :]
+                    for strip, products, _ in self._waiting
                 ]
                 block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-2)
-                blocks: dict[str, NDArray[Any]] = {name: block}
+                blocks: dict[str, NDArray[np.generic]] = {name: block}
                 if name in self._limits:
                     blocks[schema.CLASS_OF[name]] = labels(name, block, self._limits[name])
                 zarr_blocks.write_block(self._group, blocks, rows, cols, durable=True, whole_chunks=False)
@@ -83,8 +87,8 @@ class StripWriter:
         stored = Tally()
         bottom = None
         while self._waiting and self._waiting[0][0].bottom <= edge:
-            part, _, tally = self._waiting.pop(0)
+            strip, _, tally = self._waiting.pop(0)
             stored.add(tally)
-            bottom = part.bottom
+            bottom = strip.bottom
         if bottom is not None:
             self._note(bottom, stored)

@@ -23,10 +23,10 @@ LATE = (
 
 @contextlib.contextmanager
 def importing() -> Iterator[Callable[[], None]]:
-    """Imports what writing needs while the first tiles are read; gives a function that waits for it."""
+    """Import the libraries that writing needs in a thread while the block runs; give a function that waits for them."""
 
     def work() -> None:
-        with contextlib.suppress(Exception):  # said where it is needed
+        with contextlib.suppress(Exception):  # the import that needs the library raises it again
             for name in LATE:
                 importlib.import_module(name)
             load_kernels()
@@ -35,5 +35,5 @@ def importing() -> Iterator[Callable[[], None]]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(interpreter.loading())
         thread.start()
-        stack.callback(thread.join)  # an interpreter that ends in the middle of an import says so at length
+        stack.callback(thread.join)  # an interpreter that ends in the middle of an import prints a traceback
         yield stack.close

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-from hsichunk.run.json_records import kinds, may_be_absent, name_in_json
+from hsichunk.run.json_records import UNCHECKED, field_types, may_be_absent, name_in_json
 from hsichunk.run.options import Options
 from hsichunk.run.record import SCHEMA, RunRecord
 
@@ -52,7 +52,7 @@ def schema() -> dict[str, Any]:
 
 
 def _record(record: type, records: dict[str, Any]) -> dict[str, Any]:
-    told, types = docstrings(record), kinds(record)
+    told, types = docstrings(record), field_types(record)
     return {
         "description": _doc(record),
         "type": "object",
@@ -71,7 +71,7 @@ def _doc(record: type) -> str:
 
 def _kind(kind: Any, records: dict[str, Any]) -> dict[str, Any]:
     """The schema of a value of some type; of records a reference to what is put into `records`."""
-    if kind is Any:
+    if kind is UNCHECKED:
         return {}
     if is_dataclass(kind):
         assert isinstance(kind, type)

@@ -88,8 +88,8 @@ def test_help_says_the_defaults_that_hold() -> None:
     said = " ".join(call("run", "--help").stdout.replace("│", " ").split())
     defaults = Options(("x",), "y")
     for text in (
-        f"How many to find ({defaults.k}).",
-        f"Pixels to search ({defaults.sample}).",
+        f"Number of endmembers to find ({defaults.k}).",
+        f"Pixels in the sample that is searched ({defaults.sample}).",
         f"({defaults.share})",
         f"({defaults.sam_threshold[0]})",
         f"({defaults.sid_threshold[0]})",

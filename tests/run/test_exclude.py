@@ -144,9 +144,9 @@ def test_the_plan_knows_of_it(tiles: tuple[Path, Path], tmp_path: Path) -> None:
     few, more = (search_memory.needs(site, bands, options) for options in (plain, guarded))
     assert more.peak > few.peak
     assert more.decodes == (few.decodes if few.decodes == 1 else 2 * few.decodes)
-    assert dry_run.dry_run(guarded)["plan"]["refine_decodes"] == more.decodes
+    assert dry_run.dry_run(guarded).plan.refine_decodes == more.decodes
     report = go(tiles[1], tmp_path / "out", refine=True, exclude=LIMIT)
-    decoded, once = report["stages"]["refine"]["chunks_decoded"], dry_run.dry_run(guarded)["chunks"]
+    decoded, once = report["stages"]["refine"]["chunks_decoded"], dry_run.dry_run(guarded).chunks
     assert decoded == more.decodes * once
 
 

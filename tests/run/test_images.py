@@ -235,7 +235,7 @@ def test_an_image_that_lies_nowhere(tmp_path: Path, counts: Any, theirs: Path) -
     for name in PRODUCTS:
         assert lazy[name].values.tobytes() == ours[name].values.tobytes()
     said = info.describe(asked(path, tmp_path, k=3, drop_last=0))
-    assert said["bounds"] == [-0.5, -0.5, 49.5, 59.5] and said["crs"] is None
+    assert said.bounds == (-0.5, -0.5, 49.5, 59.5) and said.crs is None
     assert "crs       none" in info.as_text(said)
 
 

@@ -153,8 +153,7 @@ def test_records_of_any_kind() -> None:
             json_records.from_json(Whole, {**content, **wrong})
 
 
-# what the first two tell programs is their own; the last makes the record of the dictionary
-OWN_DICTIONARIES = {"cli/info.py", "cli/dry_run.py", "run/record.py"}
+OWN_DICTIONARIES = {"run/record.py"}  # makes the record of the dictionary
 ACCESS = re.compile(r"""(?:(?<!attrs)(?<=[\w\])])\[|\.(?:get|pop)\()["'](\w+)["'](?=[\],)])""")
 
 

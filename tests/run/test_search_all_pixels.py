@@ -431,7 +431,7 @@ def test_a_dry_run_tells_the_further_decodes(stored: dict[str, Path], tmp_path: 
         assert status == 0 and f"decoded once; before that {times} to search all pixels" in said
         assert "before that" not in shell(*words)[1]
     assert not (tmp_path / "out").exists()
-    assert "refine" in info.describe(asked(stored["band"], tmp_path))["plan"]
+    assert info.describe(asked(stored["band"], tmp_path)).plan.refine == 0
 
 
 def test_progress_counts_what_is_decoded(stored: dict[str, Path], tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from hsichunk import metrics, schema
 from hsichunk.array_types import Ints
+from hsichunk.atomic_files import Json
 from hsichunk.classification.palette import class_colors, css
 from hsichunk.results.finished_run import FinishedRun, MapGrid
 from hsichunk.results.report.map_statistics import MapStatistics
@@ -18,9 +18,6 @@ from hsichunk.results.report.pictures import AGREEMENT
 
 MOST_IN_MATRIX = 8  # classes of which all pairs of two maps are in a table
 MOST_PAIRS = 20  # in the list of differences
-
-JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | float | None"
-"""a value of run.json"""
 
 
 @dataclass(frozen=True)
@@ -164,7 +161,7 @@ def stages(results: FinishedRun) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def flatten(content: JsonValue, name: str = "") -> list[tuple[str, str]]:
+def flatten(content: Json, name: str = "") -> list[tuple[str, str]]:
     """Return nested values of run.json as names, with dots between their parts, and text."""
     if isinstance(content, dict):
         return [row for key, value in content.items() for row in flatten(value, f"{name}.{key}" if name else key)]

@@ -225,7 +225,8 @@ class Maps:
         options = self.results.record.options
         out = {}
         for metric in self.metrics:
-            values = [float(v) for v in np.atleast_1d(saved.get(f"{metric}_threshold", options.threshold(metric)))]
+            stored = saved.get(f"{metric}_threshold", options.threshold(metric))
+            values = [float(v) for v in np.atleast_1d(np.asarray(stored, np.float64))]
             out[metric] = values * k if len(values) == 1 else values if len(values) == k else [DEFAULTS[metric]] * k
         return out
 
