@@ -112,9 +112,7 @@ class SpectraReader:
 
     def _read(self, raw: Numbers, pixels: slice | Positions) -> Spectra:
         """Return raw spectra (n, L) of some pixels as float64."""
-        valid: Bools = np.isfinite(raw).all(1)
-        if self._left_out is not None:
-            valid &= ~self._left_out[pixels]
+        valid = self._finite(raw, pixels)
         whole = False
         if self._source is not None:
             valid &= ~(raw == self._source.counts.no_data).any(1)
@@ -131,6 +129,12 @@ class SpectraReader:
     def leave_out(self, pixels: Bools) -> None:
         """Let some (n,) of all pixels count as without data, too, from here on."""
         self._left_out = pixels if self._left_out is None else self._left_out | pixels
+
+    def _finite(self, raw: Numbers, pixels: slice | Positions) -> Bools:
+        """Return which of some pixels are finite in all bands and not left out."""
+        finite: Bools = np.isfinite(raw)
+        valid: Bools = finite.all(axis=1)
+        return valid if self._left_out is None else valid & ~self._left_out[pixels]
 
     def project(
         self,
@@ -157,7 +161,8 @@ class SpectraReader:
             return False
         image = values.reshape(len(rows), len(cols), -1), valid.reshape(len(rows), len(cols))
         project(counts, rows, cols, axes, shift, *image, asked_for(), together, forget)
-        valid &= self._kept(slice(None))
+        if self._left_out is not None:
+            valid &= ~self._left_out
         return True
 
     def drawn(self, pixels: Positions) -> Iterator[Spectra]:
