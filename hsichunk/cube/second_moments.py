@@ -127,8 +127,8 @@ def of_sample(spectra: SpectraReader, size: int, seed: int) -> Moments:
     """Return moments of about `size` pixels, spread over the whole cube."""
     total = _Total(spectra.shape[2])
     with threadpool_limits(1, user_api="blas"):
-        for values, valid, whole in spectra.drawn(drawn_pixels(spectra.cube, size, seed)):
-            total.add(values[valid], whole)
+        for values, valid, integral in spectra.drawn(drawn_pixels(spectra.cube, size, seed)):
+            total.add(values[valid], integral)
     return total.moments(spectra.scale)
 
 
@@ -151,7 +151,7 @@ def stream(spectra: SpectraReader, *, noise: bool = False, leave_out: Bools | No
             valid = strip.valid
             if leave_out is not None:
                 valid = valid & ~leave_out[strip.start : strip.start + len(valid)]
-            total.add(strip.values[valid], strip.whole)
+            total.add(strip.values[valid], strip.integral)
             if noise:
                 above = _add_pairs(differences, strip, valid, spectra.shape[1], above)
     result = total.moments(spectra.scale)
@@ -169,7 +169,7 @@ class _Row(NamedTuple):
     """(1, columns, L)"""
     valid: Bools
     """(1, columns)"""
-    whole: bool
+    integral: bool
     """whether all values are whole counts"""
 
 
@@ -180,14 +180,14 @@ def _add_pairs(differences: _Total, strip: Strip, valid: Bools, width: int, abov
     """
     values, valid = strip.values.reshape(-1, width, strip.values.shape[1]), valid.reshape(-1, width)
     pairs = [
-        (values[:, 1:], values[:, :-1], valid[:, 1:] & valid[:, :-1], strip.whole),
-        (values[1:], values[:-1], valid[1:] & valid[:-1], strip.whole),
+        (values[:, 1:], values[:, :-1], valid[:, 1:] & valid[:, :-1], strip.integral),
+        (values[1:], values[:-1], valid[1:] & valid[:-1], strip.integral),
     ]
     if above is not None:
-        pairs.append((values[:1], above.values, valid[:1] & above.valid, strip.whole and above.whole))
-    for pixels, neighbours, both, whole in pairs:
-        differences.add(pixels[both] - neighbours[both], whole)
-    return _Row(values[-1:], valid[-1:], strip.whole)
+        pairs.append((values[:1], above.values, valid[:1] & above.valid, strip.integral and above.integral))
+    for pixels, neighbours, both, integral in pairs:
+        differences.add(pixels[both] - neighbours[both], integral)
+    return _Row(values[-1:], valid[-1:], strip.integral)
 
 
 class _Total:
@@ -203,19 +203,19 @@ class _Total:
         self._integers = np.zeros(bands, np.int64), np.zeros((bands, bands), np.int64)
         self._floats = np.zeros(bands), np.zeros((bands, bands))
 
-    def add(self, values: Floats, whole: bool) -> None:
-        """Add spectra (n, L); `whole` says that all values are whole numbers."""
+    def add(self, values: Floats, integral: bool) -> None:
+        """Add spectra (n, L); `integral` says that all values are whole numbers."""
         if not len(values):
             return
         if self.centre is None:
             mean = values.sum(0) / len(values)
-            self.centre = np.rint(mean) if whole else mean
+            self.centre = np.rint(mean) if integral else mean
         # less a centre that is no whole number, even the counts of a later strip are fractions
-        whole = whole and bool((self.centre == np.rint(self.centre)).all())
+        integral = integral and bool((self.centre == np.rint(self.centre)).all())
         centred = values - self.centre
         self.n += len(values)
         sums, products = centred.sum(0), centred.T @ centred
-        if whole:
+        if integral:
             self._integers[0][:] += sums.astype(np.int64)
             self._integers[1][:] += products.astype(np.int64)
         else:

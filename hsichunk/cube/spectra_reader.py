@@ -38,7 +38,7 @@ class Spectra(NamedTuple):
     """(n, L) in counts, where the cube says what they are, else in reflectance; 0 at pixels that are left out"""
     valid: Bools
     """(n,) finite, and data, in every band"""
-    whole: bool
+    integral: bool
     """whether all values are whole counts"""
 
 
@@ -50,8 +50,8 @@ class Strip:
     """number of the first pixel, counted row by row"""
     values: Floats
     valid: Bools
-    whole: bool
-    """values, valid and whole as in `Spectra`"""
+    integral: bool
+    """values, valid and integral as in `Spectra`"""
 
 
 class SpectraReader:
@@ -113,18 +113,18 @@ class SpectraReader:
     def _read(self, raw: Numbers, pixels: slice | Positions) -> Spectra:
         """Return raw spectra (n, L) of some pixels as float64."""
         valid = self._finite(raw, pixels)
-        whole = False
+        integral = False
         if self._source is not None:
             valid &= ~(raw == self._source.counts.no_data).any(1)
-            whole, values = raw.dtype.kind in "iu", raw.astype(np.float64)
+            integral, values = raw.dtype.kind in "iu", raw.astype(np.float64)
         else:
             if self._counts:
                 counts, counted = np.empty(raw.shape, np.int16), np.ones(len(raw), np.bool_)
                 float_sums.recover(float_sums.as_floats(raw), self.scale, counts, valid.copy(), counted)
-                whole = bool(counted[valid].all())
-            values = counts.astype(np.float64) if whole else np.multiply(raw, self.scale, dtype=np.float64)
+                integral = bool(counted[valid].all())
+            values = counts.astype(np.float64) if integral else np.multiply(raw, self.scale, dtype=np.float64)
         values[~valid] = 0.0
-        return Spectra(values, valid, whole)
+        return Spectra(values, valid, integral)
 
     def leave_out(self, pixels: Bools) -> None:
         """Let some (n,) of all pixels count as without data, too, from here on."""
