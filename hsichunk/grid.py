@@ -72,7 +72,7 @@ def mapping_attrs(grid: Grid) -> dict[str, Any]:
     return attrs
 
 
-def placed(grid: Grid) -> tuple[Affine | None, CRS | None]:
+def transform_and_crs(grid: Grid) -> tuple[Affine | None, CRS | None]:
     """Return the transform and the CRS for GDAL; both are None for an image without a place."""
     from affine import Affine
     from rasterio.crs import CRS

@@ -22,7 +22,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 _MAPPED = 16 << 20  # bytes from which a block is mapped on its own; a decoded chunk is smaller
-_SMALL = 128 << 10  # the same in `thrifty`: every large block is mapped on its own
+_SMALL = 128 << 10  # the same in `map_large_blocks`
 _FREE = 64 << 20  # bytes that may be free at the end of the heap before they are given back
 
 
@@ -36,7 +36,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def held() -> int | None:
+def resident() -> int | None:
     """Return the resident bytes of this process now, or None on systems other than Linux, which do not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
@@ -45,7 +45,7 @@ def held() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def steady() -> None:
+def use_one_heap() -> None:
     """Make the C library keep decoded chunks in one heap, where the next chunk takes the place of the last.
 
     If each chunk were mapped on its own, as glibc does by default, its pages would fault anew, which adds a third to
@@ -58,7 +58,7 @@ def steady() -> None:
             library.mallopt(option, value)
 
 
-def thrifty() -> None:
+def map_large_blocks() -> None:
     """Make the C library map each large block on its own from here on, and give it back when it is freed.
 
     This is for work that takes blocks of many sizes, which would leave holes in a heap.

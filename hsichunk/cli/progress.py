@@ -47,7 +47,7 @@ def shown() -> Iterator[Callable[[str, int, int], None]]:
             rate = ""
             if stage == "pass" and done > first:
                 rate = f"{(done - first) / (time.perf_counter() - since) / 1e6:,.0f} MB/s"
-            now = memory.held()
+            now = memory.resident()
             held = "" if now is None else f"{now / 1e6:,.0f} MB"
             bars.update(tasks[stage], completed=done, total=total, rate=rate, held=held)
 

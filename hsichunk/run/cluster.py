@@ -144,7 +144,7 @@ def _do(function: Callable[..., Any], common: Any, task: Any) -> tuple[bool, Any
     from distributed import get_worker
 
     with _BUSY:
-        memory.steady()
+        memory.use_one_heap()
         try:
             return True, function(common, task, int(get_worker().state.nthreads))
         except HsiError as error:

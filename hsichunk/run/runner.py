@@ -61,7 +61,7 @@ def run(options: Options, progress: Progress = silent) -> RunResult:
     written before tiles, options and plan are checked and the endmembers found. Raises HsiError where that fails.
     """
     began = time.perf_counter()
-    memory.steady()
+    memory.use_one_heap()
     site, bands, options, ours = prepared(options)
     masks = masks_of(options, site)
     inputs = inputs_of(site)
