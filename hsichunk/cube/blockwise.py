@@ -146,7 +146,7 @@ def counts_first(x: Floats, scale: float, exactly: Callable[[NDArray[np.int16]],
     from hsichunk.kernels import float_sums
 
     rows, valid, counted = np.empty(x.shape, np.int16), np.ones(len(x), np.bool_), np.ones(len(x), np.bool_)
-    others = float_sums.recover(x, scale, rows, valid, counted)
+    others = float_sums.recover_counts(x, scale, rows, valid, counted)
     if others == len(x):
         return np.asarray(kernel(x))
     found = exactly(rows)

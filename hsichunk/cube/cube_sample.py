@@ -51,7 +51,7 @@ def _spectra(
     scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
     if scale is not None:
         counts_of, counted = np.empty(values.shape, np.int16), np.ones(len(values), np.bool_)
-        float_sums.recover(float_sums.as_floats(values), float(scale), counts_of, valid.copy(), counted)
+        float_sums.recover_counts(float_sums.as_floats(values), float(scale), counts_of, valid.copy(), counted)
         if counted[valid].all():
             return counts_of, float(scale), valid
     return values, 1.0, valid

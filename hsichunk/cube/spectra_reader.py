@@ -107,7 +107,7 @@ class SpectraReader:
             valid, whole = np.isfinite(raw).all(1) & self._kept(pixels), False
             if self._counts:
                 counts, counted = np.empty(raw.shape, np.int16), np.ones(len(raw), np.bool_)
-                float_sums.recover(float_sums.as_floats(raw), self.scale, counts, valid.copy(), counted)
+                float_sums.recover_counts(float_sums.as_floats(raw), self.scale, counts, valid.copy(), counted)
                 whole = bool(counted[valid].all())
             values = counts.astype(np.float64) if whole else np.multiply(raw, self.scale, dtype=np.float64)
         values[~valid] = 0.0
