@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     layouts = tuple(args.layouts.split(","))
     repeat = args.repeat or (1 if args.small else 5)
     setting = Setting(args.data, SMALL if args.small else FULL, args.threads, repeat, layouts, warm=not args.small)
-    memory.steady()  # as a run has it: for the floor, too
+    memory.use_one_heap()  # as a run does: for the floor, too
     found = machine.describe()
     print(machine.as_text(found))
     print(f"{args.threads} threads, medians of {repeat} (fewest to most), files in {args.data}\n", flush=True)

@@ -1,4 +1,4 @@
-"""The one error users are meant to see, and the one warning."""
+"""The error that users are meant to see, its kinds, and the one warning."""
 
 
 class HsiError(Exception):
@@ -14,9 +14,9 @@ class CorruptChunk(HsiError):
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's own words on one line."""
+    """Return the message of an exception on one line of at most 300 characters, or its type if it has none."""
     return (" ".join(str(error).split()) or type(error).__name__)[:300]
 
 
 class OptionError(HsiError):
-    """An option that cannot be, whatever the tiles hold."""
+    """An option that is invalid whatever the tiles hold."""

@@ -1,7 +1,7 @@
-"""The metrics that say how near a spectrum is to an endmember: one row each.
+"""The metrics that measure how near a spectrum is to an endmember: one row each.
 
-A new metric is a row here, its formula in `hsichunk.kernels.scores`, the call of it in `hsichunk.unmixing.scoring` and
-an independent implementation in `hsichunk.results.reference`, which `hsichunk audit` holds it against.
+A new metric needs a row here, its formula in `hsichunk.kernels.scores`, a call in `hsichunk.unmixing.scoring` and an
+independent implementation in `hsichunk.results.reference`, with which `hsichunk audit` compares it.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-# sums over bands that not every metric needs, beside those of x^2 and of x e
+# sums over bands of spectra x that only some metrics need, beside those of x^2 and x e
 LOGARITHMS: Final = "logarithms"
-"""x, x ln q, q ln x and x ln x, of counts raised to SID's floor"""
+"""x, x ln q, q ln x and x ln x, of counts raised to SID's floor, for shares q of endmembers"""
 PLAIN_SUM: Final = "plain_sum"
-"""x, as it is"""
+"""x, not raised to the floor"""
 FURTHEST: Final = "furthest"
 """the largest |x - e|: a maximum in place of a sum"""
 
@@ -24,23 +24,25 @@ class Metric(NamedTuple):
     """A score of each endmember in each pixel, and the rule that makes a class map of it."""
 
     name: str
-    """of the variable, of the option and, with "_class", of the class map"""
+    """name of the variable, of the option and, with "_class", of the class map"""
     title: str
-    """as people write it: of class maps in the report and the viewer"""
+    """name in print, for class maps in the report and the viewer"""
     long_name: str
     units: str
     threshold: float
-    """of a class, where the user gives none"""
+    """default threshold of a class"""
     limit: str
     """what the threshold is, for the help of the option"""
     classes: str
     """what the class map shows, for catalogues"""
     sums: frozenset[str] = frozenset()
+    """optional sums that the metric needs"""
     larger_is_nearer: bool = False
-    """a similarity: the largest score wins, and the threshold is the smallest that does"""
+    """True for a similarity: the largest score wins, and must reach the threshold"""
     lowest: float = 0.0
-    """absolute threshold that makes sense, and the largest"""
+    """smallest threshold that makes sense"""
     highest: float = math.inf
+    """largest threshold that makes sense"""
 
 
 METRICS: Final = (

@@ -46,7 +46,7 @@ def shown() -> Iterator[Callable[[str, int, int], None]]:
             rate = ""
             if stage == "pass" and done > first:
                 rate = f"{(done - first) / (time.perf_counter() - since) / 1e6:,.0f} MB/s"
-            size = memory.held()
+            size = memory.resident()
             held = "" if size is None else f"{size / 1e6:,.0f} MB"
             bars.update(tasks[stage], completed=done, total=total, rate=rate, held=held)
 

@@ -37,7 +37,7 @@ def write(options: Options, path: str, library: str | None, progress: Progress) 
 
     if Path(path).suffix.lower() not in WRITERS:
         raise HsiError(f"{path}: suffix {Path(path).suffix or '(none)'}; expected {', '.join(WRITERS)}")
-    memory.steady()
+    memory.use_one_heap()
     site, bands, options, _ = prepared(options)
     job = Job(options, site, bands, make_plan(site, bands, options), Ledger(Path(), {}), progress)
     job.masks = masks_of(options, site)
@@ -121,7 +121,7 @@ def _moments(options: Options, sample: int | None) -> xr.Dataset:
     from hsichunk.cube.second_moments import moments
     from hsichunk.run import search_memory
 
-    memory.steady()
+    memory.use_one_heap()
     site = open_site(options.tiles, options.on_error, (), options.bands, floats=True)
     bands = kept_bands(site, options)
     reading, least = search_memory.to_read(site, len(bands), options.threads)

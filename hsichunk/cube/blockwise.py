@@ -162,7 +162,7 @@ def counts_first(x: Floats, scale: float, exactly: Callable[[Int16s], Floats], k
     from hsichunk.kernels import float_sums
 
     counts, valid, counted = np.empty(x.shape, np.int16), np.ones(len(x), np.bool_), np.ones(len(x), np.bool_)
-    others = float_sums.recover(x, scale, counts, valid, counted)
+    others = float_sums.recover_counts(x, scale, counts, valid, counted)
     if others == len(x):
         return np.asarray(kernel(x))
     values = exactly(counts)

@@ -55,7 +55,7 @@ def _spectra(cube: xr.DataArray, rows: Positions, cols: Positions) -> tuple[Numb
     scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
     if scale is not None:
         recovered, counted = np.empty(values.shape, np.int16), np.ones(len(values), np.bool_)
-        float_sums.recover(float_sums.as_floats(values), float(scale), recovered, valid.copy(), counted)
+        float_sums.recover_counts(float_sums.as_floats(values), float(scale), recovered, valid.copy(), counted)
         if counted[valid].all():
             return recovered, float(scale), valid
     return values, 1.0, valid

@@ -64,7 +64,7 @@ def as_cube(
         if width.shape != nm.shape:
             raise HsiError(f"{width.size} values of fwhm for {nm.size} bands; expected one a band")
         coords[schema.FWHM] = xr.Variable(schema.WAVELENGTH, width, schema.FWHM_ATTRS)
-    attrs = dict(schema.PRODUCT_ATTRS[schema.REFLECTANCE])
+    attrs: dict[str, str | float] = dict(schema.PRODUCT_ATTRS[schema.REFLECTANCE])
     if array.dtype.kind in "iu":
         attrs[schema.COUNTS_PER_UNIT] = float(scale)
     values = _values(array, float(scale), no_data)

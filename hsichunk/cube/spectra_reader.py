@@ -120,7 +120,7 @@ class SpectraReader:
         else:
             if self._counts:
                 counts, counted = np.empty(raw.shape, np.int16), np.ones(len(raw), np.bool_)
-                float_sums.recover(float_sums.as_floats(raw), self.scale, counts, valid.copy(), counted)
+                float_sums.recover_counts(float_sums.as_floats(raw), self.scale, counts, valid.copy(), counted)
                 integral = bool(counted[valid].all())
             values = counts.astype(np.float64) if integral else np.multiply(raw, self.scale, dtype=np.float64)
         values[~valid] = 0.0
@@ -132,8 +132,7 @@ class SpectraReader:
 
     def _finite(self, raw: Numbers, pixels: slice | Positions) -> Bools:
         """Return which of some pixels are finite in all bands and not left out."""
-        finite: Bools = np.isfinite(raw)
-        valid: Bools = finite.all(axis=1)
+        valid: Bools = np.logical_and.reduce(np.isfinite(raw), axis=1)
         return valid if self._left_out is None else valid & ~self._left_out[pixels]
 
     def project(

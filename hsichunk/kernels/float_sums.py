@@ -49,7 +49,7 @@ def narrow(wide: Numbers, no_data: int, out: Int16s, valid: Bools) -> bool:
 
 
 def as_floats(values: AnyArray) -> FloatValues:
-    """Return values as floats that `recover` takes: float32 or float64 in the byte order of this machine.
+    """Return values as floats that `recover_counts` takes: float32 or float64 in the byte order of this machine.
 
     Other types, half and extended precision among them, become float64.
     """
@@ -59,7 +59,7 @@ def as_floats(values: AnyArray) -> FloatValues:
 
 
 @ordered
-def recover(values: FloatValues, scale: float, rows: Int16s, valid: Bools, counted: Bools) -> int:
+def recover_counts(values: FloatValues, scale: float, rows: Int16s, valid: Bools, counted: Bools) -> int:
     """Write the counts behind reflectance `values` (n, L) to `rows` (n, >= L); return how many pixels have none.
 
     Clears `valid` (n,) where a value is NaN. Clears `counted` (n,) where some value is neither a whole int16 count over
@@ -87,7 +87,7 @@ def recover(values: FloatValues, scale: float, rows: Int16s, valid: Bools, count
 
 
 @ordered
-def turn(values: FloatValues, scale: float, x: Floats, valid: Bools) -> None:
+def transpose_scaled(values: FloatValues, scale: float, x: Floats, valid: Bools) -> None:
     """x (L, n) float64 = values (n, L) float32 or float64 times `scale`; `valid` (n,) where all bands are finite.
 
     x of the other pixels is 1. Both arrays are contiguous.
@@ -140,7 +140,7 @@ def _has_gaps(array: Floats) -> bool:
 
 
 @ordered
-def widen(x: Floats, spectra: Floats, furthest: Floats) -> None:
+def update_furthest(x: Floats, spectra: Floats, furthest: Floats) -> None:
     """furthest (k, n) becomes the largest |x - e| over bands so far, of x (L, n) and spectra (k, L)."""
     for r in range(spectra.shape[0]):
         out = furthest[r]

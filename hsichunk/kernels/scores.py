@@ -127,7 +127,7 @@ def divergences(floored: Floats, q_ln_q: Floats, valid: Bools, sid: Float32s) ->
 
 
 @strict
-def mixed(sums: Floats, squares: Floats, sid: Float32s, valid: Bools, out: Float32s) -> None:
+def divergences_by_tangent(sums: Floats, squares: Floats, sid: Float32s, valid: Bools, out: Float32s) -> None:
     """`out` (k, n) float32: `sid` (k, n) times the tangent of the spectral angle, infinite from a right angle on.
 
     `squares` (k,) holds e.e.
@@ -197,7 +197,7 @@ def correlation_angles(
 
 
 @strict
-def differences(furthest: Floats, scale: float, valid: Bools, out: Float32s) -> None:
+def largest_differences(furthest: Floats, scale: float, valid: Bools, out: Float32s) -> None:
     """`out` (k, n) float32: the largest difference in any band, in reflectance; `furthest` (k, n) has it in counts."""
     k, n = out.shape
     for i in range(k):
@@ -206,7 +206,7 @@ def differences(furthest: Floats, scale: float, valid: Bools, out: Float32s) -> 
 
 
 @compiled()
-def add_up(abundance: Float32s, kkt: Float32s, valid: Bools, unit: float, sums: Ints) -> float:
+def add_abundances(abundance: Float32s, kkt: Float32s, valid: Bools, unit: float, sums: Ints) -> float:
     """Add the abundances (k, n) float32 of valid pixels to `sums` (k,) int64, in whole units: exact in any order.
 
     `unit` is the number of units in an abundance of 1. Returns the largest violation `kkt` (n,) of valid pixels.

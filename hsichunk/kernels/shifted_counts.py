@@ -9,7 +9,7 @@ from hsichunk.kernels.compiled import compiled
 
 
 @compiled()
-def widen(counts: Numbers, no_data: int, least: Ints, most: Ints) -> None:
+def widen_range(counts: Numbers, no_data: int, least: Ints, most: Ints) -> None:
     """Widen the range `least` (n,) to `most` (n,) of each pixel to its counts (n, bands) other than `no_data`."""
     for i in range(counts.shape[0]):
         low, high = least[i], most[i]

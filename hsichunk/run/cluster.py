@@ -166,7 +166,7 @@ def _do(function: Callable[[Settings, Task, int], Result], settings: Settings, t
     from distributed import get_worker
 
     with _BUSY:
-        memory.steady()
+        memory.use_one_heap()
         try:
             return function(settings, task, int(get_worker().state.nthreads))
         except HsiError as error:

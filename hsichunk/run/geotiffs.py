@@ -12,7 +12,7 @@ import numpy as np
 
 from hsichunk import memory, schema
 from hsichunk.errors import HsiError
-from hsichunk.grid import Grid, placed
+from hsichunk.grid import Grid, transform_and_crs
 from hsichunk.run.job import Job
 from hsichunk.threads import in_parallel
 from hsichunk.writers import cog
@@ -52,7 +52,7 @@ def write_maps(store: Path, names: Sequence[str], job: Job) -> None:
         written.append(name)
 
     memory.release()
-    memory.thrifty()
+    memory.map_large_blocks()
     in_parallel(write, names, min(2, job.options.threads) if job.site.rows * job.site.cols <= SIDE_BY_SIDE else 1)
     job.progress("maps", len(names), len(names))
 
@@ -78,7 +78,7 @@ def _image(name: str, array: ArrayV3, endmembers: tuple[str, ...], grid: Grid) -
         array.dtype,
         endmembers if layers else (name,),
         schema.CLASS_NO_DATA if array.dtype == np.uint8 else np.nan,
-        *placed(grid),
+        *transform_and_crs(grid),
         texts.get("units"),
         texts["long_name"],
         classes=tuple(texts["flag_meanings"].split()[:-1]) if "flag_meanings" in texts else (),

@@ -72,7 +72,7 @@ def run(options: Options, progress: Progress = silent) -> RunResult:
     one of these fails.
     """
     began = time.perf_counter()
-    memory.steady()
+    memory.use_one_heap()
     site, bands, options, file_endmembers = prepared(options)
     masks = masks_of(options, site)
     inputs = inputs_of(site)

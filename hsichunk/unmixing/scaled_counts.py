@@ -113,7 +113,7 @@ def _widen(counts: Counts, window: Window, least: Ints, most: Ints) -> None:
     def look(n: int) -> None:
         values = counts.stored.read(rows, cols, counts.bands[number == n], threads=1)
         with lock:
-            shifted_counts.widen(
+            shifted_counts.widen_range(
                 values.reshape(-1, values.shape[2]), counts.no_data, least.reshape(-1), most.reshape(-1)
             )
 

@@ -103,7 +103,7 @@ def _score(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_],
         sid = out[schema.SID] if schema.SID in out else scratch("sid", (solver.p, len(valid)), np.float32)
         scores.divergences(total[layout.floored], solver.q_ln_q, valid, sid)
         if schema.SID_SAM in out:
-            scores.mixed(total, solver.squares, sid, valid, out[schema.SID_SAM])
+            scores.divergences_by_tangent(total, solver.squares, sid, valid, out[schema.SID_SAM])
     for name in (schema.NCC, schema.NCC_DISTANCE):
         if name in out:
             distance = name == schema.NCC_DISTANCE
@@ -112,7 +112,7 @@ def _score(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_],
         centres, squares = solver.centres, solver.squares
         scores.correlation_angles(total, total[layout.plain], centres, squares, solver.bands, valid, out[metrics.SCA])
     if schema.CHEBYSHEV in out:
-        scores.differences(total[layout.furthest], solver.scale, valid, out[schema.CHEBYSHEV])
+        scores.largest_differences(total[layout.furthest], solver.scale, valid, out[schema.CHEBYSHEV])
 
 
 def _least_squares(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_]) -> Products:
@@ -141,7 +141,7 @@ def tally_of(tally: Tally, products: Products, valid: NDArray[np.bool_], pixels:
         from hsichunk.kernels import scores
 
         abundance, whole = products[schema.ABUNDANCE], np.zeros(len(products[schema.ABUNDANCE]), np.int64)
-        tally.worst_kkt = float(scores.add_up(abundance, products[schema.KKT], valid, ABUNDANCE_UNIT, whole))
+        tally.worst_kkt = float(scores.add_abundances(abundance, products[schema.KKT], valid, ABUNDANCE_UNIT, whole))
         tally.abundance = whole.tolist()
 
 

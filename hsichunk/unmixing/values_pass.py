@@ -51,7 +51,7 @@ def _solve(values: NDArray[Any], exact: Solver | None, loose: Solver) -> Product
     n = len(values)
     rows = np.empty(values.shape, np.int16)
     valid, counted = np.ones(n, np.bool_), np.ones(n, np.bool_)
-    others = float_sums.recover(values, exact.scale, rows, valid, counted)
+    others = float_sums.recover_counts(values, exact.scale, rows, valid, counted)
     if others == n:
         return _from_floats(values, loose)
     total = np.zeros((exact.layout.rows, n))
@@ -69,11 +69,11 @@ def _from_floats(values: NDArray[Any], solver: Solver) -> Products:
     n, bands = values.shape
     # what pixels that are not finite come to is NaN anyway; infinity would warn on its way there
     x, valid = scratch("spectra", (bands, n), np.float64), np.empty(n, np.bool_)
-    float_sums.turn(np.ascontiguousarray(values), solver.scale, x, valid)
+    float_sums.transpose_scaled(np.ascontiguousarray(values), solver.scale, x, valid)
     total = np.zeros((layout.rows, n))
     float_sums.add_dots(x, x, total[layout.square])
     if layout.maxima:
-        float_sums.widen(x, solver.left[:p], total[layout.furthest])
+        float_sums.update_furthest(x, solver.left[:p], total[layout.furthest])
     unfloored = total[layout.unfloored]
     float_sums.add_products(solver.left[: len(unfloored)], x, unfloored)
     if layout.logarithms:

@@ -13,8 +13,8 @@ CODE = """
 import numpy as np
 from hsichunk.kernels import shifted_counts
 low, high = np.full(2, 9), np.full(2, -9)
-shifted_counts.widen(np.zeros((2, 3), np.int16), -1, low, high)
-stats = shifted_counts.widen.stats
+shifted_counts.widen_range(np.zeros((2, 3), np.int16), -1, low, high)
+stats = shifted_counts.widen_range.stats
 print(shifted_counts.__file__)
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """

@@ -276,7 +276,7 @@ def test_every_count_is_recovered_from_its_reflectance(scale: float, dtype: Any)
     counts = np.arange(LOWEST, HIGHEST + 1).reshape(512, 128)
     rows, valid, counted = np.zeros((512, 128), np.int16), np.ones(512, np.bool_), np.ones(512, np.bool_)
     values = (counts / scale).astype(dtype)
-    assert float_sums.recover(values, scale, rows, valid, counted) == 0
+    assert float_sums.recover_counts(values, scale, rows, valid, counted) == 0
     assert_array_equal(rows[:, :128], counts)
     assert valid.all() and counted.all()
 
@@ -289,7 +289,7 @@ def test_what_is_no_count_is_told_apart_pixel_by_pixel() -> None:
     values[4, 4] = 3.2768
     values[5] = [np.nan, 0.12345, 0.1, 0.1, 0.1]
     rows, valid, counted = np.zeros((6, 5), np.int16), np.ones(6, np.bool_), np.ones(6, np.bool_)
-    assert float_sums.recover(values, SCALE, rows, valid, counted) == 4
+    assert float_sums.recover_counts(values, SCALE, rows, valid, counted) == 4
     assert valid.tolist() == [True, False, True, True, True, False]
     assert counted.tolist() == [True, True, False, False, False, False]
 
