@@ -58,7 +58,7 @@ def _of_counts(rows: NDArray[np.int16], linear: Linear) -> Floats:
     from hsichunk.cube.projection import project_spectra
 
     n = len(rows)
-    total, valid = np.zeros((linear.p, n)), np.ones(n, np.bool_)
+    total, valid = np.zeros((linear.k, n)), np.ones(n, np.bool_)
     across = np.ascontiguousarray(linear.weights.T)
     project_spectra(across, rows, [(0, rows.shape[1], 0)], None, slice(0, n), total, valid)
     return np.asarray(total.T - linear.shift)

@@ -73,7 +73,7 @@ def from_blocks(data: Any, solvers: tuple[Solver | None, Solver]) -> dict[str, A
 
 
 def _rows(solver: GraphSolver) -> ProductRows:
-    return ProductRows(solver.products, solver.p)
+    return ProductRows(solver.products, solver.k)
 
 
 def _once(constant: Any, name: str) -> Any:

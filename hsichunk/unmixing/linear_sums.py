@@ -26,7 +26,7 @@ class Linear:
     products: tuple[str, ...] = (schema.WEIGHTED,)
 
     @property
-    def p(self) -> int:
+    def k(self) -> int:
         return len(self.shift)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
@@ -37,7 +37,7 @@ def solve(counts: Counts, linear: Linear, window: Window) -> NDArray[np.float32]
     """The sums (k, rows, columns) of a window of stored pixels, NaN where a band holds no data."""
     from hsichunk.cube.projection import project
 
-    values, valid = np.empty((*window.shape, linear.p)), np.empty(window.shape, np.bool_)
+    values, valid = np.empty((*window.shape, linear.k)), np.empty(window.shape, np.bool_)
     rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
     project(counts, rows, cols, linear.weights, linear.shift, values, valid, asked_for())
     values[~valid] = np.nan

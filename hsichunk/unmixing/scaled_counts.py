@@ -51,9 +51,9 @@ class Scaled:
         return self.loose.products
 
     @property
-    def p(self) -> int:
+    def k(self) -> int:
         """Number of endmembers."""
-        return self.loose.p
+        return self.loose.k
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("hsichunk.Scaled", self.spectra.tobytes(), self.loose.__dask_tokenize__())

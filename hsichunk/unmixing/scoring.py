@@ -60,7 +60,7 @@ Products = dict[str, NDArray[np.float32]]
 def empty_products(solver: Solver | Linear, shape: tuple[int, ...]) -> Products:
     """Arrays for the products of pixels of some shape, not filled."""
     return {
-        name: np.empty((solver.p, *shape) if name in schema.PER_ENDMEMBER else shape, np.float32)
+        name: np.empty((solver.k, *shape) if name in schema.PER_ENDMEMBER else shape, np.float32)
         for name in solver.products
     }
 
@@ -69,7 +69,7 @@ def score_sums(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.boo
     """Products (p, n) or (n,) float32 of pixels with sums `total`, and the solver's own counts."""
     from hsichunk.kernels import fcls, scores
 
-    p, n = solver.p, len(valid)
+    p, n = solver.k, len(valid)
     out = empty_products(solver, (n,))
     tally = Tally()
     if solver.with_abundance and solver.constraint != schema.FCLS:
@@ -100,7 +100,7 @@ def _score(solver: Solver, total: NDArray[np.float64], valid: NDArray[np.bool_],
     if schema.SAM in out:
         scores.angles(total, solver.squares, valid, out[schema.SAM])
     if layout.logarithms:
-        sid = out[schema.SID] if schema.SID in out else scratch("sid", (solver.p, len(valid)), np.float32)
+        sid = out[schema.SID] if schema.SID in out else scratch("sid", (solver.k, len(valid)), np.float32)
         scores.divergences(total[layout.floored], solver.q_ln_q, valid, sid)
         if schema.SID_SAM in out:
             scores.mixed(total, solver.squares, sid, valid, out[schema.SID_SAM])
@@ -119,7 +119,7 @@ def _least_squares(solver: Solver, total: NDArray[np.float64], valid: NDArray[np
     """Abundances (p, n) that need not sum to one, their rmse and violation (n,), from sums `total`."""
     from hsichunk.kernels import least_squares
 
-    p, n = solver.p, len(valid)
+    p, n = solver.k, len(valid)
     length = np.sqrt(solver.squares)
     linear = np.ascontiguousarray((total[1 : 1 + p] / length[:, None]).T)
     linear[~valid] = 0.0  # what no-data comes to has no use

@@ -78,7 +78,7 @@ class Solver:
     """(3, p) the mean of each endmember in two parts, and its length less the mean, for NCC"""
 
     @property
-    def p(self) -> int:
+    def k(self) -> int:
         """Number of endmembers."""
         return len(self.names)
 
@@ -90,7 +90,7 @@ class Solver:
     @cached_property
     def layout(self) -> SumLayout:
         """The rows of the sums of a pixel, made from the products."""
-        return SumLayout.of(self.p, self.products)
+        return SumLayout.of(self.k, self.products)
 
     @property
     def with_abundance(self) -> bool:

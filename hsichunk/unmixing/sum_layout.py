@@ -11,14 +11,14 @@ from hsichunk import metrics, schema
 
 @dataclass(frozen=True)
 class SumLayout:
-    """Rows of the sums over bands of pixels x (rows, n), float64, for p endmembers e with shares q.
+    """Rows of the sums over bands of pixels x (rows, n), float64, for k endmembers e with shares q.
 
     What every product needs comes first, then what the asked-for metrics need besides (`hsichunk.metrics`):
 
         square           sum x^2
         along            sum x e, one row an endmember
         plain            sum x as it is                                    (PLAIN_SUM)
-        floored          of x raised to the floor of SID, 2p + 2 rows:     (LOGARITHMS)
+        floored          of x raised to the floor of SID, 2k + 2 rows:     (LOGARITHMS)
           floored_sum    sum x
           x_ln_q         sum x ln q, one row an endmember
           q_ln_x         sum q ln x, one row an endmember
@@ -29,19 +29,19 @@ class SumLayout:
     to `x_ln_q`, ln x times their `right` weights for `q_ln_x`, and the number of rows of `furthest`, which come last.
     """
 
-    p: int
+    k: int
     """number of endmembers"""
     needed: frozenset[str] = frozenset()
     """optional sums: those of `hsichunk.metrics`"""
 
     @classmethod
-    def of(cls, p: int, products: Iterable[str]) -> SumLayout:
+    def of(cls, k: int, products: Iterable[str]) -> SumLayout:
         """The layout for some products; abundances, rmse and kkt need no optional sums."""
         needed: set[str] = set()
         for name in products:
             metric = metrics.BY_NAME.get(schema.NCC if name == schema.NCC_DISTANCE else name)
             needed |= metric.sums if metric else frozenset()
-        return cls(p, frozenset(needed))
+        return cls(k, frozenset(needed))
 
     @cached_property
     def logarithms(self) -> bool:
@@ -54,7 +54,7 @@ class SumLayout:
 
     @cached_property
     def along(self) -> slice:
-        return slice(1, 1 + self.p)
+        return slice(1, 1 + self.k)
 
     @cached_property
     def plain(self) -> slice:
@@ -67,7 +67,7 @@ class SumLayout:
 
     @cached_property
     def floored(self) -> slice:
-        return _after(self.plain, (2 * self.p + 2) * self.logarithms)
+        return _after(self.plain, (2 * self.k + 2) * self.logarithms)
 
     @cached_property
     def floored_sum(self) -> slice:
@@ -75,11 +75,11 @@ class SumLayout:
 
     @cached_property
     def x_ln_q(self) -> slice:
-        return _after(self.floored_sum, self.p * self.logarithms)
+        return _after(self.floored_sum, self.k * self.logarithms)
 
     @cached_property
     def q_ln_x(self) -> slice:
-        return _after(self.x_ln_q, self.p * self.logarithms)
+        return _after(self.x_ln_q, self.k * self.logarithms)
 
     @cached_property
     def x_ln_x(self) -> slice:
@@ -87,7 +87,7 @@ class SumLayout:
 
     @cached_property
     def furthest(self) -> slice:
-        return _after(self.floored, self.p * (metrics.FURTHEST in self.needed))
+        return _after(self.floored, self.k * (metrics.FURTHEST in self.needed))
 
     @cached_property
     def maxima(self) -> int:

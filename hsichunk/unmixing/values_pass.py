@@ -65,7 +65,7 @@ def _solve(values: NDArray[Any], exact: Solver | None, loose: Solver) -> Product
 
 def _from_floats(values: NDArray[Any], solver: Solver) -> Products:
     """The same sums in float64, of values that are no counts."""
-    p, layout = solver.p, solver.layout
+    p, layout = solver.k, solver.layout
     n, bands = values.shape
     # what pixels that are not finite come to is NaN anyway; infinity would warn on its way there
     x, valid = scratch("spectra", (bands, n), np.float64), np.empty(n, np.bool_)
