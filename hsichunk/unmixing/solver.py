@@ -71,7 +71,7 @@ class Solver:
     guard: float = 0.0
     """share of the sum of a spectrum that SID adds to each of its values, in place of the floor"""
     constraint: str = schema.FCLS
-    """the constraint on abundances: "fcls", "nnls" or "ucls\""""
+    """the constraint on abundances, "fcls", "nnls" or "ucls", as in `unmix`"""
     plain_gram: Floats = field(default_factory=lambda: np.empty((0, 0)))
     """(k, k) inner products of the endmembers themselves, for NNLS and UCLS"""
     centres: Floats = field(default_factory=lambda: np.empty((3, 0)))
