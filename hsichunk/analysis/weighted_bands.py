@@ -67,8 +67,8 @@ def _of_counts(rows: NDArray[np.int16], linear: Linear) -> Floats:
 
     n = len(rows)
     total, valid = np.zeros((len(linear.shift), n)), np.ones(n, np.bool_)
-    weights = np.ascontiguousarray(linear.weights.T)
-    project_spectra(weights, rows, [(0, rows.shape[1], 0)], None, slice(0, n), total, valid)
+    across = np.ascontiguousarray(linear.weights.T)
+    project_spectra(across, rows, [(0, rows.shape[1], 0)], None, slice(0, n), total, valid)
     return np.asarray(total.T - linear.shift)
 
 

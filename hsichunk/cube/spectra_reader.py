@@ -112,8 +112,7 @@ class SpectraReader:
 
     def _read(self, raw: Numbers, pixels: slice | Positions) -> Spectra:
         """Return raw spectra (n, L) of some pixels as float64."""
-        valid = self._finite(raw, pixels)
-        integral = False
+        valid, integral = self._finite(raw, pixels), False
         if self._source is not None:
             valid &= ~(raw == self._source.counts.no_data).any(1)
             integral, values = raw.dtype.kind in "iu", raw.astype(np.float64)
@@ -160,8 +159,7 @@ class SpectraReader:
             return False
         image = values.reshape(len(rows), len(cols), -1), valid.reshape(len(rows), len(cols))
         project(counts, rows, cols, axes, shift, *image, asked_for(), together, forget)
-        if self._left_out is not None:
-            valid &= ~self._left_out
+        valid &= True if self._left_out is None else ~self._left_out
         return True
 
     def drawn(self, pixels: Positions) -> Iterator[Spectra]:

@@ -1,4 +1,4 @@
-"""Spectral libraries: files and arrays as endmembers, and endmembers as files."""
+"""Read spectral libraries, files or arrays, as endmembers; write endmembers as files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
@@ -19,29 +19,32 @@ from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.readers import envi
 from hsichunk.readers.wavelengths import bands_at
 
-MOST = 2.0  # reflectance of a library; above it values are percent or counts
-DELETED = -9999.0  # a channel without a value; USGS writes -1.23e34
+MOST = 2.0  # the highest reflectance of a library; larger values are percent or counts
+DELETED = -9999.0  # marks a channel without a value; USGS writes -1.23e34
 
 
 def read_library(
-    source: str | os.PathLike[str] | xr.DataArray | NDArray[Any] | Sequence[Sequence[float]],
-    wavelength: Sequence[float] | NDArray[Any] | None = None,
+    source: str | os.PathLike[str] | xr.DataArray | ArrayLike,
+    wavelength: ArrayLike | None = None,
     names: Sequence[str] | None = None,
     *,
     units: str | None = None,
     scale: float | None = None,
 ) -> xr.DataArray:
-    """Spectra of a file or an array as endmembers: reflectance (endmember, wavelength) float64, wavelength in nm.
+    """Read the spectra of a file or an array as endmembers.
 
-    Files by suffix: `.csv`, `.txt`, `.tsv` (endmembers.csv of a run; a column of wavelengths and a column a spectrum; a
-    row of wavelengths and a row a spectrum), `.nc`, ENVI `.sli`, `.lib` or `.hdr`, `.npy`, `.mat` (needs SciPy). Arrays
-    are (spectra, bands). `wavelength` and `names` serve where the source has none, or in place of its own.
+    Returns reflectance (endmember, wavelength) float64, wavelength in nm.
 
-    `units` of wavelength, "nm" or "um": else those that the file names, else micrometres when all are below 50. Values
-    are divided by `scale`: else by the file's own factor; where it names none, or 1, values up to 2 are reflectance,
-    up to 200 percent and up to 32767 counts of 10000, the last two with an HsiWarning. Bands are sorted by wavelength;
-    deleted channels (-9999, below -1e30) become NaN; names that repeat are numbered, with an HsiWarning. Raises
-    HsiError for what cannot be read so.
+    Files are read by suffix: `.csv`, `.txt`, `.tsv` (endmembers.csv of a run; a column of wavelengths and a column for
+    each spectrum; a row of wavelengths and a row for each spectrum), `.nc`, ENVI `.sli`, `.lib` or `.hdr`, `.npy`,
+    `.mat` (needs SciPy). Arrays are (spectra, bands). `wavelength` and `names` replace those of the source, or stand in
+    where it has none.
+
+    `units` of wavelength are "nm" or "um"; without them those that the file names, else micrometres where all are below
+    50. Values are divided by `scale`; without it by the factor of the file. Where the file names none, or 1, values up
+    to 2 are reflectance, up to 200 percent and up to 32767 counts of 10000, the last two with an HsiWarning. Bands are
+    sorted by wavelength; deleted channels (-9999, below -1e30) become NaN; names that repeat are numbered, with an
+    HsiWarning. Raises HsiError for a source that cannot be read so.
     """
     if isinstance(source, (str, os.PathLike)):
         from hsichunk.endmembers.library_files import read_file
@@ -58,13 +61,14 @@ def read_library(
 
 def endmembers_for(
     source: str | os.PathLike[str] | xr.DataArray,
-    wavelength: Sequence[float] | NDArray[Any],
-    fwhm: Sequence[float] | NDArray[Any] | None = None,
+    wavelength: ArrayLike,
+    fwhm: ArrayLike | None = None,
 ) -> xr.DataArray:
-    """Endmembers of a library on a sensor's bands: (endmember, wavelength) float64, finite, `wavelength` as given.
+    """Return the endmembers of a library on the bands of a sensor: (endmember, wavelength) float64, finite.
 
-    Bands that the library has (within 0.001 nm) are taken as they are; if it lacks any, all are resampled with the
-    sensor's `fwhm` (nm), see `resample`. Raises HsiError where the library does not reach a band or has no value there.
+    `wavelength` (L,) in nm becomes that of the result. Where the library has all of the bands (within 0.001 nm), their
+    values are taken as they are; else all bands are resampled with `fwhm` (nm) of the sensor, see `resample`. Raises
+    HsiError where the library does not reach a band or has no value there.
     """
     from hsichunk.endmembers.resampling import resample
 
@@ -87,11 +91,11 @@ def endmembers_for(
 
 
 def write_library(em: xr.DataArray, path: str | os.PathLike[str]) -> Path:
-    """Endmembers to a file by its suffix: `.csv` (as endmembers.csv of a run), `.nc` (NetCDF-4) or `.sli` (ENVI).
+    """Write endmembers to a file by its suffix: `.csv` (as endmembers.csv of a run), `.nc` (NetCDF-4) or `.sli` (ENVI).
 
-    Every number is kept whole: `read_library` gives the same bits back. ENVI has no place for x and y, and its names no
-    commas or braces: those become blanks. Replaces the file. Raises HsiError for another suffix, and where it cannot
-    be written.
+    Numbers are written in full: `read_library` returns the same bits. ENVI files have no x and y, and their names have
+    no commas or braces, which become blanks. An existing file is replaced. Returns the path. Raises HsiError for
+    another suffix, for what is no DataArray (endmember, wavelength), and where the file cannot be written.
     """
     from hsichunk.endmembers import library_files
 
@@ -109,95 +113,96 @@ def write_library(em: xr.DataArray, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _of_array(source: Any) -> LibrarySpectra:
-    where = "the array"
+def _of_array(source: xr.DataArray | ArrayLike) -> LibrarySpectra:
+    """Return the spectra of a DataArray (endmember, wavelength), or of an array (spectra, bands)."""
+    name = "the array"
     if isinstance(source, xr.DataArray):
         if set(source.dims) != {schema.ENDMEMBER, schema.WAVELENGTH} or schema.WAVELENGTH not in source.coords:
             raise HsiError(f"library has dimensions {source.dims}; expected (endmember, wavelength) with wavelengths")
         em = source.transpose(schema.ENDMEMBER, schema.WAVELENGTH)
-        said = {name: em[name].values for name in (schema.FWHM, schema.X, schema.Y) if name in em.coords}
+        fwhm, x, y = (em[c].values if c in em.coords else None for c in (schema.FWHM, schema.X, schema.Y))
         names = [str(n) for n in em[schema.ENDMEMBER].values] if schema.ENDMEMBER in em.coords else None
-        one = 1.0 if em.attrs.get("units") == "1" else None
-        units = em[schema.WAVELENGTH].attrs.get("units")
-        return LibrarySpectra(
-            where, em.values.astype(np.float64), em[schema.WAVELENGTH].values, names, units, scale=one, **said
-        )
+        scale = 1.0 if em.attrs.get("units") == "1" else None
+        nm, units = em[schema.WAVELENGTH].values, em[schema.WAVELENGTH].attrs.get("units")
+        return LibrarySpectra(name, em.values.astype(np.float64), nm, names, units, fwhm, scale, x, y)
     try:
         values = np.atleast_2d(np.array(source, np.float64))
     except (TypeError, ValueError):
         raise HsiError(f"library is {type(source).__name__}; expected a file or numbers (spectra, bands)") from None
-    return LibrarySpectra(where, values)
+    return LibrarySpectra(name, values)
 
 
 def _labelled(spectra: LibrarySpectra, units: str | None, scale: float | None) -> xr.DataArray:
-    where, values = spectra.where, np.array(spectra.values, np.float64)
+    """Return the spectra of a library as endmembers: decide units, scale, order and names, and label them."""
+    source, values = spectra.source, np.array(spectra.values, np.float64)
     if spectra.wavelength is None:
-        raise HsiError(f"{where}: names no wavelengths; give them: read_library(..., wavelength=...)")
-    nm, factor = envi.wavelengths_nm(np.asarray(spectra.wavelength, np.float64), units, where)
+        raise HsiError(f"{source}: names no wavelengths; give them: read_library(..., wavelength=...)")
+    nm, factor = envi.wavelengths_nm(np.asarray(spectra.wavelength, np.float64), units, source)
     if values.ndim == 2 and values.shape[1] != len(nm) == values.shape[0]:
         values = values.T
     if values.ndim != 2 or not values.size or values.shape[1] != len(nm):
-        raise HsiError(f"{where}: values of shape {values.shape} for {len(nm)} wavelengths; expected (spectra, bands)")
+        raise HsiError(f"{source}: values of shape {values.shape} for {len(nm)} wavelengths; expected (spectra, bands)")
     order = np.argsort(nm, kind="stable")
     nm, values = nm[order], values[:, order]
     if (np.diff(nm) == 0).any():
-        raise HsiError(f"{where}: two bands at {nm[:-1][np.diff(nm) == 0][0]:g} nm; keep one of them")
+        raise HsiError(f"{source}: two bands at {nm[:-1][np.diff(nm) == 0][0]:g} nm; keep one of them")
     values[(values == DELETED) | (values < -1e30)] = np.nan
-    values /= _scale(values, spectra.scale, scale, where)
+    values /= _scale(values, spectra.scale, scale, source)
     coords: dict[str, Any] = {
-        schema.ENDMEMBER: _names(spectra.names, len(values), where),
+        schema.ENDMEMBER: _names(spectra.names, len(values), source),
         schema.WAVELENGTH: (schema.WAVELENGTH, nm, schema.WAVELENGTH_ATTRS),
     }
     if spectra.fwhm is not None:
         coords[schema.FWHM] = (schema.WAVELENGTH, np.asarray(spectra.fwhm)[order] * factor, schema.FWHM_ATTRS)
-    for name, place, attrs in ((schema.X, spectra.x, schema.X_ATTRS), (schema.Y, spectra.y, schema.Y_ATTRS)):
-        if place is not None and np.isfinite(place).any():
-            coords[name] = (schema.ENDMEMBER, np.asarray(place, np.float64), attrs)
+    for name, position, attrs in ((schema.X, spectra.x, schema.X_ATTRS), (schema.Y, spectra.y, schema.Y_ATTRS)):
+        if position is not None and np.isfinite(position).any():
+            coords[name] = (schema.ENDMEMBER, np.asarray(position, np.float64), attrs)
     dims = (schema.ENDMEMBER, schema.WAVELENGTH)
     return xr.DataArray(values, coords, dims, schema.REFLECTANCE, schema.PRODUCT_ATTRS[schema.REFLECTANCE])
 
 
-def _names(names: Sequence[str] | None, count: int, where: str) -> list[str]:
+def _names(names: Sequence[str] | None, count: int, source: str) -> list[str]:
+    """Return the names of `count` spectra, each once; EM1, EM2, ... where the source has none."""
     if names is None:
         return [f"EM{i + 1}" for i in range(count)]
-    given = [" ".join(str(name).split()) or f"EM{i + 1}" for i, name in enumerate(names)]
-    if len(given) != count:
-        raise HsiError(f"{where}: {len(given)} names for {count} spectra; expected one each")
-    if len(set(given)) < count:
-        again = next(name for i, name in enumerate(given) if name in given[:i])
-        warnings.warn(f"{where}: the name {again} repeats; repeated names are numbered", HsiWarning, stacklevel=4)
-    return numbered(given)
+    cleaned = [" ".join(str(name).split()) or f"EM{i + 1}" for i, name in enumerate(names)]
+    if len(cleaned) != count:
+        raise HsiError(f"{source}: {len(cleaned)} names for {count} spectra; expected one each")
+    if len(set(cleaned)) < count:
+        again = next(name for i, name in enumerate(cleaned) if name in cleaned[:i])
+        warnings.warn(f"{source}: the name {again} repeats; repeated names are numbered", HsiWarning, stacklevel=4)
+    return numbered(cleaned)
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """The same names, each once: the second Grass is Grass_2."""
+    """Return names of which none repeats: the second Grass becomes Grass_2."""
     out: list[str] = []
     for name in names:
-        one, number = name, 2
-        while one in out:
-            one, number = f"{name}_{number}", number + 1
-        out.append(one)
+        unique, number = name, 2
+        while unique in out:
+            unique, number = f"{name}_{number}", number + 1
+        out.append(unique)
     return out
 
 
-def _scale(values: Floats, stated: float | None, given: float | None, where: str) -> float:
-    """What values are divided by to be reflectance: see `read_library`."""
-    scale = stated if given is None else float(given)
+def _scale(values: Floats, of_file: float | None, asked: float | None, source: str) -> float:
+    """Return the divisor that makes values reflectance, as `read_library` documents it."""
+    scale = of_file if asked is None else float(asked)
     if scale is not None and not (np.isfinite(scale) and scale > 0):
-        raise HsiError(f"{where}: scale is {scale:g}; expected what reflectance 1 is stored as, as 100 or 10000")
+        raise HsiError(f"{source}: scale is {scale:g}; expected what reflectance 1 is stored as, as 100 or 10000")
     largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
     if not np.isfinite(values).any():
-        raise HsiError(f"{where}: holds no finite value; expected reflectance")
+        raise HsiError(f"{source}: holds no finite value; expected reflectance")
     if scale is None:
         for most, guess, name in ((MOST, 1.0, ""), (200.0, 100.0, "percent"), (32767.0, 10000.0, "counts of 10000")):
             if largest <= most:
                 if name:
                     warnings.warn(
-                        f"{where}: values reach {largest:g} and are taken for {name}; scale= says otherwise",
+                        f"{source}: values reach {largest:g} and are taken for {name}; scale= says otherwise",
                         HsiWarning,
                         stacklevel=4,
                     )
                 return guess
-    if scale is None or (given is None and largest / scale > 32.767):
-        raise HsiError(f"{where}: values reach {largest:g}; expected reflectance, percent or counts: give scale=")
+    if scale is None or (asked is None and largest / scale > 32.767):
+        raise HsiError(f"{source}: values reach {largest:g}; expected reflectance, percent or counts: give scale=")
     return scale

@@ -1,4 +1,4 @@
-"""The spectra of a file before units, scale and order are decided."""
+"""Hold the spectra of a library as its file has them, before units, scale and order are decided."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from hsichunk.array_types import Floats
 
 @dataclass
 class LibrarySpectra:
-    """What a file of spectra says, as it says it."""
+    """The content of a file of spectra, unchanged; None for what it does not say."""
 
-    where: str
+    source: str
+    """the file, as errors name it"""
     values: Floats
-    """(k, L)"""
+    """(k, L) in the unit of the file"""
     wavelength: Floats | None = None
+    """(L,)"""
     names: Sequence[str] | None = None
+    """(k,)"""
     units: str | None = None
     """of the wavelengths"""
     fwhm: Floats | None = None
-    """in the unit of the wavelengths"""
+    """(L,) in the unit of the wavelengths"""
     scale: float | None = None
-    """values of reflectance 1; None where the file does not say"""
+    """the value that stands for reflectance 1"""
     x: Floats | None = None
+    """(k,) easting of the source pixels"""
     y: Floats | None = None
+    """(k,) northing of the source pixels"""

@@ -1,33 +1,32 @@
-"""What endmembers are: the spectra of a library that lie nearest to them in angle."""
+"""Identify endmembers: find the spectra of a library nearest to them by spectral angle."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.array_types import Floats, Ints
 from hsichunk.endmembers.library import numbered
 from hsichunk.endmembers.resampling import resample
 from hsichunk.errors import HsiError
 from hsichunk.readers.wavelengths import same_bands
 
 MATCH, ANGLE, BANDS, RANK = "match", "angle", "bands", "rank"
-FEWEST_BANDS = 3  # an angle between spectra of fewer tells nothing
+FEWEST_BANDS = 3  # with fewer an angle between spectra says nothing
 
 
 def identify(em: xr.DataArray, library: xr.DataArray, k: int = 2) -> xr.Dataset:
-    """The `k` spectra of a library nearest to each endmember by spectral angle, the best first.
+    """Find the `k` spectra of a library nearest to each endmember by spectral angle, the best first.
 
-    `em` and `library` are (endmember, wavelength), as nfindr and read_library give them. Where their bands differ the
-    library is resampled to the endmembers' bands, with their `fwhm` where they have it; bands that the library does not
-    reach, or has no value at, are left out of the angle for that spectrum. Angles do not depend on brightness.
+    `em` and `library` are (endmember, wavelength), as nfindr and read_library return them. Where their bands differ,
+    the library is resampled to the bands of the endmembers, with their `fwhm` where they have it. Bands that the
+    library does not reach, or where a spectrum has no value, are left out of the angle. Angles do not depend on
+    brightness.
 
-    Returns a Dataset over (endmember, rank), rank 1 the best: `match` (names of the library), `angle` in radians and
-    `bands`, how many were compared. Raises HsiError where fewer than three bands are common or a spectrum is zero.
-    Source: Kruse et al. 1993.
+    Returns a Dataset over (endmember, rank), rank 1 the best: `match` (names in the library), `angle` in radians and
+    `bands`, the number of bands compared. Raises HsiError where fewer than three bands are common or a spectrum is
+    zero. Source: Kruse et al. 1993.
     """
     em = _checked(em, "endmembers")
     library = _checked(library, "the library")
@@ -42,36 +41,40 @@ def identify(em: xr.DataArray, library: xr.DataArray, k: int = 2) -> xr.Dataset:
     angle, bands = _angles(em, library)
     order = np.argsort(angle, axis=1, kind="stable")[:, :k]
     dims = (schema.ENDMEMBER, RANK)
-    found = np.take_along_axis
+    ranked = np.take_along_axis
     attrs = {"units": "rad", "long_name": "spectral angle to the spectrum of the library"}
     return xr.Dataset(
         {
             MATCH: (dims, np.array([str(name) for name in names], dtype=object)[order], {"long_name": "spectrum"}),
-            ANGLE: (dims, found(angle, order, 1), attrs),
-            BANDS: (dims, found(bands, order, 1), {"long_name": "bands compared"}),
+            ANGLE: (dims, ranked(angle, order, 1), attrs),
+            BANDS: (dims, ranked(bands, order, 1), {"long_name": "bands compared"}),
         },
         {schema.ENDMEMBER: em[schema.ENDMEMBER].values, RANK: np.arange(1, k + 1)},
     )
 
 
-def renamed(em: xr.DataArray, found: xr.Dataset) -> xr.DataArray:
-    """The endmembers under the names of their best matches; a name that comes again is numbered: Grass, Grass_2."""
+def renamed(em: xr.DataArray, matches: xr.Dataset) -> xr.DataArray:
+    """Return endmembers under the names of their best matches; names that repeat are numbered: Grass, Grass_2.
+
+    `matches` is the result of `identify`. Raises HsiError where it is that of other endmembers.
+    """
     em = _checked(em, "endmembers")
-    if MATCH not in found or list(found[schema.ENDMEMBER].values) != list(em[schema.ENDMEMBER].values):
+    if MATCH not in matches or list(matches[schema.ENDMEMBER].values) != list(em[schema.ENDMEMBER].values):
         raise HsiError("the matches are not of these endmembers; give renamed what identify(em, library) gave")
-    best = [str(name) for name in found[MATCH].sel({RANK: 1}).values]
-    named: xr.DataArray = em.assign_coords({schema.ENDMEMBER: numbered(best)})
-    return named
+    best = [str(name) for name in matches[MATCH].sel({RANK: 1}).values]
+    result: xr.DataArray = em.assign_coords({schema.ENDMEMBER: numbered(best)})
+    return result
 
 
-def _checked(spectra: Any, what: str) -> xr.DataArray:
+def _checked(spectra: xr.DataArray, what: str) -> xr.DataArray:
+    """Return spectra as (endmember, wavelength), named. Raises HsiError for anything else."""
     if (
         not isinstance(spectra, xr.DataArray)
         or set(spectra.dims) != {schema.ENDMEMBER, schema.WAVELENGTH}
         or schema.WAVELENGTH not in spectra.coords
     ):
-        have = spectra.dims if isinstance(spectra, xr.DataArray) else type(spectra).__name__
-        raise HsiError(f"{what} have {have}; expected a DataArray (endmember, wavelength), as read_library gives it")
+        found = spectra.dims if isinstance(spectra, xr.DataArray) else type(spectra).__name__
+        raise HsiError(f"{what} have {found}; expected a DataArray (endmember, wavelength), as read_library gives it")
     if schema.ENDMEMBER not in spectra.coords:
         names = [f"EM{i + 1}" for i in range(spectra.sizes[schema.ENDMEMBER])]
         spectra = spectra.assign_coords({schema.ENDMEMBER: names})
@@ -79,21 +82,21 @@ def _checked(spectra: Any, what: str) -> xr.DataArray:
     return ordered
 
 
-def _angles(em: xr.DataArray, library: xr.DataArray) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Angles (endmembers, spectra) over the bands that both have, and how many these are."""
-    ours, theirs = em.values.astype(np.float64), library.values.astype(np.float64)
-    angle = np.empty((len(ours), len(theirs)))
+def _angles(em: xr.DataArray, library: xr.DataArray) -> tuple[Floats, Ints]:
+    """Return angles (endmembers, spectra) in radians over the bands that both have, and the numbers of these bands."""
+    endmembers, references = em.values.astype(np.float64), library.values.astype(np.float64)
+    angle = np.empty((len(endmembers), len(references)))
     bands = np.empty(angle.shape, np.int64)
     for (i, j), _ in np.ndenumerate(angle):
-        both = np.isfinite(ours[i]) & np.isfinite(theirs[j])
+        both = np.isfinite(endmembers[i]) & np.isfinite(references[j])
         bands[i, j] = both.sum()
         name = f"{library[schema.ENDMEMBER].values[j]} and {em[schema.ENDMEMBER].values[i]}"
         if bands[i, j] < FEWEST_BANDS:
             raise HsiError(f"{name} have {bands[i, j]} bands in common; expected at least {FEWEST_BANDS}")
-        a, b = ours[i][both], theirs[j][both]
+        a, b = endmembers[i][both], references[j][both]
         lengths = np.linalg.norm(a), np.linalg.norm(b)
         if not min(lengths) > 0:
             raise HsiError(f"{name}: one is zero in every common band; it has no angle: leave it out")
-        # of half the angle, by the sine: the cosine knows nothing of small angles
+        # by the sine of half the angle: the cosine of a small angle rounds to 1
         angle[i, j] = 2 * np.arcsin(min(1.0, float(np.linalg.norm(a / lengths[0] - b / lengths[1])) / 2))
     return angle, bands

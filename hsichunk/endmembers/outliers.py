@@ -1,4 +1,4 @@
-"""The outlier guard: pixels that lie too far out to be endmembers, by robust distances in a few components."""
+"""The outlier guard: find pixels too far from the others to be endmembers, by robust distances in a few components."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hsichunk.cube.sampling import Sample
 from hsichunk.endmembers.nfindr_in_memory import components
 from hsichunk.errors import HsiError
 
-GAUSSIAN: Final = 1.4826  # standard deviations in a median absolute deviation
-MEAN_GAUSSIAN: Final = 1.2533  # and in a mean one, where half of all pixels are alike
+GAUSSIAN: Final = 1.4826  # ratio of the standard deviation of a Gaussian to its median absolute deviation
+MEAN_GAUSSIAN: Final = 1.2533  # ratio to its mean absolute deviation, used where half of all pixels are alike
 BLOCK: Final = 1 << 15  # pixels whose scores are read at a time
-HELD: Final = 40  # bytes a pixel while distances are told
+HELD: Final = 40  # bytes that computing the distances takes for each pixel
 
 
 def check_exclude(exclude: float | None) -> None:
-    """Raises HsiError unless it is a limit that `outlying` knows."""
+    """Raise HsiError unless `exclude` is a limit for `outlying`."""
     if exclude is not None and not (np.isfinite(exclude) and exclude > 0):
         raise HsiError(
             f"exclude is {exclude}; expected a distance of 1 or more (as 50), a share of pixels below 1 (as 1e-5), None"
@@ -31,26 +31,27 @@ def check_exclude(exclude: float | None) -> None:
 def outlying(
     points: Floats, valid: Bools, exclude: float | None, forget: Callable[[slice], None] | None = None
 ) -> Bools:
-    """Which of the pixels (n, d) lie farther out than `exclude`.
+    """Return which of the pixels, with scores `points` (n, d), lie farther out than `exclude`.
 
     The distance of a pixel is the root mean square over components of its deviation from the median, in robust standard
-    deviations (1.4826 times the median absolute deviation). A limit of 1 or more is such a distance; below 1 it is the
-    share of valid pixels that are left out, the farthest. `forget` is told which pixels have been read.
+    deviations (1.4826 times the median absolute deviation). A limit of 1 or more is such a distance; a limit below 1 is
+    the share of the valid pixels that are left out, the farthest ones. `forget` is called with each part of the pixels
+    that has been read, so that scores in a file can leave the memory.
     """
     out = np.zeros(len(valid), np.bool_)
     if exclude is None or not valid.any():
         return out
     square = np.zeros(int(valid.sum()))
     for component in range(points.shape[1]):
-        apart = _of_valid(points, component, valid, forget)
-        apart -= np.median(apart)
-        np.abs(apart, out=apart)
-        unit = GAUSSIAN * np.median(apart) or MEAN_GAUSSIAN * apart.mean()
+        deviation = _of_valid(points, component, valid, forget)
+        deviation -= np.median(deviation)
+        np.abs(deviation, out=deviation)
+        unit = GAUSSIAN * np.median(deviation) or MEAN_GAUSSIAN * deviation.mean()
         if unit > 0:
-            apart /= unit
-            apart *= apart
-            square += apart
-        del apart
+            deviation /= unit
+            deviation *= deviation
+            square += deviation
+        del deviation  # before the next one is read
     square /= max(1, points.shape[1])
     distance = np.sqrt(square, out=square)
     if exclude >= 1:
@@ -63,7 +64,7 @@ def outlying(
 
 
 def _of_valid(points: Floats, component: int, valid: Bools, forget: Callable[[slice], None] | None) -> Floats:
-    """One component of the valid pixels: scores that lie in a file do not all fit in memory."""
+    """Return one component of the valid pixels, read in blocks: scores that lie in a file may not all fit in memory."""
     out, filled = np.empty(int(valid.sum())), 0
     for start in range(0, len(valid), BLOCK):
         at = slice(start, start + BLOCK)
@@ -75,21 +76,21 @@ def _of_valid(points: Floats, component: int, valid: Bools, forget: Callable[[sl
     return out
 
 
-def without_outliers(drawn: Sample, k: int, exclude: float | None, threads: int = 1) -> tuple[Sample, int]:
-    """A sample less its outliers in the first k - 1 components, and how many there were.
+def without_outliers(sample: Sample, k: int, exclude: float | None, threads: int = 1) -> tuple[Sample, int]:
+    """Return a sample without its outliers in the first k - 1 components, and the number of outliers.
 
-    Raises HsiError where fewer than k pixels are left.
+    Raises HsiError where fewer than k pixels remain.
     """
-    if exclude is None or len(drawn.spectra) < k:
-        return drawn, 0
+    if exclude is None or len(sample.spectra) < k:
+        return sample, 0
     with threadpool_limits(1, user_api="blas"):
-        points = components(drawn.spectra, k - 1, threads)
-    kept = ~outlying(points, np.ones(len(points), np.bool_), exclude)
-    left = int(kept.sum())
-    if left < k:
+        points = components(sample.spectra, k - 1, threads)
+    inside = ~outlying(points, np.ones(len(points), np.bool_), exclude)
+    count = int(inside.sum())
+    if count < k:
         raise HsiError(
-            f"exclude {exclude:g} leaves {left} of {len(kept)} valid pixels drawn; expected at least k = {k}: give a "
-            f"{'larger distance' if exclude >= 1 else 'smaller share'}"
+            f"exclude {exclude:g} leaves {count} of {len(inside)} valid pixels drawn; expected at least k = {k}: give "
+            f"a {'larger distance' if exclude >= 1 else 'smaller share'}"
         )
-    less = replace(drawn, spectra=drawn.spectra[kept], y=drawn.y[kept], x=drawn.x[kept])
-    return less, len(kept) - left
+    remaining = replace(sample, spectra=sample.spectra[inside], y=sample.y[inside], x=sample.x[inside])
+    return remaining, len(inside) - count

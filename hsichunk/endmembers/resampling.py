@@ -1,14 +1,13 @@
-"""Spectra of a library as a sensor's bands would see them."""
+"""Resample the spectra of a library to the bands of a sensor."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from hsichunk import schema
 from hsichunk.array_types import Floats
@@ -16,26 +15,27 @@ from hsichunk.errors import HsiError
 from hsichunk.readers.wavelengths import SAME
 
 SIGMAS_PER_FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
-REACH = 5.0  # standard deviations: a band sees nothing beyond
-NARROW = 0.01  # standard deviations: a response cut off closer than that is a point,
-POINT = 1e-3  # nm: and so is one that is narrower than that
+REACH = 5.0  # standard deviations at which the response of a band is cut off
+NARROW = 0.01  # standard deviations: a response cut off closer to its centre is treated as a point
+POINT = 1e-3  # nm: a response cut off closer to its centre is treated as a point
 
 
 def resample(
     em: xr.DataArray,
-    wavelength: Sequence[float] | NDArray[Any],
-    fwhm: Sequence[float] | NDArray[Any] | float | None = None,
+    wavelength: ArrayLike,
+    fwhm: ArrayLike | None = None,
     *,
     outside: Literal["error", "nan"] = "error",
 ) -> xr.DataArray:
-    """Endmembers (endmember, wavelength) on other bands: float64, wavelength (L,) in nm, increasing.
+    """Return endmembers (endmember, wavelength) on other bands, float64; `wavelength` (L,) in nm, increasing.
 
-    With the sensor's `fwhm` (nm, one or one a band) a band is the mean of the spectrum under a Gaussian of that full
-    width at half maximum: the integral of the spectrum, linear between the library's samples, is taken in closed form,
-    so neither coarse nor uneven sampling biases it. Near an end of the library the response is cut off evenly on both
-    sides. Without `fwhm`, linear interpolation, which is the limit of narrow bands. The library is taken to be measured
-    with far narrower bands than the sensor's. A band that needs a NaN is NaN. Nothing is extrapolated: a band beyond
-    the library is an HsiError that names the ranges or, with outside="nan", NaN.
+    With `fwhm` of the sensor (nm, one for all or one for each band) a band is the mean of the spectrum under a Gaussian
+    of that full width at half maximum. The integral of the spectrum, linear between the samples of the library, is
+    computed in closed form, so neither coarse nor uneven sampling biases it. Near an end of the library the response is
+    cut off evenly on both sides. Without `fwhm` the spectrum is interpolated linearly, which is the limit of narrow
+    bands. The library is assumed to be measured with far narrower bands than those of the sensor. A band that needs a
+    NaN is NaN. Nothing is extrapolated: a band beyond the library raises an HsiError that names the ranges or, with
+    outside="nan", is NaN.
     """
     em = em.transpose(schema.ENDMEMBER, schema.WAVELENGTH)
     samples = em[schema.WAVELENGTH].values.astype(np.float64)
@@ -56,15 +56,15 @@ def resample(
     out = np.where(missing, 0.0, values) @ weights.T
     out[(missing.astype(np.float64) @ (weights != 0).T.astype(np.float64)) > 0] = np.nan
     out[:, beyond] = np.nan
-    kept = {str(name): c for name, c in em.coords.items() if schema.WAVELENGTH not in c.dims}
-    coords: dict[str, Any] = {**kept, schema.WAVELENGTH: (schema.WAVELENGTH, nm, schema.WAVELENGTH_ATTRS)}
+    of_endmembers = {str(name): c for name, c in em.coords.items() if schema.WAVELENGTH not in c.dims}
+    coords: dict[str, Any] = {**of_endmembers, schema.WAVELENGTH: (schema.WAVELENGTH, nm, schema.WAVELENGTH_ATTRS)}
     if fwhm is not None:
         coords[schema.FWHM] = (schema.WAVELENGTH, widths.copy(), schema.FWHM_ATTRS)
     return xr.DataArray(out, coords, em.dims, em.name, em.attrs)
 
 
 def response(samples: Floats, wavelength: Floats, fwhm: Floats) -> Floats:
-    """Weights (bands, samples) of a library's samples in each band; each row sums to one."""
+    """Return the weights (bands, samples) of the samples of a library in each band; each row sums to one."""
     out = np.zeros((len(wavelength), len(samples)))
     for row, centre, width in zip(out, wavelength.tolist(), fwhm.tolist(), strict=True):
         centre = min(max(centre, float(samples[0])), float(samples[-1]))
@@ -78,6 +78,7 @@ def response(samples: Floats, wavelength: Floats, fwhm: Floats) -> Floats:
 
 
 def _interpolate(row: Floats, samples: Floats, centre: float) -> None:
+    """Fill a row (samples,) of weights by linear interpolation at a wavelength."""
     right = int(np.searchsorted(samples, centre))
     if samples[right] == centre:
         row[right] = 1.0
@@ -87,7 +88,10 @@ def _interpolate(row: Floats, samples: Floats, centre: float) -> None:
 
 
 def _integrate(row: Floats, samples: Floats, centre: float, sigma: float, reach: float) -> None:
-    """Integrals of a Gaussian from centre - reach to centre + reach with the hats of linear interpolation."""
+    """Fill a row (samples,) of weights: the integrals of a Gaussian, cut off at `reach`, with hat functions.
+
+    Sample i has the hat that is 1 at its wavelength and falls linearly to 0 at its neighbours.
+    """
     first = max(int(np.searchsorted(samples, centre - reach, side="right")) - 1, 0)
     last = min(int(np.searchsorted(samples, centre + reach)), len(samples) - 1)
     nodes = samples[first : last + 1]
@@ -102,7 +106,8 @@ def _integrate(row: Floats, samples: Floats, centre: float, sigma: float, reach:
     row /= row.sum()
 
 
-def _increasing(wavelength: Sequence[float] | NDArray[Any]) -> Floats:
+def _increasing(wavelength: ArrayLike) -> Floats:
+    """Return wavelengths (L,) as an array. Raises HsiError unless they are finite and increasing."""
     nm = np.asarray(wavelength, np.float64)
     if nm.ndim != 1 or not nm.size or not np.isfinite(nm).all() or (np.diff(nm) <= 0).any():
         raise HsiError(f"{nm.size} wavelengths to resample to; expected nm, finite and increasing")

@@ -1,4 +1,4 @@
-"""Many tiles as one lazy dataset: `hsi.open_mosaic`."""
+"""Open many tiles as one lazy dataset: `hsi.open_mosaic`."""
 
 from __future__ import annotations
 
@@ -27,26 +27,28 @@ def open_mosaic(
     *,
     chunks: Mapping[str, Any] | str | None = "tiles",
 ) -> xr.Dataset:
-    """Opens many NEON tiles as one Dataset on their common grid; reads their metadata, none of their pixels.
+    """Open many NEON tiles as one Dataset on their common grid; reads their metadata and none of their pixels.
 
-    Returns what `open_tile` does, its ancillary layers aside: `reflectance(y, x, wavelength)` in counts as stored, the
-    no-data value where no tile lies; `wavelength`, `fwhm` in nm; `y`, `x` pixel centres in metres; `spatial_ref`;
-    attributes that all tiles share. Where tiles overlap the first by file name counts, whatever the order of `paths`.
-    `chunks`: "tiles" for dask blocks that keep within tiles and share no stored chunk; None for none, as open_tile;
-    else what `Dataset.chunk` takes. `unmix` works tile by tile whatever they are, and gives the same bits as
-    `hsichunk run` over the same tiles. Raises HsiError for tiles of different CRS, pixel size, wavelengths, bad-band
-    windows or scale, and for grids that do not align.
+    Returns what `open_tile` returns, without ancillary layers: `reflectance(y, x, wavelength)` in counts as stored,
+    with the no-data value where no tile lies; `wavelength`, `fwhm` in nm; `y`, `x` pixel centres in metres;
+    `spatial_ref`; and the attributes that all tiles share. Where tiles overlap, the pixels come from the first tile by
+    file name, whatever the order of `paths`.
+
+    `chunks`: "tiles" makes dask blocks that lie within one tile each and share no stored chunk; None makes no dask
+    array, as in `open_tile`; anything else is passed to `Dataset.chunk`. `unmix` works tile by tile whatever the
+    blocks are, and gives the same bits as `hsichunk run` over the same tiles. Raises HsiError for tiles of different
+    CRS, pixel size, wavelengths, bad-band windows or scale, and for grids that do not align.
     """
     return as_dataset(open_site([paths] if isinstance(paths, (str, os.PathLike)) else paths), chunks)
 
 
 def as_dataset(site: Site, chunks: Mapping[str, Any] | str | None) -> xr.Dataset:
-    """The Dataset of tiles on their grid, as `open_mosaic` gives it."""
+    """Return the Dataset of the tiles of a site on their grid, as `open_mosaic` does."""
     counts, first = TiledCounts(site), site.tiles[0].file
-    # one tile is read as it is stored where nothing asks for blocks of many
+    # a single tile without dask blocks is read straight from its file
     alone = chunks is None and first.reflectance.shape == counts.shape and len(site.tiles) == 1
     alone = alone and site.tiles[0].owned == (Window(0, site.rows, 0, site.cols),)
-    shared = _shared([place.file.attrs for place in site.tiles])
+    shared = _shared([tile.file.attrs for tile in site.tiles])
     attrs = reflectance_attrs(first, counts.no_data, shared)
     dims = (schema.Y, schema.X, schema.WAVELENGTH)
     encoding = {"preferred_chunks": dict(zip(dims, counts.chunks, strict=True))}
@@ -62,14 +64,16 @@ def as_dataset(site: Site, chunks: Mapping[str, Any] | str | None) -> xr.Dataset
 
 
 def _chunk_words(site: Site) -> dict[str, str]:
-    """How the tiles are stored, where there are no more than two ways."""
-    tiles = [place.file.reflectance for place in site.tiles]
-    ways = list(dict.fromkeys(provenance.chunk_words(tile.stored_chunks, tile.dtype) for tile in tiles))
-    return {provenance.CHUNKS: " and ".join(ways) if len(ways) <= 2 else f"{ways[0]} and {len(ways) - 1} other ways"}
+    """Return the attribute that says how the tiles are chunked; it names two layouts at most."""
+    arrays = [tile.file.reflectance for tile in site.tiles]
+    layouts = list(dict.fromkeys(provenance.chunk_words(array.stored_chunks, array.dtype) for array in arrays))
+    first = layouts[0]
+    words = " and ".join(layouts) if len(layouts) <= 2 else f"{first} and {len(layouts) - 1} other ways"
+    return {provenance.CHUNKS: words}
 
 
 def _shared(attrs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Attributes that all tiles have, of the same value; NEON's extent is each tile's own."""
+    """Return the attributes that have the same value in all tiles; the extent of NEON tiles, for one, differs."""
     first, *others = attrs
     return {
         name: value
@@ -79,24 +83,28 @@ def _shared(attrs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _blocks(counts: TiledCounts) -> tuple[tuple[int, ...], ...]:
-    """Sizes of dask blocks that keep within tiles: whole spectra where that is cheap, else some bands of a column."""
+    """Return the sizes of dask blocks (y, x, band) that lie within tiles.
+
+    A block holds whole spectra where a column of chunks fits into BLOCK_BYTES of float32, else some of its bands.
+    """
     rows, cols, bands = counts.shape
-    everything = Window(0, rows, 0, cols)
-    columns = [math.prod(place.file.reflectance.chunks[:2]) for place in counts.tiles]
+    mosaic = Window(0, rows, 0, cols)
+    largest = max(math.prod(tile.file.reflectance.chunks[:2]) for tile in counts.tiles)  # pixels of a column of chunks
     depth = bands
     side = max(1, math.isqrt(BLOCK_BYTES // (bands * 4)))
-    if max(columns) * bands * 4 > BLOCK_BYTES:
-        least = counts.chunks[2]
-        depth = min(bands, max(1, BLOCK_BYTES // (max(columns) * 4 * least)) * least)
+    if largest * bands * 4 > BLOCK_BYTES:
+        step = counts.chunks[2]
+        depth = min(bands, max(1, BLOCK_BYTES // (largest * 4 * step)) * step)
         side = max(counts.chunks[:2])
     parts = []
-    for number, window in counts.windows(everything):
-        place = counts.tiles[number]
-        down, across = blocks_of(place.counts(np.arange(bands)), on_tile(place, window), side)
-        parts += [on_grid(place, Window(t, b, lft, r)) for t, b in pairwise(down) for lft, r in pairwise(across)]
-    edges = cut_at(parts, everything)
+    for number, window in counts.windows(mosaic):
+        tile = counts.tiles[number]
+        down, across = blocks_of(tile.counts(np.arange(bands)), on_tile(tile, window), side)
+        parts += [on_grid(tile, Window(t, b, lft, r)) for t, b in pairwise(down) for lft, r in pairwise(across)]
+    edges = cut_at(parts, mosaic)
     return (*(tuple(int(n) for n in np.diff(e)) for e in edges), _even(bands, depth))
 
 
 def _even(size: int, step: int) -> tuple[int, ...]:
+    """Return the sizes of blocks of `step` that fill `size`; the last one may be smaller."""
     return tuple(min(step, size - start) for start in range(0, size, step))

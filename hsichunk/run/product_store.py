@@ -32,7 +32,7 @@ def template(job: Job, solver: Solver) -> Template:
         attrs = schema.abundance_attrs(solver.constraint) if name == schema.ABUNDANCE else schema.PRODUCT_ATTRS[name]
         stacked = name in schema.PER_ENDMEMBER
         dims = (schema.ENDMEMBER, schema.Y, schema.X) if stacked else (schema.Y, schema.X)
-        maps[name] = EmptyMap(dims, (solver.p, *area) if stacked else area, np.float32, attrs)
+        maps[name] = EmptyMap(dims, (solver.k, *area) if stacked else area, np.float32, attrs)
     if not job.options.relative:
         for name, threshold in thresholds(job.options).items():
             attrs = score_attrs(name, solver.names, threshold)

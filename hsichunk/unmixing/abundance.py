@@ -1,16 +1,15 @@
-"""Abundances under weaker constraints than FCLS, and how certain abundances are."""
+"""Compute abundances under weaker constraints than FCLS, and the standard deviation of abundances."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from hsichunk import schema
-from hsichunk.array_types import Floats
+from hsichunk.array_types import Bools, Floats
 from hsichunk.cube.blockwise import endmember_coord, labelled, on_pixels
 from hsichunk.errors import HsiError
 from hsichunk.unmixing.solver import check_unmixable
@@ -20,20 +19,21 @@ ABUNDANCE_STD = "abundance_std"
 
 
 def ucls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
-    """Unconstrained least squares: abundances of any sign and sum that minimise ||E'a - x||.
+    """Unmix by unconstrained least squares: abundances of any sign and sum that minimise ||E'a - x||.
 
     cube (y, x, wavelength), endmembers (endmember, wavelength) in reflectance. Returns a Dataset of float32:
-    abundance (endmember, y, x) and rmse (y, x), in reflectance; NaN where any band of a pixel is. Lazy for a dask cube;
-    of stored counts it is the one pass of a run: `unmix` asked for them alone. Raises HsiError for wavelengths that
-    differ and for endmembers that are mixtures of each other.
+    abundance (endmember, y, x) and rmse (y, x), in reflectance; NaN where any band of a pixel is. Lazy for a dask cube.
+    Same as `unmix` with this solver and no metric, so stored counts take the one pass of a run. Raises HsiError for
+    wavelengths that differ and for endmembers that are mixtures of each other.
     """
     return unmix(cube, endmembers, solver="ucls", metric=())
 
 
 def nnls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
-    """Nonnegative least squares: abundances of at least 0, of any sum, that minimise ||E'a - x||.
+    """Unmix by nonnegative least squares: abundances of at least 0, of any sum, that minimise ||E'a - x||.
 
-    As `ucls`. PySpTools' NNLS minimises ||EE'a - Ex|| instead and differs by up to 0.1.
+    Arguments, result and errors are those of `ucls`. PySpTools' NNLS minimises ||EE'a - Ex|| instead and differs by up
+    to 0.1.
     Source: Lawson & Hanson 1974 (active sets), on normal equations as Bro & de Jong 1997.
     """
     return unmix(cube, endmembers, solver="nnls", metric=())
@@ -41,21 +41,23 @@ def nnls(cube: xr.DataArray, endmembers: xr.DataArray) -> xr.Dataset:
 
 def abundance_std(
     endmembers: xr.DataArray,
-    noise: Any,
+    noise: xr.DataArray | ArrayLike,
     abundance: xr.DataArray | None = None,
     *,
     method: SolverName = "fcls",
 ) -> xr.DataArray:
-    """Standard deviation of abundances, from the noise of the spectra they were unmixed from.
+    """Return the standard deviation of abundances, propagated from the noise of the spectra.
 
     endmembers: (endmember, wavelength). `noise` is the noise variance of each band (L,), or its covariance (L, L), in
-    reflectance squared; or the `rmse` (y, x) of the abundances, from which white noise of each pixel is estimated:
-    variance = rmse^2 L / (L - f), f the degrees of freedom of its abundances.
-    abundance: (endmember, y, x) that `method` gave ("fcls", "nnls" or "ucls"). Without it every endmember is taken to
-    be in the mixture, and one number an endmember comes back.
+    reflectance squared; or it is the `rmse` (y, x) of the abundances, from which white noise of each pixel is
+    estimated: variance = rmse^2 L / (L - f), with f the degrees of freedom of its abundances.
+    abundance: (endmember, y, x) that `method` gave ("fcls", "nnls" or "ucls"). Without it every endmember counts as
+    part of the mixture, and the result has one number per endmember.
 
-    The propagation is first order, with the constraints that hold at the pixel held: endmembers at 0 have 0. Returns
-    float32 (endmember, y, x), or float64 (endmember), lazy where the abundances are; NaN at no-data.
+    The propagation is first order and keeps the constraints that are active at the pixel: endmembers at 0 have standard
+    deviation 0. Returns float32 (endmember, y, x), or float64 (endmember) without abundances; lazy where the abundances
+    are; NaN at no-data. Raises HsiError for arguments of other dimensions or shapes, for noise that is not finite or
+    negative, and for endmembers that are mixtures of each other.
     Source: sqrt(diag(P C P')), P the least-squares operator on the support (Kay 1993, ch. 4 and 6).
     """
     if method not in ("fcls", "nnls", "ucls"):
@@ -68,8 +70,8 @@ def abundance_std(
     spectra = ordered.values.astype(np.float64)
     names = tuple(str(n) for n in ordered.get_index(schema.ENDMEMBER))
     check_unmixable(spectra, names, sum_to_one=method == "fcls")
-    per_pixel = isinstance(noise, xr.DataArray) and set(noise.dims) == {schema.Y, schema.X}
-    covariance = None if per_pixel else _covariance(noise, spectra.shape[1])
+    rmse = noise if isinstance(noise, xr.DataArray) and set(noise.dims) == {schema.Y, schema.X} else None
+    covariance = _covariance(noise, spectra.shape[1]) if rmse is None else None
     attrs = {"units": "1", "long_name": f"standard deviation of the abundance ({method})"}
     if abundance is None:
         if covariance is None:
@@ -83,20 +85,20 @@ def abundance_std(
     by_pixel = abundance.transpose(schema.Y, schema.X, schema.ENDMEMBER)
     if by_pixel.chunks is not None:
         by_pixel = by_pixel.chunk({schema.ENDMEMBER: -1})
-    work = partial(_spread, spectra=spectra, covariance=covariance, method=method)
-    if covariance is None:
-        by_pixel = _beside(by_pixel, noise)
-    spread = on_pixels(by_pixel, work, len(names), threads=1)
+    kernel = partial(_deviations, spectra=spectra, covariance=covariance, method=method)
+    if rmse is not None:
+        by_pixel = _with_rmse(by_pixel, rmse)
+    std = on_pixels(by_pixel, kernel, len(names), threads=1)
     return labelled(
-        spread, abundance, (schema.ENDMEMBER, schema.Y, schema.X), ABUNDANCE_STD, attrs, endmember_coord(names)
+        std, abundance, (schema.ENDMEMBER, schema.Y, schema.X), ABUNDANCE_STD, attrs, endmember_coord(names)
     )
 
 
-def _beside(by_pixel: xr.DataArray, rmse: xr.DataArray) -> xr.DataArray:
-    """Abundances (y, x, p) with the rmse after the last."""
-    own = rmse.transpose(schema.Y, schema.X).expand_dims({schema.ENDMEMBER: [ABUNDANCE_STD]}, axis=-1)
+def _with_rmse(by_pixel: xr.DataArray, rmse: xr.DataArray) -> xr.DataArray:
+    """Return abundances (y, x, k) with the rmse (y, x) after the last: (y, x, k + 1)."""
+    last = rmse.transpose(schema.Y, schema.X).expand_dims({schema.ENDMEMBER: [ABUNDANCE_STD]}, axis=-1)
     both = xr.concat(
-        [by_pixel.drop_attrs(), own.drop_attrs()],
+        [by_pixel.drop_attrs(), last.drop_attrs()],
         schema.ENDMEMBER,
         join="exact",
         coords="minimal",
@@ -105,7 +107,8 @@ def _beside(by_pixel: xr.DataArray, rmse: xr.DataArray) -> xr.DataArray:
     return both.chunk({schema.ENDMEMBER: -1}) if both.chunks is not None else both
 
 
-def _covariance(noise: Any, bands: int) -> Floats:
+def _covariance(noise: ArrayLike, bands: int) -> Floats:
+    """Return the covariance (L, L) of variances (L,) or of a covariance. Raises HsiError for anything else."""
     values = np.asarray(noise, np.float64)
     if values.shape not in ((bands,), (bands, bands)) or not np.isfinite(values).all():
         raise HsiError(
@@ -119,26 +122,27 @@ def _covariance(noise: Any, bands: int) -> Floats:
     return values
 
 
-def _spread(rows: Floats, spectra: Floats, covariance: Floats | None, method: SolverName) -> NDArray[np.float64]:
-    """Abundances (n, p), with rmse (n, p + 1) where there is no covariance, to their standard deviations (n, p)."""
-    p, bands = spectra.shape
-    inside = np.ones((len(rows), p), np.bool_) if method == "ucls" else rows[:, :p] > 0
+def _deviations(rows: Floats, spectra: Floats, covariance: Floats | None, method: SolverName) -> Floats:
+    """Return the standard deviations (n, k) of abundances (n, k); without a covariance rmse is their last column."""
+    k, bands = spectra.shape
+    inside = np.ones((len(rows), k), np.bool_) if method == "ucls" else rows[:, :k] > 0
     supports, which = np.unique(inside, axis=0, return_inverse=True)
-    found = [_of_support(support, spectra, covariance, method) for support in supports]
-    std = np.array([values for values, _ in found])[which.reshape(-1)]
+    by_support = [_of_support(support, spectra, covariance, method) for support in supports]
+    std = np.array([values for values, _ in by_support])[which.reshape(-1)]
     if covariance is None:
-        free = np.array([count for _, count in found])[which.reshape(-1)]
-        std *= (rows[:, p] * np.sqrt(bands / np.maximum(bands - free, 1)))[:, None]
+        free = np.array([count for _, count in by_support])[which.reshape(-1)]
+        std *= (rows[:, k] * np.sqrt(bands / np.maximum(bands - free, 1)))[:, None]
     return std
 
 
-def _of_support(
-    support: NDArray[np.bool_], spectra: Floats, covariance: Floats | None, method: SolverName
-) -> tuple[Floats, int]:
-    """Standard deviations (p,) on a support, of white noise of 1 where there is no covariance; degrees of freedom."""
+def _of_support(support: Bools, spectra: Floats, covariance: Floats | None, method: SolverName) -> tuple[Floats, int]:
+    """Return the standard deviations (k,) of abundances on a support (k,), and their degrees of freedom.
+
+    Without a covariance they are those of white noise of standard deviation 1.
+    """
     std = np.zeros(len(support))
     inside = spectra[support]
-    if method == "fcls":  # the last one is what the others leave of the whole
+    if method == "fcls":  # the last abundance is one less the sum of the others
         first = np.linalg.pinv((inside[:-1] - inside[-1:]).T) if len(inside) > 1 else np.zeros((0, spectra.shape[1]))
         operator = np.vstack([first, -first.sum(0, keepdims=True)]) if len(inside) else first
     else:

@@ -1,6 +1,7 @@
-"""Add counts to the sums behind every product, for both ways in which they are stored.
+"""Add counts to the sums behind every product, for chunks of spectra and for chunks of bands.
 
-Kernels are imported where they are called: numba takes a quarter of a second, in which tiles are read already.
+Functions import the kernels when they are called: importing numba takes a quarter of a second, which a run spends
+reading tiles.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.array_types import Bools, Floats
 from hsichunk.chunks.counts import Runs, marker, readonly
 from hsichunk.unmixing.solver import Solver
 
@@ -23,10 +25,13 @@ def add_spectra(
     runs: Runs,
     no_data: int | None,
     at: slice,
-    total: NDArray[np.float64],
-    valid: NDArray[np.bool_],
+    total: Floats,
+    valid: Bools,
 ) -> None:
-    """Adds runs of bands of `pixels` (N, bands) to sums `total` (sums, N) of pixels `at`; pixel-major, as stored."""
+    """Add runs of bands of `pixels` (N, bands), stored pixel by pixel, to the sums `total` (sums, N) of pixels `at`.
+
+    Clears `valid` (N,) where a count is `no_data`.
+    """
     from hsichunk.kernels import count_sums
 
     pixels, weights = readonly(pixels), _weights(solver, no_data)
@@ -40,10 +45,13 @@ def add_bands(
     kept: slice,
     no_data: int | None,
     at: slice,
-    total: NDArray[np.float64],
-    valid: NDArray[np.bool_],
+    total: Floats,
+    valid: Bools,
 ) -> None:
-    """Adds kept bands `kept`, held one a row (bands, N), to the sums of pixels `at`; band-major, as stored."""
+    """Add the kept bands `kept`, stored as `bands` (bands, N), to the sums `total` (sums, N) of pixels `at`.
+
+    Clears `valid` (N,) where a count is `no_data`.
+    """
     from hsichunk.kernels import count_sums
 
     count = kept.stop - kept.start
@@ -55,20 +63,21 @@ def _weights(solver: Solver, no_data: int | None) -> SumWeights:
     """Return what both kernels take of a solver."""
     from hsichunk.kernels import count_sums
 
-    logs, maxima = _logs(solver), solver.layout.maxima
+    logs, maxima = _log_table(solver), solver.layout.maxima
     return count_sums.SumWeights(marker(no_data), solver.floor, logs, solver.left, solver.right, maxima)
 
 
-_NO_LOGS = np.empty(0, np.int32)
-_LOGS: dict[float, NDArray[np.int32]] = {}
+_NO_LOGARITHMS = np.empty(0, np.int32)
+_LOG_TABLES: dict[float, NDArray[np.int32]] = {}
+"""by floor"""
 
 
-def _logs(solver: Solver) -> NDArray[np.int32]:
-    """The table of logarithms, empty without SID."""
+def _log_table(solver: Solver) -> NDArray[np.int32]:
+    """Return the table of logarithms, which is empty without SID."""
     if not solver.layout.logarithms:
-        return _NO_LOGS
-    if solver.floor not in _LOGS:
+        return _NO_LOGARITHMS
+    if solver.floor not in _LOG_TABLES:
         from hsichunk.kernels import float_sums
 
-        _LOGS[solver.floor] = float_sums.log_table(solver.floor)
-    return _LOGS[solver.floor]
+        _LOG_TABLES[solver.floor] = float_sums.log_table(solver.floor)
+    return _LOG_TABLES[solver.floor]

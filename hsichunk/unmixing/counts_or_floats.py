@@ -1,13 +1,12 @@
-"""Products that have a kernel of their own for floats, of cubes that are no plain selection of stored counts.
+"""Compute products that have their own kernel for floats, for cubes that are no plain selection of stored counts.
 
-Block by block on whole spectra: pixels that are counts come to the bits of the pass, other pixels to what the kernel of
-`hsichunk.unmixing.float_spectra` makes of them.
+The work goes block by block on whole spectra. Pixels that are counts get the bits of the pass; other pixels get the
+results of the kernels in `hsichunk.unmixing.float_spectra`.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from hsichunk import schema
 from hsichunk.array_types import Floats
 from hsichunk.cube.blockwise import Kernel, counts_first, on_pixels
-from hsichunk.unmixing.product_rows import ProductRows
+from hsichunk.unmixing.product_rows import ProductArrays, ProductRows
 from hsichunk.unmixing.solver import Solver, fits, prepare
 
 LEAST_SQUARES = (schema.ABUNDANCE, schema.RMSE, schema.KKT)
@@ -24,15 +23,15 @@ CORRELATIONS = (schema.NCC, schema.NCC_DISTANCE)
 
 
 def with_own_kernel(wanted: tuple[str, ...], constraint: str) -> list[tuple[str, ...]]:
-    """Those of the products `wanted` that have a kernel of their own for floats, together as it makes them."""
-    bound = tuple(name for name in LEAST_SQUARES if name in wanted and constraint != schema.FCLS)
-    return [*([bound] if bound else []), *((name,) for name in CORRELATIONS if name in wanted)]
+    """Return the groups of the products `wanted` that one kernel for floats computes together."""
+    abundances = tuple(name for name in LEAST_SQUARES if name in wanted and constraint != schema.FCLS)
+    return [*([abundances] if abundances else []), *((name,) for name in CORRELATIONS if name in wanted)]
 
 
 def products(
     cube: xr.DataArray, spectra: Floats, names: tuple[str, ...], wanted: tuple[str, ...], constraint: str
-) -> dict[str, Any]:
-    """Arrays of one group of products `with_own_kernel`, by endmembers `spectra` (p, L); lazy on dask."""
+) -> ProductArrays:
+    """Return the products `wanted`, one group of `with_own_kernel`, for endmembers `spectra` (k, L); lazy on dask."""
     kernel = _kernel(spectra, wanted, constraint)
     scale = cube.attrs.get(schema.COUNTS_PER_UNIT)
     if scale is not None and fits(spectra, float(scale)):
@@ -44,6 +43,7 @@ def products(
 
 
 def _kernel(spectra: Floats, wanted: tuple[str, ...], constraint: str) -> Kernel:
+    """Return the function from spectra (n, L) that are not counts to the columns of a group of products."""
     from hsichunk.unmixing import float_spectra
 
     if wanted[0] in CORRELATIONS:
@@ -54,12 +54,12 @@ def _kernel(spectra: Floats, wanted: tuple[str, ...], constraint: str) -> Kernel
 
 
 def _of_counts(rows: NDArray[np.int16], solver: Solver, wanted: tuple[str, ...]) -> Floats:
-    """Counts (n, L) to their products (n, columns), by exact sums."""
+    """Return the products (n, columns) of counts (n, L), by exact sums."""
     from hsichunk.unmixing.count_sums import add_spectra
     from hsichunk.unmixing.scoring import score_sums
 
     n = len(rows)
     total, valid = np.zeros((solver.layout.rows, n)), np.ones(n, np.bool_)
     add_spectra(solver, rows, [(0, solver.bands, 0)], None, slice(0, n), total, valid)
-    made = score_sums(solver, total, valid)[0]
-    return np.concatenate([made[name].reshape(-1, n) for name in wanted]).T.astype(np.float64)
+    computed = score_sums(solver, total, valid)[0]
+    return np.concatenate([computed[name].reshape(-1, n) for name in wanted]).T.astype(np.float64)

@@ -1,7 +1,7 @@
-"""Abundances and correlations of spectra that are no counts, from the spectra themselves rather than from their sums.
+"""Compute abundances and correlations of spectra that are not counts from the spectra themselves, not from their sums.
 
-Sums of counts are exact, so nothing is lost in their differences; sums of floats are rounded. Here spectra are centred,
-or mixtures subtracted from them, band by band.
+Sums of counts are exact, so differences of them lose nothing. Sums of floats are rounded, and their differences would
+lose digits. So these functions centre spectra, and subtract mixtures from them, band by band.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from hsichunk.kernels.least_squares import active_set, certify
 
 
 def least_squares(x: Floats, spectra: Floats, constraint: str, certificate: bool) -> Floats:
-    """Spectra (n, L) to abundances by endmembers `spectra` (p, L), at least 0 ("nnls") or unbound ("ucls"), and rmse.
+    """Unmix spectra `x` (n, L) by endmembers `spectra` (k, L); abundances are at least 0 ("nnls") or unbound ("ucls").
 
-    (n, p + 1), in the unit of the spectra; with `certificate` a last column, the violation of the optimality conditions
-    over the length of the spectrum.
+    Returns (n, k + 1): the abundances, and the rmse in the unit of the spectra. With `certificate` a last column holds
+    the violation of the optimality conditions, over the length of the spectrum.
     """
     length = np.sqrt(np.einsum("ij,ij->i", spectra, spectra))
-    unit = spectra / length[:, None]  # a column's length is no part of the answer, but of the rounding
+    unit = spectra / length[:, None]  # lengths have no part in the answer, but they would have one in the rounding
     gram, by_band = unit @ unit.T, np.ascontiguousarray(x.T)
     bounded = constraint == schema.NNLS
     if bounded:
         linear = _products(unit, by_band)
-        found = np.zeros((len(x), len(unit)))
-        active_set(gram, np.ascontiguousarray(linear.T), found)
-        abundance = np.ascontiguousarray((found / length).T)
+        scaled = np.zeros((len(x), len(unit)))
+        active_set(gram, np.ascontiguousarray(linear.T), scaled)
+        abundance = np.ascontiguousarray((scaled / length).T)
     else:
         abundance = _products(np.ascontiguousarray(np.linalg.pinv(spectra.T)), by_band)
     columns = []
@@ -39,38 +39,45 @@ def least_squares(x: Floats, spectra: Floats, constraint: str, certificate: bool
 
 
 def _products(weights: Floats, by_band: Floats) -> Floats:
+    """Return weights (rows, L) @ by_band (L, n), added in the order of bands."""
     out = np.zeros((len(weights), by_band.shape[1]))
     float_sums.add_products(weights, by_band, out)
     return out
 
 
 def _residual(by_band: Floats, abundance: Floats, spectra: Floats) -> Floats:
-    """The rmse (n,) of abundances (p, n), from the residual itself. Writes over `by_band` (L, n)."""
+    """Return the rmse (n,) of abundances (k, n), from the residuals themselves, which replace `by_band` (L, n)."""
     float_sums.add_products(np.ascontiguousarray(-spectra.T), abundance, by_band)
     square = np.zeros(by_band.shape[1])
     float_sums.add_dots(by_band, by_band, square)
     return np.sqrt(square / len(by_band))
 
 
-def _violation(by_band: Floats, unit: Floats, gram: Floats, found: Floats, bounded: bool) -> Floats:
-    """The violation (n,) by abundances `found` (n, p) of endmembers `unit` (p, L), whose lengths are 1."""
-    n, square = len(found), np.zeros((1, len(found)))
+def _violation(by_band: Floats, unit: Floats, gram: Floats, scaled: Floats, bounded: bool) -> Floats:
+    """Return the violation (n,) of the optimality conditions by abundances `scaled` (n, k).
+
+    They are of endmembers `unit` (k, L) of length 1, whose Gram matrix is `gram` (k, k).
+    """
+    n, square = len(scaled), np.zeros((1, len(scaled)))
     float_sums.add_dots(by_band, by_band, square[0])
-    abundance, rmse, kkt = np.empty(found.T.shape), np.empty(n), np.empty(n)
+    abundance, rmse, kkt = np.empty(scaled.T.shape), np.empty(n), np.empty(n)
     linear, valid = np.ascontiguousarray(_products(unit, by_band).T), np.ones(n, np.bool_)
-    certify(square, linear, gram, found, bounded, len(by_band), 1.0, valid, abundance, rmse, kkt)
+    certify(square, linear, gram, scaled, bounded, len(by_band), 1.0, valid, abundance, rmse, kkt)
     return kkt
 
 
 def correlations(x: Floats, spectra: Floats, distance: bool) -> Floats:
-    """Spectra (n, L) to Pearson's correlation with endmembers `spectra` (p, L), or 1 less it: (n, p)."""
-    apart = spectra - spectra.mean(1, keepdims=True)
-    size = np.sqrt(np.einsum("ij,ij->i", apart, apart))[:, None]
-    unit = np.divide(apart, size, out=np.zeros_like(apart), where=size > 0)
+    """Return Pearson's correlation (n, k) of spectra `x` (n, L) with endmembers `spectra` (k, L).
+
+    With `distance` 1 - r instead. A spectrum that is the same in every band has correlation 0.
+    """
+    centred = spectra - spectra.mean(1, keepdims=True)
+    size = np.sqrt(np.einsum("ij,ij->i", centred, centred))[:, None]
+    unit = np.divide(centred, size, out=np.zeros_like(centred), where=size > 0)
     by_band = np.ascontiguousarray(x.T)
     bands, n = by_band.shape
     mean = _products(np.full((1, bands), 1.0 / bands), by_band)
-    flat = (by_band == by_band[0]).all(0)  # whatever its mean was rounded to
+    flat = (by_band == by_band[0]).all(0)  # the rounded mean may differ from the one value
     by_band -= mean
     square = np.zeros(n)
     float_sums.add_dots(by_band, by_band, square)

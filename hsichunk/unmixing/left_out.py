@@ -1,32 +1,31 @@
-"""Pixels that get no products although they may hold data: masks and bad chunks."""
+"""Leave pixels without products although they may hold data: those of masks and of bad chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hsichunk.array_types import Bools
 from hsichunk.chunks.windows import Window
 from hsichunk.unmixing.scoring import Tally
-
-Kept = NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
 class LeaveOut:
-    """Pixels that get no products although they may hold data."""
+    """The pixels that get no products although they may hold data."""
 
-    flags: Callable[[Window], NDArray[np.unsignedinteger[Any]]] | None = None
-    """unsigned whole numbers (rows, columns) for a part of the tile: 0 for the pixels to work on; a bit a reason"""
+    flags: Callable[[Window], NDArray[np.unsignedinteger]] | None = None
+    """returns unsigned integers (rows, columns) for a part of the tile, 0 for wanted pixels; each bit is a reason"""
     reasons: int = 0
+    """number of reasons, which are the lowest bits of the flags"""
     corrupt: bool = False
-    """the pixels of a chunk that cannot be decoded, instead of ending with its error"""
+    """whether a chunk that cannot be decoded leaves its pixels out instead of raising CorruptChunk"""
 
-    def of(self, part: Window) -> tuple[Kept, Tally]:
-        """Which pixels of a part to work on, None for all; and how many each reason leaves out."""
+    def select(self, part: Window) -> tuple[Bools | None, Tally]:
+        """Return which pixels of a part are wanted, None for all, and a tally of those that each reason leaves out."""
         if self.flags is None:
             return None, Tally()
         flags = self.flags(part)
@@ -34,3 +33,4 @@ class LeaveOut:
 
 
 NOTHING = LeaveOut()
+"""leaves no pixel out"""

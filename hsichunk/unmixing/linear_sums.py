@@ -1,15 +1,13 @@
-"""Weighted sums of bands, straight from stored counts."""
+"""Compute weighted sums of bands straight from stored counts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hsichunk import schema
-from hsichunk.array_types import Floats
+from hsichunk.array_types import Float32s, Floats
 from hsichunk.chunks.counts import Counts
 from hsichunk.chunks.windows import Window
 from hsichunk.threads import asked_for
@@ -17,27 +15,28 @@ from hsichunk.threads import asked_for
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """What the pass makes of counts in place of a `Solver`: sums of counts times weights, less a shift."""
+    """Sums of counts times weights, less a shift: what a dask graph computes of a window in place of a `Solver`."""
 
     weights: Floats
-    """(L, k) for counts, each column whole numbers of a power of two of its own"""
+    """(L, k) weights of counts; each column is whole multiples of a power of two of its own"""
     shift: Floats
-    """(k,)"""
+    """(k,) what is subtracted from each sum"""
     products: tuple[str, ...] = (schema.WEIGHTED,)
 
     @property
-    def p(self) -> int:
+    def k(self) -> int:
+        """Number of sums."""
         return len(self.shift)
 
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
+    def __dask_tokenize__(self) -> tuple[bytes, bytes]:
         return self.weights.tobytes(), self.shift.tobytes()
 
 
-def solve(counts: Counts, linear: Linear, window: Window) -> NDArray[np.float32]:
-    """The sums (k, rows, columns) of a window of stored pixels, NaN where a band holds no data."""
+def solve(counts: Counts, linear: Linear, window: Window) -> Float32s:
+    """Return the sums (k, rows, columns) of a window of stored pixels, float32, NaN where a band holds no data."""
     from hsichunk.cube.projection import project
 
-    values, valid = np.empty((*window.shape, linear.p)), np.empty(window.shape, np.bool_)
+    values, valid = np.empty((*window.shape, linear.k)), np.empty(window.shape, np.bool_)
     rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
     project(counts, rows, cols, linear.weights, linear.shift, values, valid, asked_for())
     values[~valid] = np.nan

@@ -1,33 +1,42 @@
-"""The products of a block as one array (outputs, y, x): which of its rows hold which product."""
+"""Lay the products of a block out as the rows of one array (outputs, y, x)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hsichunk import schema
+from hsichunk.array_types import Float32s, LazyOrNumpy
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+Stacked = TypeVar("Stacked", Float32s, "da.Array", LazyOrNumpy)
+ProductArray: TypeAlias = "LazyOrNumpy | da.Array"
+"""a product (endmember, y, x) or (y, x), computed or lazy"""
+ProductArrays: TypeAlias = "Mapping[str, ProductArray]"
+"""products by name"""
 
 
 class ProductRows:
-    """A product per endmember has `p` rows, any other one; they follow one another in the order given."""
+    """The rows of each product: `k` for a product per endmember, one for any other, in the order of `products`."""
 
-    def __init__(self, products: Iterable[str], p: int) -> None:
+    def __init__(self, products: Iterable[str], k: int) -> None:
         self.rows: dict[str, slice | int] = {}
-        """what to take of the first axis for each product"""
+        """the index of each product along the first axis"""
         self.count = 0
-        """of all rows"""
+        """number of all rows"""
         for name in products:
             start, per_endmember = self.count, name in schema.PER_ENDMEMBER
-            self.rows[name] = slice(start, start + p) if per_endmember else start
-            self.count += p if per_endmember else 1
+            self.rows[name] = slice(start, start + k) if per_endmember else start
+            self.count += k if per_endmember else 1
 
-    def empty(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Room for the products of pixels of some shape, not filled."""
+    def empty(self, shape: tuple[int, ...]) -> Float32s:
+        """Return an array (outputs, *shape) for the products of pixels of some shape, not filled."""
         return np.empty((self.count, *shape), np.float32)
 
-    def split(self, stacked: Any) -> dict[str, Any]:
-        """The products (p, ...) or (...) in an array (outputs, ...): views of a NumPy one, slices of a dask one."""
+    def split(self, stacked: Stacked) -> dict[str, Stacked]:
+        """Return the products (k, ...) or (...) in an array (outputs, ...): views of a NumPy array, slices of dask."""
         return {name: stacked[rows] for name, rows in self.rows.items()}

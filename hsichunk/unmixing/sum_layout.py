@@ -1,4 +1,4 @@
-"""The sums that a pixel needs for its products, and the row of each in the array that holds them."""
+"""Say which sums a pixel needs for its products, and in which row of the array of sums each of them lies."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from hsichunk import metrics, schema
 
 @dataclass(frozen=True)
 class SumLayout:
-    """Rows of the sums over bands of pixels x (rows, n), float64, for p endmembers e with shares q.
+    """The rows of an array (rows, n), float64, of sums over bands of n pixels x, for k endmembers e with shares q.
 
-    What every product needs comes first, then what the asked-for metrics need besides (`hsichunk.metrics`):
+    The sums that every product needs come first, then those that some metrics need besides (`hsichunk.metrics`):
 
         square           sum x^2
         along            sum x e, one row an endmember
-        plain            sum x as it is                                    (PLAIN_SUM)
-        floored          of x raised to the floor of SID, 2p + 2 rows:     (LOGARITHMS)
+        plain            sum x, without the floor of SID                   (PLAIN_SUM)
+        floored          of x raised to the floor of SID, 2k + 2 rows:     (LOGARITHMS)
           floored_sum    sum x
           x_ln_q         sum x ln q, one row an endmember
           q_ln_x         sum q ln x, one row an endmember
           x_ln_x         sum x ln x
         furthest         the largest |x - e|, one row an endmember         (FURTHEST)
 
-    Rows that are not needed are empty slices. The kernels take x times their `left` weights for the rows from `along`
-    to `x_ln_q`, ln x times their `right` weights for `q_ln_x`, and the number of rows of `furthest`, which come last.
+    Sums that are not needed are empty slices. The kernels multiply x by their `left` weights for the rows from `along`
+    to `x_ln_q`, and ln x by their `right` weights for `q_ln_x`; of `furthest`, which comes last, they take the number
+    of rows.
     """
 
-    p: int
+    k: int
     """number of endmembers"""
     needed: frozenset[str] = frozenset()
-    """optional sums: those of `hsichunk.metrics`"""
+    """the optional sums, by their names in `hsichunk.metrics`"""
 
     @classmethod
-    def of(cls, p: int, products: Iterable[str]) -> SumLayout:
-        """The layout for some products; abundances, rmse and kkt need no optional sums."""
+    def of(cls, k: int, products: Iterable[str]) -> SumLayout:
+        """Return the layout for some products; abundances, rmse and kkt need no optional sums."""
         needed: set[str] = set()
         for name in products:
             metric = metrics.BY_NAME.get(schema.NCC if name == schema.NCC_DISTANCE else name)
             needed |= metric.sums if metric else frozenset()
-        return cls(p, frozenset(needed))
+        return cls(k, frozenset(needed))
 
     @cached_property
     def logarithms(self) -> bool:
-        """Whether there are SID's sums."""
+        """Whether the sums of SID are among them."""
         return metrics.LOGARITHMS in self.needed
 
     @cached_property
@@ -54,7 +55,7 @@ class SumLayout:
 
     @cached_property
     def along(self) -> slice:
-        return slice(1, 1 + self.p)
+        return slice(1, 1 + self.k)
 
     @cached_property
     def plain(self) -> slice:
@@ -62,12 +63,12 @@ class SumLayout:
 
     @cached_property
     def unfloored(self) -> slice:
-        """x times weights, as it is: `along` and `plain`."""
+        """The products of x without the floor: `along` and `plain`."""
         return slice(self.along.start, self.plain.stop)
 
     @cached_property
     def floored(self) -> slice:
-        return _after(self.plain, (2 * self.p + 2) * self.logarithms)
+        return _after(self.plain, (2 * self.k + 2) * self.logarithms)
 
     @cached_property
     def floored_sum(self) -> slice:
@@ -75,11 +76,11 @@ class SumLayout:
 
     @cached_property
     def x_ln_q(self) -> slice:
-        return _after(self.floored_sum, self.p * self.logarithms)
+        return _after(self.floored_sum, self.k * self.logarithms)
 
     @cached_property
     def q_ln_x(self) -> slice:
-        return _after(self.x_ln_q, self.p * self.logarithms)
+        return _after(self.x_ln_q, self.k * self.logarithms)
 
     @cached_property
     def x_ln_x(self) -> slice:
@@ -87,18 +88,19 @@ class SumLayout:
 
     @cached_property
     def furthest(self) -> slice:
-        return _after(self.floored, self.p * (metrics.FURTHEST in self.needed))
+        return _after(self.floored, self.k * (metrics.FURTHEST in self.needed))
 
     @cached_property
     def maxima(self) -> int:
-        """Rows of `furthest`."""
+        """Number of rows of `furthest`."""
         return int(self.furthest.stop - self.furthest.start)
 
     @cached_property
     def rows(self) -> int:
-        """Rows in all."""
+        """Number of all rows."""
         return int(self.furthest.stop)
 
 
 def _after(rows: slice, count: int) -> slice:
+    """Return the next `count` rows after some."""
     return slice(rows.stop, rows.stop + count)

@@ -69,7 +69,7 @@ def by_bands(solver: Solver, counts: Any, together: int, no_data: Any = None) ->
 
 def exact_sums(solver: Solver, counts: Any) -> list[list[Fraction]]:
     """Rows of sums in rational arithmetic, from the same rounded constants."""
-    p = solver.p
+    p = solver.k
     e, ln_q = (
         [[Fraction(v) for v in row.tolist()] for row in part] for part in (solver.left[:p], solver.left[p + 1 :])
     )
@@ -111,7 +111,7 @@ def test_no_sum_leaves_the_integers_that_float64_holds() -> None:
         library(3, 1),
     ):
         solver = solver_of(spectra, (schema.SAM, schema.SID))
-        p, bands = solver.p, solver.bands
+        p, bands = solver.k, solver.bands
         most = 2**15
         e, ln_q = (np.vectorize(Fraction, otypes=[object])(v) for v in (solver.left[:p], solver.left[p + 1 :]))
         q = np.vectorize(Fraction, otypes=[object])(solver.right)
