@@ -28,7 +28,7 @@ from hsichunk.kernels.llvm_blocks import (
     pointer_to,
     prefetch,
     transpose_counts,
-    widen_row,
+    update_row_of_largest,
 )
 
 BANDS = 40  # of a block: its floats and logarithms are 20 kB
@@ -107,7 +107,7 @@ def _add_block(
         for i in range(0, PIXELS, LINE // 8):
             prefetch(pointer_to(out, r, at + SUMS_AHEAD + i))
     for r in range(maxima):
-        widen_row(left, r, first_kept, x, bands, out, sums - maxima + r, at)
+        update_row_of_largest(left, r, first_kept, x, bands, out, sums - maxima + r, at)
     add_dot(x, x, 0, bands, out, 0, at)
     unfloored = rows_of_x - k - 1 if k > 0 and lowest < floor else rows_of_x
     add_rows(left, 0, unfloored, first_kept, x, 0, bands, out, 1, at)

@@ -31,6 +31,7 @@ _INTS = ir.VectorType(ir.IntType(32), LANES)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _COUNTS = ir.VectorType(ir.IntType(16), LANES)
 _BITS = {_DOUBLES: 64, _FLOATS: 32, _COUNTS: 16}
+_ZEROS = ir.Constant(_DOUBLES, [0.0] * LANES)
 
 Values = Sequence[ir.Value]
 Generate = Callable[[Context, ir.IRBuilder, Signature, Values], ir.Value]
@@ -48,10 +49,6 @@ def _index(n: int) -> ir.Constant:
 
 def _lane(n: int) -> ir.Constant:
     return ir.Constant(ir.IntType(32), n)
-
-
-def _zeros() -> ir.Constant:
-    return ir.Constant(_DOUBLES, [0.0] * LANES)
 
 
 def _load(builder: ir.IRBuilder, pointer: ir.Value, kind: ir.VectorType) -> ir.Value:
@@ -158,7 +155,7 @@ def transpose_floats(
         scales, marked = _broadcast(builder, scale), _load(builder, marks, _DOUBLES)
         for b, values in enumerate(_transposed(builder, _load_rows(builder, source, depth, kind))):
             doubles = values if kind is _DOUBLES else builder.fpext(values, _DOUBLES)
-            marked = builder.fadd(marked, builder.fmul(doubles, _zeros()))  # NaN and infinity times zero are NaN
+            marked = builder.fadd(marked, builder.fmul(doubles, _ZEROS))  # NaN and infinity times zero are NaN
             _store(builder, builder.fmul(doubles, scales), builder.gep(x, [builder.mul(stride, _index(b))]))
         _store(builder, marked, marks)
         return context.get_dummy_value()
@@ -249,11 +246,11 @@ def _add_product(builder: ir.IRBuilder, y: ir.Value, x: ir.Value, total: ir.Valu
     return builder.fadd(builder.fmul(y, x, flags=["contract"]), total, flags=["contract"])
 
 
-def _widen(builder: ir.IRBuilder, e: ir.Value, x: ir.Value, furthest: ir.Value) -> ir.Value:
-    """max(furthest, |x - e|)"""
+def _larger_difference(builder: ir.IRBuilder, e: ir.Value, x: ir.Value, largest: ir.Value) -> ir.Value:
+    """max(largest, |x - e|)"""
     difference = builder.fsub(x, e)
-    size = builder.select(builder.fcmp_ordered("<", difference, _zeros()), builder.fsub(e, x), difference)
-    return builder.select(builder.fcmp_ordered(">", size, furthest), size, furthest)
+    size = builder.select(builder.fcmp_ordered("<", difference, _ZEROS), builder.fsub(e, x), difference)
+    return builder.select(builder.fcmp_ordered(">", size, largest), size, largest)
 
 
 def _rows_intrinsic(rows: int, width: int, step: Step, *, by_weights: bool) -> Any:
@@ -304,7 +301,7 @@ _add_row, _add_two_rows, _add_three_rows = (
     _rows_intrinsic(n, width, _add_product, by_weights=True) for n, width in ((1, PIXELS), (2, _HALF), (3, _HALF))
 )
 _add_dots = _rows_intrinsic(1, PIXELS, _add_product, by_weights=False)
-_widen_row = _rows_intrinsic(1, PIXELS, _widen, by_weights=True)
+_update_largest = _rows_intrinsic(1, PIXELS, _larger_difference, by_weights=True)
 
 
 @njit(nogil=True)
@@ -316,20 +313,20 @@ def add_rows(
     total[row:, begin : begin + PIXELS] += weights[first:last, to : to + bands] @ x[:bands, at : at + PIXELS].
     float64, of each the last dimension contiguous; terms are added in the order of bands.
     """
-    long, wide, stride = weights.strides[0] // 8, x.strides[0] // 8, total.strides[0] // 8
+    w_stride, x_stride, stride = weights.strides[0] // 8, x.strides[0] // 8, total.strides[0] // 8
     while first < last:
         remaining = last - first
         rows = 3 if remaining == 3 or remaining > 4 else min(remaining, 2)
         w = pointer_to(weights, first, to)
         if rows == 1:
-            _add_row(w, long, pointer_to(x, 0, at), wide, bands, pointer_to(total, row, begin), stride)
+            _add_row(w, w_stride, pointer_to(x, 0, at), x_stride, bands, pointer_to(total, row, begin), stride)
         else:
             for i in range(0, PIXELS, _HALF):
                 xs, sums = pointer_to(x, 0, at + i), pointer_to(total, row, begin + i)
                 if rows == 2:
-                    _add_two_rows(w, long, xs, wide, bands, sums, stride)
+                    _add_two_rows(w, w_stride, xs, x_stride, bands, sums, stride)
                 else:
-                    _add_three_rows(w, long, xs, wide, bands, sums, stride)
+                    _add_three_rows(w, w_stride, xs, x_stride, bands, sums, stride)
         first += rows
         row += rows
 
@@ -338,13 +335,14 @@ def add_rows(
 def add_dot(x: Floats, y: Floats, at: int, bands: int, total: Floats, row: int, begin: int) -> None:
     """total[row, begin : begin + PIXELS] += the sum over bands of x y, pixels at.. of both; order as in `add_rows`."""
     x_stride, y_stride, stride = x.strides[0] // 8, y.strides[0] // 8, total.strides[0] // 8
-    _add_dots(
-        pointer_to(x, 0, at), x_stride, pointer_to(y, 0, at), y_stride, bands, pointer_to(total, row, begin), stride
-    )
+    xs, ys, sums = pointer_to(x, 0, at), pointer_to(y, 0, at), pointer_to(total, row, begin)
+    _add_dots(xs, x_stride, ys, y_stride, bands, sums, stride)
 
 
 @njit(nogil=True)
-def widen_row(weights: Floats, r: int, to: int, x: Floats, bands: int, total: Floats, row: int, begin: int) -> None:
-    """total[row, begin : begin + PIXELS] becomes the largest |x - weights[r, to..]| over bands so far."""
-    wide, stride = x.strides[0] // 8, total.strides[0] // 8
-    _widen_row(pointer_to(weights, r, to), 0, pointer_to(x, 0, 0), wide, bands, pointer_to(total, row, begin), stride)
+def update_row_of_largest(
+    spectra: Floats, r: int, to: int, x: Floats, bands: int, total: Floats, row: int, begin: int
+) -> None:
+    """total[row, begin : begin + PIXELS] becomes the largest |x - spectra[r, to : to + bands]| over bands so far."""
+    e, xs, largest = pointer_to(spectra, r, to), pointer_to(x, 0, 0), pointer_to(total, row, begin)
+    _update_largest(e, 0, xs, x.strides[0] // 8, bands, largest, total.strides[0] // 8)
