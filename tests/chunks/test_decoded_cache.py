@@ -17,7 +17,6 @@ from hsichunk.run.open_inputs import prepared
 from hsichunk.run.plan import MB, Layout, make
 from tests.helpers.runs import LAYOUTS, asked, assert_same, endmembers, go, products, write
 
-pytestmark = pytest.mark.usefixtures("quiet")
 CHUNK = np.zeros(1000, np.int16)
 
 

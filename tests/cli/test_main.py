@@ -26,7 +26,6 @@ from hsichunk.errors import HsiError
 from hsichunk.run.options import Options
 from tests.helpers.runs import assert_finished, checksums, products, write
 
-pytestmark = pytest.mark.usefixtures("no_sync")
 COMMANDS = (
     "run", "info", "demo", "endmembers", "count", "classify", "plot", "export", "audit", "report", "view"
 )  # fmt: skip

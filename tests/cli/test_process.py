@@ -9,10 +9,14 @@ from pathlib import Path
 
 from tests.helpers.runs import write
 
+BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
 
 def child(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process whose environment does not say how many threads BLAS may have."""
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    plain = {name: value for name, value in os.environ.items() if name not in BLAS}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={**plain, **environment})
 
 
 def test_kernels_are_compiled_once_for_all_processes() -> None:

@@ -17,8 +17,6 @@ from hsichunk.run import config_file, options
 from hsichunk.threads import available
 from tests.helpers.runs import go, products, shell, write
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
-
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import hsichunk as hsi
 from hsichunk.cube import spectra_reader
@@ -146,6 +147,19 @@ def test_chunks_do_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch, num
         xr.testing.assert_identical(search(cube), expected)
     monkeypatch.setattr(spectra_reader, "MEMORY", 200_000)
     for cube in (*others, cube_of(folder, LAYOUTS[0])):
+        xr.testing.assert_identical(search(cube), expected)
+
+
+@pytest.mark.parametrize("number", range(len(SEARCHES) + 2))
+def test_threads_of_blas_do_not_matter(shared: Path, number: int) -> None:
+    """Values that are no counts, whose sums are rounded. The other tests have one thread (tests/conftest.py)."""
+    by_nfindr = [lambda cube: hsi.nfindr(cube, 4), lambda cube: hsi.nfindr(cube, 4, refine=True, exclude=4.0)]
+    search = [*SEARCHES, *by_nfindr][number]
+    cube = scene(shared, "samson").cube[::2, ::2].compute() * np.float32(0.77)
+    with threadpool_limits(1, user_api="blas"):
+        expected = search(cube)
+    with threadpool_limits(2, user_api="blas"):
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {2}
         xr.testing.assert_identical(search(cube), expected)
 
 

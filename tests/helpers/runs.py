@@ -58,7 +58,7 @@ def go(tiles: Path | list[Path], out: Path, **changed: Any) -> dict[str, Any]:
 
 
 def shell(*words: Any) -> tuple[int, str]:
-    """The exit code of a command of hsichunk and what it says; in this process: ask for the fixture `quiet`."""
+    """The exit code of a command of hsichunk and what it says, in this process."""
     from typer.testing import CliRunner
 
     from hsichunk.cli import main as cli

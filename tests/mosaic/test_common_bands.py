@@ -57,7 +57,6 @@ def test_interpolated_tiles_are_as_those_that_numpy_interpolates(layout: str, tm
     xr.testing.assert_equal(ours.rmse[:, : SHAPE[1]].isnull(), theirs.rmse[:, : SHAPE[1]].isnull())
 
 
-@pytest.mark.usefixtures("quiet", "no_sync")
 def test_searches_take_common_bands_too(tmp_path: Path) -> None:
     first, other, _ = scene(tmp_path, "spatial")
     with pytest.warns(HsiWarning, match="are interpolated"):

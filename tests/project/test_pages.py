@@ -31,8 +31,6 @@ from tests.helpers import pysptools_oracle as oracle
 from tests.helpers.pages import ROOT, TEXTS, TUTORIALS, blocks, command_lines, prose, spans
 from tests.helpers.runs import SHAPE, shell, write
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
-
 GUIDES = [name for name in TEXTS if name not in TUTORIALS]  # test_tutorials.py runs those
 BLOCKS = {f"{name}-{i}": block for name in GUIDES for i, block in enumerate(blocks(TEXTS[name], "python"))}
 COMMANDS = list(dict.fromkeys(line for text in TEXTS.values() for line in command_lines(text)))

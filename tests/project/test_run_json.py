@@ -23,7 +23,6 @@ from tests.helpers.records import example
 from tests.helpers.runs import BANDS, SHAPE, asked, go, run, write
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema validates run.json")
-pytestmark = pytest.mark.usefixtures("no_sync")
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "documentation" / "run_json.py"
 
 

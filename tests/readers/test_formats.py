@@ -26,8 +26,6 @@ from hsichunk.readers.model import Bands, ReadOptions, TileFile
 from tests.helpers import image_files, numpy_tiles, runs
 from tests.helpers.numpy_tiles import NUMPY
 
-pytestmark = pytest.mark.usefixtures("no_sync", "quiet")
-
 
 @pytest.fixture
 def registered() -> Iterator[None]:

@@ -22,7 +22,7 @@ from hsichunk.run.options import build
 from tests.helpers.pages import TEXTS, blocks
 from tests.helpers.runs import LAYOUTS, SHAPE, assert_finished, checksums, go, write
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("no_sync")]
+pytestmark = pytest.mark.long
 SECONDS = 60
 SLOWLY = """
 import time

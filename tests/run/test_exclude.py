@@ -24,7 +24,6 @@ from hsichunk.run import search_memory
 from hsichunk.run.open_inputs import prepared
 from tests.helpers.runs import LAYOUTS, SHAPE, asked, checksums, endmembers, go, shell, write
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
 PLANTED = [(5, 6), (40, 33), (77, 12)]
 LIMIT = 30.0  # water lies at 16
 WHOLE: dict[str, Any] = {"share": 1.0, "sample": SHAPE[0] * SHAPE[1]}

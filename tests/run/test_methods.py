@@ -36,7 +36,6 @@ from hsichunk.unmixing import solver, stored_pass
 from hsichunk.unmixing.sum_layout import SumLayout
 from tests.helpers.runs import SHAPE, asked, assert_same, checksums, endmembers, go, products, shell, write
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}
 EVERY = ",".join(schema.METRICS).replace("_", "-")
 WHOLE = {"share": 1.0, "sample": SHAPE[0] * SHAPE[1]}

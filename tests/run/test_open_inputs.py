@@ -17,8 +17,6 @@ from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.run.runner import run
 from tests.helpers.runs import LAYOUTS, SHAPE, asked, checksums, go, products, shell, write
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
@@ -178,7 +176,6 @@ def test_a_bad_tile_is_skipped_and_listed(tiles: list[Path], tmp_path: Path) -> 
 # the command line
 
 
-@pytest.mark.usefixtures("quiet")
 def test_a_dry_run_does_nothing(tiles: list[Path], tmp_path: Path) -> None:
     status, said = shell("run", *tiles, "--out", tmp_path / "out", "--dry-run")
     assert status == 0, said

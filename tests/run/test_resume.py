@@ -28,7 +28,7 @@ from hsichunk.run.runner import run
 from hsichunk.writers import cog, zarr_blocks, zarr_store
 from tests.helpers.runs import BITS, asked, assert_finished, checksums, go, shrink, write
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("no_sync")]
+pytestmark = pytest.mark.long
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}
 
 

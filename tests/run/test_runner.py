@@ -40,8 +40,6 @@ from tests.helpers.runs import (
     write,
 )
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 
 @pytest.fixture(scope="module")
 def tile(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -25,7 +25,6 @@ from hsichunk.run.runner import run
 from tests.helpers import tiles
 from tests.helpers.runs import asked, assert_same, checksums, endmembers, go, products
 
-pytestmark = pytest.mark.usefixtures("no_sync")
 SIDE, BANDS, DOWN, ACROSS = 48, 60, 3, 4
 LEFT, TOP = 368000.0, 4307000.0  # as tests/helpers/tiles.py has it
 MISSING, HALF = (1, 2), (2, 0)

@@ -161,7 +161,7 @@ def test_floats_are_the_same_bits_from_any_order(tmp_path: Path, interleave: str
     assert_allclose(ours, expected_of(x, em.values), atol=1e-6)
 
 
-def test_classified_again_and_audited(done: Path, tmp_path: Path, quiet: Any) -> None:
+def test_classified_again_and_audited(done: Path, tmp_path: Path) -> None:
     words = ("--metric", "sca", "--threshold", "0.3", "--relative", "-o", tmp_path / "other.tif")
     assert shell("classify", done, *words)[0] == 0
     assert (tmp_path / "other.tif").exists()
@@ -173,7 +173,7 @@ def test_classified_again_and_audited(done: Path, tmp_path: Path, quiet: Any) ->
     assert report.wrong_labels == {"sca_class": 0}
 
 
-def test_the_report_and_the_viewer_name_it(done: Path, quiet: Any) -> None:
+def test_the_report_and_the_viewer_name_it(done: Path) -> None:
     from hsichunk.results.finished_run import open_results
     from hsichunk.results.viewer.maps import Maps
 

@@ -17,7 +17,6 @@ from hsichunk import schema
 from tests.helpers.runs import LAYOUTS, go, products, write
 from tests.helpers.scenes import scene
 
-pytestmark = pytest.mark.usefixtures("no_sync")
 MISSING = [(0, 0), (33, 41)]
 BRIGHT = (18, 7)
 PLANTED = ([0, 33, 18], [0, 41, 7])

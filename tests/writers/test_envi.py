@@ -28,7 +28,6 @@ from tests.helpers.maps import NAMES, abundance, bits, blocks_written, class_map
 from tests.helpers.runs import endmembers, go, products, shell, write
 from tests.helpers.written import listing
 
-pytestmark = pytest.mark.usefixtures("quiet")
 FLOATS = ("abundance", "rmse", "sam", "sid")
 CLASSES = ("sam_class", "sid_class")
 PAIRS = {f"{name}{suffix}" for name in (*FLOATS, *CLASSES) for suffix in (".img", ".hdr")}

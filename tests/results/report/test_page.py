@@ -27,7 +27,6 @@ from hsichunk.results.report.writer import write_report
 from tests.helpers import runs
 from tests.helpers.browser import Browser
 
-pytestmark = pytest.mark.usefixtures("no_sync")
 VOID = {"meta", "img", "input", "br", "rect", "circle", "hr", "link"}
 ORIGINS = {"NEON_a_reflectance.h5": (368000.0, 4307000.0), "NEON_b_reflectance.h5": (368060.0, 4306980.0)}
 

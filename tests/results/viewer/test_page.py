@@ -24,7 +24,6 @@ from hsichunk.run import config_file, options
 from tests.helpers import runs
 from tests.helpers.browser import Browser
 
-pytestmark = pytest.mark.usefixtures("no_sync")
 ORIGINS = {"NEON_a_reflectance.h5": (368000.0, 4307000.0), "NEON_b_reflectance.h5": (368060.0, 4306980.0)}
 
 
