@@ -59,10 +59,16 @@ def no_compute() -> Callable[[], AbstractContextManager[None]]:
     return raise_if_dask_computes
 
 
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same counts in each stored layout."""
-    from tests.helpers.runs import LAYOUTS, write
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `wide_tile`, whose tiles many modules read."""
+    return tmp_path_factory.mktemp("wide")
 
-    folder = tmp_path_factory.mktemp("tiles")
-    return {name: write(folder / f"{name}.h5", chunks=chunks) for name, chunks in LAYOUTS.items()}
+
+@pytest.fixture(scope="session")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A `small_tile` in each of its layouts, for reading alone."""
+    from tests.helpers.tiles import LAYOUTS, read_only, small_tile
+
+    folder = tmp_path_factory.mktemp("small")
+    return {name: read_only(small_tile(folder / f"{name}.h5", chunks=chunks)) for name, chunks in LAYOUTS.items()}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.helpers.runs import write
+from tests.helpers.tiles import small_tile
 
 BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -38,6 +38,6 @@ sys.meta_path.insert(0, Watch())
 from hsichunk.cli.main import main
 main()
 """
-    tile = write(tmp_path / "tile.h5")
+    tile = small_tile(tmp_path / "tile.h5")
     said = child(code, "run", str(tile), "--out", str(tmp_path / "out")).stderr.splitlines()
     assert [line.split()[1] for line in said if line.startswith("numpy ")] == ["1"]

@@ -15,7 +15,8 @@ from numpy.testing import assert_array_equal
 from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.run.runner import run
-from tests.helpers.runs import LAYOUTS, SHAPE, asked, checksums, go, products, shell, write
+from tests.helpers.runs import asked, checksums, go, products, shell
+from tests.helpers.tiles import LAYOUTS, SHAPE, small_tile
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,8 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two tiles side by side, of both layouts."""
     folder = tmp_path_factory.mktemp("tiles")
     return [
-        write(folder / "a.h5", chunks=LAYOUTS["spatial"]),
-        write(folder / "b.h5", chunks=LAYOUTS["band"], origin=(368000.0 + SHAPE[1], 4307000.0)),
+        small_tile(folder / "a.h5", chunks=LAYOUTS["spatial"]),
+        small_tile(folder / "b.h5", chunks=LAYOUTS["band"], origin=(368000.0 + SHAPE[1], 4307000.0)),
     ]
 
 

@@ -14,8 +14,9 @@ from numpy.testing import assert_array_equal
 
 import hsichunk as hsi
 from hsichunk import schema
-from tests.helpers.runs import LAYOUTS, go, products, write
+from tests.helpers.runs import go, products
 from tests.helpers.scenes import scene
+from tests.helpers.tiles import LAYOUTS, small_tile
 
 MISSING = [(0, 0), (33, 41)]
 BRIGHT = (18, 7)
@@ -25,7 +26,7 @@ STORED = "SERC/Reflectance/Reflectance_Data"
 
 def pair(folder: Path, layout: str) -> tuple[Path, Path]:
     """A tile and the same with the three pixels planted."""
-    plain = write(folder / "plain" / "NEON_tile_reflectance.h5", chunks=LAYOUTS[layout], no_data="none")
+    plain = small_tile(folder / "plain" / "NEON_tile_reflectance.h5", chunks=LAYOUTS[layout], no_data="none")
     spoilt = folder / "spoilt" / plain.name
     spoilt.parent.mkdir()
     shutil.copy(plain, spoilt)
