@@ -1,4 +1,4 @@
-"""What several test files need: the real data, headless plots, and the proof that nothing was computed."""
+"""Settings and fixtures of the whole suite: quick processes and disks, the real data, the proof that dask is idle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib, and for the processes that tests start
+# Before anything imports matplotlib or NumPy, and for the processes that tests start. The commands of hsichunk give
+# BLAS one thread, too: its threads wait for work in a loop, which took a fifth of the processor time of the suite.
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", MPLBACKEND="Agg")
 
 import dask
 import pytest
@@ -29,18 +31,12 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture(scope="module")
-def quiet() -> Iterator[None]:
-    """What the commands set for their process is taken back."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            patch.setenv(name, "1")
-        yield
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def no_sync() -> Iterator[None]:
-    """What is written need not outlast the machine: a killed process loses nothing that it has written."""
+    """Nothing that a test writes needs to outlast the machine, so that fsync does nothing.
+
+    Processes that tests start sync as users' do. Tests of what is synced put a function of their own in its place.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda file: None)
         yield
@@ -63,10 +59,16 @@ def no_compute() -> Callable[[], AbstractContextManager[None]]:
     return raise_if_dask_computes
 
 
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same counts in each stored layout."""
-    from tests.helpers.runs import LAYOUTS, write
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `wide_tile`, whose tiles many modules read."""
+    return tmp_path_factory.mktemp("wide")
 
-    folder = tmp_path_factory.mktemp("tiles")
-    return {name: write(folder / f"{name}.h5", chunks=chunks) for name, chunks in LAYOUTS.items()}
+
+@pytest.fixture(scope="session")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A `small_tile` in each of its layouts, for reading alone."""
+    from tests.helpers.tiles import LAYOUTS, read_only, small_tile
+
+    folder = tmp_path_factory.mktemp("small")
+    return {name: read_only(small_tile(folder / f"{name}.h5", chunks=chunks)) for name, chunks in LAYOUTS.items()}

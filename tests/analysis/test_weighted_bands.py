@@ -14,8 +14,8 @@ import hsichunk as hsi
 from hsichunk.chunks import columns
 from hsichunk.chunks.array import DECODED
 from hsichunk.cube.statistics import Statistics, statistics
-from tests.helpers.runs import LAYOUTS, SHAPE, cube_of
-from tests.helpers.scenes import chunks_under, endmembers_of
+from tests.helpers.cubes import chunks_under, cube_of, endmembers_of
+from tests.helpers.tiles import LAYOUTS, SHAPE
 
 KINDS = ("matched_filter", "cem", "osp", "pca", "mnf")
 

@@ -272,7 +272,7 @@ def common_bands(inner: Maker, wavelength: NDArray[np.float64]) -> Maker:
 
         def opened() -> CommonBands:
             stored = base.open()
-            tile = neon.read(tiles.write(folder / "metadata.h5", tiles.counts(SHAPE), wavelength=NM))
+            tile = neon.read(tiles.write_counts(folder / "metadata.h5", tiles.counts(SHAPE), wavelength=NM))
             return CommonBands(replace(tile, path=stored.path, reflectance=stored), wavelength)
 
         def damage() -> Damage:
@@ -493,7 +493,7 @@ def test_keeps_the_contract_behind_an_address(
 def test_other_arrays_have_other_tokens(tmp_path: Path) -> None:
     """Also those that are made of one file."""
     stored = SPATIAL(tmp_path).open()
-    tile = neon.read(tiles.write(tmp_path / "metadata.h5", tiles.counts(SHAPE), wavelength=NM))
+    tile = neon.read(tiles.write_counts(tmp_path / "metadata.h5", tiles.counts(SHAPE), wavelength=NM))
     tile = replace(tile, reflectance=stored)
     arrays = [
         stored,

@@ -15,9 +15,9 @@ from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.run import make_plan, plan
 from hsichunk.run.open_inputs import prepared
 from hsichunk.run.plan import MB, Layout, make
-from tests.helpers.runs import LAYOUTS, asked, assert_same, endmembers, go, products, write
+from tests.helpers.runs import asked, assert_same, endmembers, go, products
+from tests.helpers.tiles import LAYOUTS, small_tile
 
-pytestmark = pytest.mark.usefixtures("quiet")
 CHUNK = np.zeros(1000, np.int16)
 
 
@@ -42,7 +42,7 @@ def test_no_more_than_there_is_room_for() -> None:
 @pytest.mark.parametrize("budget", range(550, 2500, 50))
 def test_the_plan_keeps_what_its_budget_leaves(chunks: tuple[int, int, int], budget: int) -> None:
     layout = Layout(1000, 1000, chunks, 14 if chunks[2] > 1 else 362, 362)
-    given: dict[str, Any] = {"p": 4, "threads": 2, "sample": 20_000}
+    given: dict[str, Any] = {"k": 4, "threads": 2, "sample": 20_000}
     without = make(budget * MB, [layout], **given)
     made = make(budget * MB, [layout], **given, sampled=700 * MB)
     assert made.kept <= 700 * MB
@@ -60,7 +60,7 @@ def test_the_plan_keeps_what_its_budget_leaves(chunks: tuple[int, int, int], bud
     ids=["endmembers", "refine", "scheduler", "cluster"],
 )
 def test_nothing_is_kept_where_it_is_of_no_use(tmp_path: Path, changed: dict[str, Any]) -> None:
-    tile = write(tmp_path / "tile.h5")
+    tile = small_tile(tmp_path / "tile.h5")
     site, bands, options, _ = prepared(asked(tile, tmp_path / "out"))
     assert make_plan.make_plan(site, bands, options).kept > 0
     assert make_plan.make_plan(site, bands, replace(options, **changed)).kept == 0
@@ -88,7 +88,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]
 def test_the_same_bits_whatever_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, changed: dict[str, Any]
 ) -> None:
-    tiles = [write(tmp_path / f"{n}.h5", chunks=LAYOUTS[layout], origin=(368000.0 + 70 * n, 4307000.0)) for n in (0, 1)]
+    tiles = [
+        small_tile(tmp_path / f"{n}.h5", chunks=LAYOUTS[layout], origin=(368000.0 + 70 * n, 4307000.0)) for n in (0, 1)
+    ]
     monkeypatch.setattr(plan, "KEPT", 0)
     plain = go(tiles, tmp_path / "plain", share=1.0, **changed)
     monkeypatch.setattr(plan, "KEPT", 0.9)
@@ -104,7 +106,7 @@ def test_the_same_bits_whatever_is_kept(
 
 
 def test_more_endmembers_than_planned_take_the_room_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tile = write(tmp_path / "tile.h5")
+    tile = small_tile(tmp_path / "tile.h5")
     close: Callable[..., None] = KeptChunks.close
     closed: list[int | None] = []
     monkeypatch.setattr(KeptChunks, "close", lambda self, most=None: (closed.append(most), close(self, most))[1])

@@ -30,7 +30,8 @@ from hsichunk.cli.info import describe
 from hsichunk.mosaic.site import open_site
 from hsichunk.readers import neon
 from hsichunk.run.make_plan import kept_bands
-from tests.helpers.runs import LAYOUTS, asked, checksums, go, write
+from tests.helpers.runs import asked, checksums, go
+from tests.helpers.tiles import LAYOUTS, small_tile
 from tests.helpers.web import Web, no_collection
 
 pytest.importorskip("obstore", reason="reading from addresses needs the extra 'remote'")
@@ -55,21 +56,13 @@ def no_garbage() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_disk() -> Iterator[None]:
-    """What is written here need not outlive a power cut."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(os, "fsync", lambda file: None)
-        yield
-
-
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     made: dict[str, Path] = {}
 
     def tile(layout: str) -> Path:
         if layout not in made:
-            made[layout] = write(tmp_path_factory.mktemp(layout) / TILE, chunks=LAYOUTS[layout])
+            made[layout] = small_tile(tmp_path_factory.mktemp(layout) / TILE, chunks=LAYOUTS[layout])
         return made[layout]
 
     return tile
@@ -125,7 +118,7 @@ def spectra(tiles: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_little_more_than_the_kept_chunks_is_fetched(
     web: Web, spectra: Path, chunks: tuple[int, int, int], tmp_path: Path
 ) -> None:
-    tile = write(tmp_path / TILE, chunks=chunks, shape=(256, 200))
+    tile = small_tile(tmp_path / TILE, chunks=chunks, shape=(256, 200))
     options = asked(tile, tmp_path / "out", endmembers=str(spectra))
     site = open_site(options.tiles)
     index = site.tiles[0].file.reflectance.index
@@ -138,7 +131,7 @@ def test_little_more_than_the_kept_chunks_is_fetched(
 
 
 def test_neighbouring_chunks_come_in_one_request(web: Web, tmp_path: Path) -> None:
-    tile = write(tmp_path / TILE, chunks=(32, 63, 3), shape=(64, 126))
+    tile = small_tile(tmp_path / TILE, chunks=(32, 63, 3), shape=(64, 126))
     file = neon.read(web.put(tile))
     stored = file.reflectance
     wanted = [(0, 1, n) for n in range(stored.grid[2]) if n not in (4, 5)]
@@ -156,7 +149,7 @@ def test_neighbouring_chunks_come_in_one_request(web: Web, tmp_path: Path) -> No
 
 
 def test_a_run_asks_less_often_than_it_reads_chunks(web: Web, tmp_path: Path) -> None:
-    tile = write(tmp_path / TILE, chunks=(32, 63, 3), shape=(128, 126))
+    tile = small_tile(tmp_path / TILE, chunks=(32, 63, 3), shape=(128, 126))
     report = over(web.put(tile), tmp_path / "out")
     chunks = sum(stage["chunks_decoded"] for stage in report["stages"].values())
     assert len(web.log) - 60 < chunks / 3

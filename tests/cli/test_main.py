@@ -24,9 +24,9 @@ import hsichunk
 from hsichunk.cli.main import app
 from hsichunk.errors import HsiError
 from hsichunk.run.options import Options
-from tests.helpers.runs import assert_finished, checksums, products, write
+from tests.helpers.runs import assert_finished, checksums, products
+from tests.helpers.tiles import small_tile
 
-pytestmark = pytest.mark.usefixtures("no_sync")
 COMMANDS = (
     "run", "info", "demo", "endmembers", "count", "classify", "plot", "export", "audit", "report", "view"
 )  # fmt: skip
@@ -35,7 +35,7 @@ HSICHUNK = [sys.executable, "-m", "hsichunk"]
 
 @pytest.fixture(scope="module")
 def tile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("tile") / "tile.h5")
+    return small_tile(tmp_path_factory.mktemp("tile") / "tile.h5")
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +323,7 @@ def text_file(path: Path) -> None:
 
 def change(then: Callable[[h5py.File], None], **tile: Any) -> Callable[[Path], None]:
     def make(path: Path) -> None:
-        write(path, shape=(20, 20), chunks=(10, 10, 20), **tile)
+        small_tile(path, shape=(20, 20), chunks=(10, 10, 20), **tile)
         with h5py.File(path, "r+") as file:
             then(file)
 
@@ -332,7 +332,7 @@ def change(then: Callable[[h5py.File], None], **tile: Any) -> Callable[[Path], N
 
 def cut(share: float) -> Callable[[Path], None]:
     def make(path: Path) -> None:
-        write(path, shape=(20, 20), chunks=(10, 10, 20))
+        small_tile(path, shape=(20, 20), chunks=(10, 10, 20))
         os.truncate(path, int(path.stat().st_size * share))
 
     return make
@@ -343,7 +343,7 @@ CORRUPT = (2, 1, 1)
 
 def corrupt(path: Path, place: tuple[int, int, int]) -> None:
     """Zeroes in the middle of a chunk."""
-    write(path)
+    small_tile(path)
     with h5py.File(path) as file:
         data = file["SERC/Reflectance/Reflectance_Data"]
         info = data.id.get_chunk_info_by_coord(tuple(p * c for p, c in zip(place, data.chunks, strict=True)))
@@ -446,7 +446,7 @@ def test_a_folder_that_cannot_be_written_ends_in_one_line(out: str, tile: Path, 
 
 
 def test_tiles_that_do_not_belong_together_are_refused(tile: Path, tmp_path: Path) -> None:
-    other = write(tmp_path / "other.h5", epsg=32617)
+    other = small_tile(tmp_path / "other.h5", epsg=32617)
     said = call("run", tile, other, "--out", tmp_path / "out")
     assert said.exit_code == 1
     assert "32617" in one_line(said.stderr)

@@ -7,12 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.helpers.runs import write
+from tests.helpers.tiles import small_tile
+
+BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def child(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process whose environment does not say how many threads BLAS may have."""
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    plain = {name: value for name, value in os.environ.items() if name not in BLAS}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={**plain, **environment})
 
 
 def test_kernels_are_compiled_once_for_all_processes() -> None:
@@ -34,6 +38,6 @@ sys.meta_path.insert(0, Watch())
 from hsichunk.cli.main import main
 main()
 """
-    tile = write(tmp_path / "tile.h5")
+    tile = small_tile(tmp_path / "tile.h5")
     said = child(code, "run", str(tile), "--out", str(tmp_path / "out")).stderr.splitlines()
     assert [line.split()[1] for line in said if line.startswith("numpy ")] == ["1"]

@@ -15,16 +15,15 @@ from hsichunk.chunks.array import DECODED
 from hsichunk.endmembers.library import read_library
 from hsichunk.run import config_file, options
 from hsichunk.threads import available
-from tests.helpers.runs import go, products, shell, write
-
-pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
+from tests.helpers.runs import go, products, shell
+from tests.helpers.tiles import small_tile
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A tile and the folder of a run over it."""
     folder = tmp_path_factory.mktemp("done")
-    tile = write(folder / "tile.h5")
+    tile = small_tile(folder / "tile.h5")
     go(tile, folder / "out")
     return tile, folder / "out"
 
@@ -120,7 +119,7 @@ def test_count_decodes_each_chunk_once(tmp_path: Path, layout: str) -> None:
     shape, bands = (200, 210), 100
     chunks = {"spatial": (40, 50, 9), "band": (*shape, 1)}[layout]
     grid = np.linspace(400.0, 2500.0, bands).astype(np.float32)
-    tile = write(tmp_path / "tile.h5", shape=shape, chunks=chunks, wavelength=grid)
+    tile = small_tile(tmp_path / "tile.h5", shape=shape, chunks=chunks, wavelength=grid)
     cube = hsi.clean(hsi.open_tile(tile))
     kept = np.flatnonzero(np.isin(hsi.open_tile(tile).wavelength, cube.wavelength))
     needed = -(-shape[0] // chunks[0]) * -(-shape[1] // chunks[1]) * len(np.unique(kept // chunks[2]))
@@ -153,8 +152,8 @@ def test_count_reads_a_sample_or_a_site(done: tuple[Path, Path], tmp_path: Path)
     assert said.splitlines()[3:] == [f"read    a sample of {found.attrs['pixels']} pixels with data"]
     counts = [int(hsi.hfc(found)["count"][0]), int(hsi.nwhfc(found)["count"][0]), int(hsi.hysime(found)["count"])]
     assert [int(line.split()[1]) for line in said.splitlines()[:3]] == counts
-    other = write(tmp_path / "other.h5", origin=(368000.0 + cube.sizes["x"], 4307000.0), seed=2)
-    first = write(tmp_path / "first.h5", origin=(368000.0, 4307000.0))
+    other = small_tile(tmp_path / "other.h5", origin=(368000.0 + cube.sizes["x"], 4307000.0), seed=2)
+    first = small_tile(tmp_path / "first.h5", origin=(368000.0, 4307000.0))
     status, said = shell("count", first, other)
     assert status == 0, said
     pixels = hsi.moments(hsi.clean(hsi.open_mosaic([first, other], chunks=None))).attrs["pixels"]

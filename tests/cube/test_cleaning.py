@@ -23,7 +23,7 @@ from hsichunk import schema
 from hsichunk.cube.bands import select_bands
 from hsichunk.cube.cleaning import as_reflectance
 from hsichunk.errors import HsiError, HsiWarning
-from tests.helpers.tiles import Counter, counts, write
+from tests.helpers.tiles import Counter, counts, write_counts
 
 NoCompute = Callable[[], AbstractContextManager[None]]
 NEON = [(1340.0, 1445.0), (1790.0, 1955.0)]
@@ -44,7 +44,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("tiles")
     return {
-        name: write(folder / f"{name}.h5", counts(SHAPE), wavelength=WAVELENGTH, **storage)
+        name: write_counts(folder / f"{name}.h5", counts(SHAPE), wavelength=WAVELENGTH, **storage)
         for name, storage in LAYOUTS.items()
     }
 
@@ -192,7 +192,7 @@ def test_windows_of_the_file_count(tmp_path: Path) -> None:
         attrs["Band_Window_1_Nanometers"] = [500, 900]
         del attrs["Band_Window_2_Nanometers"]
 
-    cube = hsi.clean(hsi.open_tile(write(tmp_path / "t.h5", then=change)), drop_last=0)
+    cube = hsi.clean(hsi.open_tile(write_counts(tmp_path / "t.h5", then=change)), drop_last=0)
     assert not ((cube.wavelength >= 500) & (cube.wavelength <= 900)).any()
     assert ((cube.wavelength >= 1340) & (cube.wavelength <= 1445)).any()
 
@@ -222,7 +222,7 @@ def test_scale_and_no_data_of_the_file_count(tmp_path: Path) -> None:
     def change(file: h5py.File) -> None:
         file["SERC/Reflectance/Reflectance_Data"].attrs.update({"Scale_Factor": 5000.0, "Data_Ignore_Value": 0.0})
 
-    path = write(tmp_path / "t.h5", counts(SHAPE), then=change)
+    path = write_counts(tmp_path / "t.h5", counts(SHAPE), then=change)
     cube = hsi.clean(hsi.open_tile(path))
     assert_array_equal(cube, expected(scale=5000.0, no_data=0))
     assert cube.attrs["counts_per_unit"] == 5000.0
@@ -385,7 +385,7 @@ def test_a_window_of_a_tile_cleaned_later_decodes_only_its_chunks(paths: dict[st
 def test_blocks_of_a_large_tile_share_no_stored_chunk(tmp_path: Path) -> None:
     """Blocks of the tiles that NEON publishes; the file holds no data."""
     for chunks, bands in (((32, 63, 27), 426), ((1000, 1000, 1), 426), ((24, 119, 27), 428), ((500, 250, 27), 426)):
-        path = write(tmp_path / "t.h5", np.zeros((1, 1, bands), "i2"))
+        path = write_counts(tmp_path / "t.h5", np.zeros((1, 1, bands), "i2"))
         with h5py.File(path, "r+") as file:
             attrs = dict(file["SERC/Reflectance/Reflectance_Data"].attrs)
             del file["SERC/Reflectance/Reflectance_Data"]

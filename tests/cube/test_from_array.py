@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import hsichunk as hsi
 from hsichunk import schema
 from hsichunk.errors import HsiError
-from tests.helpers.tiles import Counter, counts, write
+from tests.helpers.tiles import Counter, counts, write_counts
 
 SHAPE = (6, 7, 5)
 NM = np.linspace(400.0, 900.0, 5)
@@ -28,7 +28,7 @@ FLOATS = np.random.default_rng(0).random(SHAPE)
 
 
 def test_labels_are_those_of_a_cleaned_tile(tmp_path: Path) -> None:
-    tile = hsi.open_tile(write(tmp_path / "t.h5", counts((12, 14, 20))))
+    tile = hsi.open_tile(write_counts(tmp_path / "t.h5", counts((12, 14, 20))))
     cleaned = hsi.clean(tile, windows=[], drop_last=0)
     ours = hsi.as_cube(
         counts((12, 14, 20)),
@@ -160,7 +160,7 @@ def test_the_real_emit_crop(shared: Path) -> None:
 
 
 def test_a_tile_s_reflectance_stays_on_disk(tmp_path: Path) -> None:
-    tile = hsi.open_tile(write(tmp_path / "t.h5", chunks=(4, 7, 5), compression="gzip"))
+    tile = hsi.open_tile(write_counts(tmp_path / "t.h5", chunks=(4, 7, 5), compression="gzip"))
     with Counter() as decoded:
         cube = hsi.as_cube(tile.reflectance, tile.wavelength, scale=10000, no_data=-9999)
     assert decoded.chunks == 0

@@ -19,8 +19,8 @@ from hsichunk.cube.scaling import minmax
 from hsichunk.errors import HsiError
 from hsichunk.unmixing import scaled_counts
 from tests.helpers import pysptools_oracle as oracle
-from tests.helpers.scenes import cube_of, scattered_tiles
-from tests.helpers.tiles import Counter, write
+from tests.helpers.cubes import cube_of
+from tests.helpers.tiles import Counter, scattered_tiles, wide_tile, write_counts
 
 
 def cube(values: Any) -> xr.DataArray:
@@ -141,11 +141,6 @@ PRODUCTS = (*schema.PRODUCTS, schema.KKT)
 STORED = [(32, 63, 27), (90, 130, 1), (50, 40, 11)]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tiles")
-
-
 def alike(ours: xr.Dataset, theirs: xr.Dataset) -> None:
     for name in theirs:
         assert_allclose(ours[name], theirs[name], rtol=2e-5, atol=2e-6, err_msg=str(name))
@@ -154,14 +149,14 @@ def alike(ours: xr.Dataset, theirs: xr.Dataset) -> None:
 @pytest.mark.parametrize("chunks", STORED)
 def test_stored_counts_are_scaled_on_the_way(folder: Path, chunks: Any, no_compute: Any) -> None:
     """No warning, no rechunk; the same bits in any layout; each chunk decoded twice, and a few for the darkest."""
-    whole = cube_of(folder, chunks)
+    whole = cube_of(wide_tile(folder, chunks))
     em = hsi.nfindr(whole, 4)
     for cube in (whole, whole.isel(y=slice(11, 70), x=slice(30, 111))):
         with no_compute(), Counter() as counter:
             lazy = hsi.unmix(cube, em, scaling="minmax", certificate=True)
         assert counter.chunks == 0
         ours = lazy.load()
-        other = cube_of(folder).sel(y=cube.y, x=cube.x)
+        other = cube_of(wide_tile(folder)).sel(y=cube.y, x=cube.x)
         xr.testing.assert_identical(ours, hsi.unmix(other, em, scaling="minmax", certificate=True).load())
         plain = hsi.unmix(cube.compute(), em, scaling="minmax", certificate=True)
         alike(ours, plain)
@@ -185,7 +180,7 @@ def test_zeros_after_scaling_have_pysptools_share(tmp_path: Path, chunks: Any) -
     values[3, 4] = 40
     values[5, 6] = -9999
     values[7, 8, 3] = -9999
-    cube = hsi.clean(hsi.open_tile(write(tmp_path / "t.h5", values, chunks=chunks)))
+    cube = hsi.clean(hsi.open_tile(write_counts(tmp_path / "t.h5", values, chunks=chunks)))
     kept = hsi.clean(hsi.open_tile(tmp_path / "t.h5")).compute()
     em = xr.DataArray(
         kept.values[[0, 9, 20], [0, 15, 7]].astype(np.float64),
@@ -215,7 +210,7 @@ def test_ranges_out_of_the_ordinary(tmp_path: Path, chunks: Any, kind: str, monk
     elif kind == "narrow":
         values %= 7
     values[4, 4] = -9999
-    cube = hsi.clean(hsi.open_tile(write(tmp_path / "t.h5", values, chunks=chunks)))
+    cube = hsi.clean(hsi.open_tile(write_counts(tmp_path / "t.h5", values, chunks=chunks)))
     em = xr.DataArray(
         np.random.default_rng(2).uniform(0.1, 0.6, (3, cube.sizes["wavelength"])),
         {"endmember": ["a", "b", "c"], "wavelength": cube.wavelength.values},

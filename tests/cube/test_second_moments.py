@@ -17,18 +17,11 @@ from hsichunk.chunks.array import DECODED
 from hsichunk.cube import scratch, spectra_reader, subspace
 from hsichunk.cube import second_moments as subject
 from hsichunk.cube.spectra_reader import SpectraReader
-from tests.helpers.scenes import LAYOUTS, scene, tile_path
+from tests.helpers.cubes import cube_of
+from tests.helpers.scenes import scene
+from tests.helpers.tiles import WIDE_LAYOUTS, wide_tile
 
 LITTLE = 200_000  # bytes: no row of chunks of the tiles here fits
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tiles")
-
-
-def cube_of(folder: Path, chunks: tuple[int, int, int] = LAYOUTS[0]) -> xr.DataArray:
-    return hsi.clean(hsi.open_tile(tile_path(folder, chunks, bands=96)))
 
 
 def valid_of(cube: xr.DataArray) -> Any:
@@ -78,9 +71,9 @@ def test_moments_of_counts_are_exact(folder: Path) -> None:
 
 @pytest.mark.parametrize("memory", [spectra_reader.MEMORY, LITTLE])
 def test_stored_chunks_do_not_matter(folder: Path, memory: int) -> None:
-    expected = hsi_moments(cube_of(folder).compute(), noise=True)
-    for chunks in LAYOUTS:
-        found = hsi_moments(cube_of(folder, chunks), noise=True, memory=memory)
+    expected = hsi_moments(cube_of(wide_tile(folder)).compute(), noise=True)
+    for chunks in WIDE_LAYOUTS:
+        found = hsi_moments(cube_of(wide_tile(folder, chunks)), noise=True, memory=memory)
         assert (found.attrs.pop("scratch_bytes") > 0) == (memory == LITTLE)
         xr.testing.assert_identical(found, expected.drop_attrs(deep=False).assign_attrs(found.attrs))
 
@@ -101,14 +94,14 @@ def test_dask_chunks_do_not_matter(data: st.DataObject, counted: bool, memory: i
 
 
 @pytest.mark.parametrize(
-    ("chunks", "memory"), [(LAYOUTS[0], spectra_reader.MEMORY), (LAYOUTS[1], LITTLE), (LAYOUTS[2], LITTLE)]
+    ("chunks", "memory"),
+    [(WIDE_LAYOUTS[0], spectra_reader.MEMORY), (WIDE_LAYOUTS[1], LITTLE), (WIDE_LAYOUTS[2], LITTLE)],
 )
 def test_each_stored_chunk_is_decoded_once(folder: Path, chunks: tuple[int, int, int], memory: int) -> None:
     """Even when the spectra are gone through twice, where a file keeps them."""
-    cube = cube_of(folder, chunks)
+    cube = cube_of(wide_tile(folder, chunks))
     kept = np.unique(
-        np.flatnonzero(np.isin(hsi.open_tile(tile_path(folder, chunks, bands=96)).wavelength, cube.wavelength))
-        // chunks[2]
+        np.flatnonzero(np.isin(hsi.open_tile(wide_tile(folder, chunks)).wavelength, cube.wavelength)) // chunks[2]
     )
     columns = -(-90 // chunks[0]) * -(-130 // chunks[1])
     before = DECODED.now()[0]
@@ -122,7 +115,7 @@ def test_each_stored_chunk_is_decoded_once(folder: Path, chunks: tuple[int, int,
 
 
 def test_noise_is_half_of_what_neighbours_differ_by(folder: Path) -> None:
-    cube = cube_of(folder).isel(y=slice(0, 60), x=slice(10, 90))
+    cube = cube_of(wide_tile(folder)).isel(y=slice(0, 60), x=slice(10, 90))
     found = hsi_moments(cube, noise=True)
     x = np.rint(cube.values.astype(np.float64) * 10000) / 10000
     apart = [(x[:, 1:] - x[:, :-1]).reshape(-1, x.shape[2]), (x[1:] - x[:-1]).reshape(-1, x.shape[2])]
@@ -155,7 +148,11 @@ def test_a_pixel_without_data_in_one_band_is_left_out(shared: Path) -> None:
 def test_scores_are_exact_whatever_the_chunks(folder: Path, memory: int) -> None:
     """In memory and on disk."""
     kept = []
-    for cube in (cube_of(folder), cube_of(folder, LAYOUTS[1]), cube_of(folder).compute()):
+    for cube in (
+        cube_of(wide_tile(folder)),
+        cube_of(wide_tile(folder, WIDE_LAYOUTS[1])),
+        cube_of(wide_tile(folder)).compute(),
+    ):
         with SpectraReader(cube, memory) as spectra:
             found = subject.stream(spectra)
             axes = found.axes(4)
@@ -171,18 +168,20 @@ def test_scores_are_exact_whatever_the_chunks(folder: Path, memory: int) -> None
 
 
 def test_a_sample_stands_for_the_image(folder: Path) -> None:
-    cube = cube_of(folder)
+    cube = cube_of(wide_tile(folder))
     few, all_of_it = hsi_moments(cube, sample=4000, seed=1), hsi_moments(cube)
     assert 3000 < few.attrs["pixels"] < 5000
     assert (few.attrs["source"], all_of_it.attrs["source"]) == ("a sample", "every pixel")
     assert_allclose(few["mean"], all_of_it["mean"], rtol=0.1)
-    for chunks in LAYOUTS[1:]:
-        assert_array_equal(hsi_moments(cube_of(folder, chunks), sample=4000, seed=1).covariance, few.covariance)
+    for chunks in WIDE_LAYOUTS[1:]:
+        assert_array_equal(
+            hsi_moments(cube_of(wide_tile(folder, chunks)), sample=4000, seed=1).covariance, few.covariance
+        )
     assert_allclose(hsi_moments(cube, sample=10**6).covariance, all_of_it.covariance, rtol=1e-9, atol=1e-12)
 
 
 def test_a_sample_goes_through_no_file(folder: Path) -> None:
-    cube = cube_of(folder, LAYOUTS[1])
+    cube = cube_of(wide_tile(folder, WIDE_LAYOUTS[1]))
     before = DECODED.now()[0]
     few = hsi_moments(cube, sample=4000, seed=1, memory=LITTLE)
     assert DECODED.now()[0] - before == cube.sizes["wavelength"]
@@ -191,10 +190,14 @@ def test_a_sample_goes_through_no_file(folder: Path) -> None:
 
 
 def test_pixels_are_taken_as_they_are(folder: Path) -> None:
-    cube = cube_of(folder)
+    cube = cube_of(wide_tile(folder))
     flat = cube.values.reshape(-1, cube.shape[2])
     asked = np.array([7000, 0, 11699, 6999, 7000])
-    kinds = [(cube_of(folder, chunks), memory) for chunks in LAYOUTS for memory in (spectra_reader.MEMORY, LITTLE)]
+    kinds = [
+        (cube_of(wide_tile(folder, chunks)), memory)
+        for chunks in WIDE_LAYOUTS
+        for memory in (spectra_reader.MEMORY, LITTLE)
+    ]
     kinds += [(cube.compute(), LITTLE), (cube.compute().chunk(y=20, x=30, wavelength=11), LITTLE)]
     for each, memory in kinds:
         with SpectraReader(each, memory) as spectra:
@@ -218,4 +221,4 @@ def test_what_cannot_be_done_is_refused_in_one_line(
             ask()
     monkeypatch.setattr(scratch.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(hsi.HsiError, match="TMPDIR"):
-        hsi_moments(cube_of(folder, LAYOUTS[1]), memory=LITTLE)
+        hsi_moments(cube_of(wide_tile(folder, WIDE_LAYOUTS[1])), memory=LITTLE)

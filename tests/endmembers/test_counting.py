@@ -17,7 +17,9 @@ from hsichunk.cube.second_moments import moments
 from hsichunk.endmembers import counting
 from hsichunk.plot import eigenvalues
 from tests.helpers import pysptools_oracle as oracle
-from tests.helpers.scenes import LAYOUTS, scene, tile_path
+from tests.helpers.cubes import cube_of
+from tests.helpers.scenes import scene
+from tests.helpers.tiles import WIDE_LAYOUTS, wide_tile
 
 
 def theirs(name: str, cube: xr.DataArray, *args: Any) -> Any:
@@ -113,7 +115,7 @@ def test_the_published_test_is_the_published_test(shared: Path) -> None:
 @pytest.mark.parametrize("call", [counting.hfc, counting.nwhfc, counting.hysime])
 def test_moments_do_in_place_of_the_cube(tmp_path: Path, call: Callable[..., xr.Dataset]) -> None:
     """And stored chunks do not matter."""
-    cubes = [hsi.clean(hsi.open_tile(tile_path(tmp_path, chunks, bands=96))) for chunks in LAYOUTS]
+    cubes = [cube_of(wide_tile(tmp_path, chunks)) for chunks in WIDE_LAYOUTS]
     expected = call(cubes[0])
     xr.testing.assert_identical(call(cubes[1]), expected)
     xr.testing.assert_identical(call(cubes[0].compute()), expected)
@@ -126,7 +128,7 @@ def test_moments_do_in_place_of_the_cube(tmp_path: Path, call: Callable[..., xr.
 
 @pytest.mark.parametrize("call", [counting.hfc, counting.nwhfc, counting.hysime])
 def test_results_say_what_was_read(tmp_path: Path, call: Callable[..., xr.Dataset]) -> None:
-    cube = hsi.clean(hsi.open_tile(tile_path(tmp_path, LAYOUTS[1], bands=96)))
+    cube = cube_of(wide_tile(tmp_path, WIDE_LAYOUTS[1]))
     every, file, some = call(cube), call(moments(cube, memory=100_000)), call(moments(cube, sample=3000))
     sources = [(found.attrs["source"], found.attrs["scratch_bytes"]) for found in (every, file, some)]
     assert sources == [("every pixel", 0), ("every pixel", cube.size * 2), ("a sample", 0)]

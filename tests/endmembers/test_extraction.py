@@ -11,19 +11,17 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import hsichunk as hsi
 from hsichunk.cube import spectra_reader
 from hsichunk.endmembers import extraction
 from tests.helpers import pysptools_oracle as oracle
-from tests.helpers.scenes import LAYOUTS, cube_of, numbers_of, scene
+from tests.helpers.cubes import cube_of, numbers_of
+from tests.helpers.scenes import scene
+from tests.helpers.tiles import WIDE_LAYOUTS, wide_tile
 
 SCENES = ("samson", "dlr", "neon")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tiles")
 
 
 def pure_scene(k: int, *, noise: float = 0.0) -> tuple[xr.DataArray, list[int]]:
@@ -140,18 +138,34 @@ SEARCHES: list[Callable[[xr.DataArray], xr.DataArray]] = [
 @pytest.mark.parametrize("number", range(len(SEARCHES)))
 def test_chunks_do_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     search = SEARCHES[number]
-    expected = search(cube_of(folder).compute())
-    others = [cube_of(folder).compute().chunk(y=37, x=41, wavelength=9), cube_of(folder, LAYOUTS[1])]
+    expected = search(cube_of(wide_tile(folder)).compute())
+    others = [
+        cube_of(wide_tile(folder)).compute().chunk(y=37, x=41, wavelength=9),
+        cube_of(wide_tile(folder, WIDE_LAYOUTS[1])),
+    ]
     for cube in others:
         xr.testing.assert_identical(search(cube), expected)
     monkeypatch.setattr(spectra_reader, "MEMORY", 200_000)
-    for cube in (*others, cube_of(folder, LAYOUTS[0])):
+    for cube in (*others, cube_of(wide_tile(folder, WIDE_LAYOUTS[0]))):
+        xr.testing.assert_identical(search(cube), expected)
+
+
+@pytest.mark.parametrize("number", range(len(SEARCHES) + 2))
+def test_threads_of_blas_do_not_matter(shared: Path, number: int) -> None:
+    """Values that are no counts, whose sums are rounded. The other tests have one thread (tests/conftest.py)."""
+    by_nfindr = [lambda cube: hsi.nfindr(cube, 4), lambda cube: hsi.nfindr(cube, 4, refine=True, exclude=4.0)]
+    search = [*SEARCHES, *by_nfindr][number]
+    cube = scene(shared, "samson").cube[::2, ::2].compute() * np.float32(0.77)
+    with threadpool_limits(1, user_api="blas"):
+        expected = search(cube)
+    with threadpool_limits(2, user_api="blas"):
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {2}
         xr.testing.assert_identical(search(cube), expected)
 
 
 @pytest.mark.parametrize("number", range(len(SEARCHES)))
 def test_no_data_is_no_candidate(folder: Path, number: int) -> None:
-    cube = cube_of(folder).isel(y=slice(0, 50), x=slice(0, 60)).compute()
+    cube = cube_of(wide_tile(folder)).isel(y=slice(0, 50), x=slice(0, 60)).compute()
     assert np.isnan(cube.values).any()
     spoilt = cube.copy(deep=True)
     spoilt[30, 40] = 3.0
@@ -224,12 +238,12 @@ def test_what_cannot_be_done_is_refused_in_one_line(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("search", ["atgp", "ppi", "fippi", "vca"])
-@pytest.mark.parametrize("chunks", LAYOUTS)
+@pytest.mark.parametrize("chunks", WIDE_LAYOUTS)
 def test_the_guard_leaves_outliers_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch, search: str, chunks: tuple[int, int, int]
 ) -> None:
     """As where they hold no data, from stored chunks and from memory, however many of them fit there."""
-    plain = cube_of(folder, chunks)
+    plain = cube_of(wide_tile(folder, chunks))
     found = getattr(hsi, search)
     guarded = found(plain, 4, exclude=10 / (90 * 130))  # the farthest ten at most: some that the search would take
     far = guarded.attrs["excluded"]

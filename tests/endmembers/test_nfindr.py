@@ -19,21 +19,14 @@ from hsichunk.chunks.array import DECODED
 from hsichunk.cube import cube_sample, sampling
 from hsichunk.endmembers import nfindr_in_memory
 from tests.helpers import pysptools_oracle as oracle
-from tests.helpers.scenes import LAYOUTS, scene, tile_path
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tiles")
-
-
-def cube_of(folder: Path, chunks: tuple[int, int, int] = LAYOUTS[0], **options: Any) -> xr.DataArray:
-    return hsi.clean(hsi.open_tile(tile_path(folder, chunks, **({"bands": 96} | options))))
+from tests.helpers.cubes import cube_of
+from tests.helpers.scenes import scene
+from tests.helpers.tiles import WIDE_LAYOUTS, wide_tile
 
 
 def wide(folder: Path) -> xr.DataArray:
     """More cells than the sample takes: 400 x 380 pixels, 24 bands."""
-    return cube_of(folder, (32, 63, 10), shape=(400, 380), bands=24, no_data="none")
+    return cube_of(wide_tile(folder, (32, 63, 10), shape=(400, 380), bands=24, no_data="none"))
 
 
 def pixels_of(cube: xr.DataArray, em: xr.DataArray) -> tuple[list[int], list[int]]:
@@ -117,7 +110,7 @@ def test_places_hold_the_spectra(shared: Path, name: str) -> None:
 
 
 def test_places_of_a_tile_are_its_pixel_centres(folder: Path) -> None:
-    cube = cube_of(folder)
+    cube = cube_of(wide_tile(folder))
     found = hsi.nfindr(cube, 4)
     rows, columns = pixels_of(cube, found)
     assert_array_equal(found.values.astype(np.float32), cube.values[rows, columns])
@@ -132,15 +125,15 @@ def options() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("number", range(len(options())))
 def test_stored_chunks_do_not_matter(folder: Path, number: int) -> None:
     asked = options()[number]
-    first, *others = (hsi.nfindr(cube_of(folder, chunks), 4, **asked) for chunks in LAYOUTS)
-    for other in (*others, hsi.nfindr(cube_of(folder).compute(), 4, **asked)):
+    first, *others = (hsi.nfindr(cube_of(wide_tile(folder, chunks)), 4, **asked) for chunks in WIDE_LAYOUTS)
+    for other in (*others, hsi.nfindr(cube_of(wide_tile(folder)).compute(), 4, **asked)):
         xr.testing.assert_identical(other, first)
 
 
 @settings(max_examples=8)
 @given(data=st.data(), counted=st.booleans())
 def test_dask_chunks_do_not_matter(folder: Path, data: Any, counted: bool) -> None:
-    cube = cube_of(folder).isel(y=slice(10, 80), x=slice(20, 110), wavelength=slice(0, 40)).compute()
+    cube = cube_of(wide_tile(folder)).isel(y=slice(10, 80), x=slice(20, 110), wavelength=slice(0, 40)).compute()
     if not counted:
         cube = cube * np.float32(0.77)
     sizes = {
@@ -151,14 +144,14 @@ def test_dask_chunks_do_not_matter(folder: Path, data: Any, counted: bool) -> No
 
 
 def test_a_cube_listed_the_other_way_round_has_the_same_endmembers(folder: Path) -> None:
-    cube = cube_of(folder).compute()
+    cube = cube_of(wide_tile(folder)).compute()
     turned = hsi.nfindr(cube.isel(y=slice(None, None, -1), x=slice(None, None, -1)), 4, sample=2000)
     xr.testing.assert_identical(turned, hsi.nfindr(cube, 4, sample=2000))
     xr.testing.assert_identical(hsi.nfindr(cube.transpose("wavelength", "x", "y"), 4, sample=2000), turned)
 
 
 def test_the_seed_decides_on_the_sample(folder: Path) -> None:
-    cube = cube_of(folder)
+    cube = cube_of(wide_tile(folder))
     one, same, other = (cube_sample.draw(cube, 2000, 0.125, seed) for seed in (5, 5, 6))
     assert_array_equal(one.spectra, same.spectra)
     pixels = [set(zip(s.y.tolist(), s.x.tolist(), strict=True)) for s in (one, other)]
@@ -187,7 +180,7 @@ def test_cells_are_added_until_they_hold_the_sample(seed: int, offset: int) -> N
 
 
 def test_few_pixels_are_all_taken(folder: Path) -> None:
-    cube = cube_of(folder)
+    cube = cube_of(wide_tile(folder))
     sample = cube_sample.draw(cube, 20000, 0.125, 0)
     assert sample.drawn == 90 * 130
     assert len(sample.spectra) == int(np.isfinite(cube.values).all(-1).sum())
@@ -237,7 +230,7 @@ def test_places_count_up_by_one_and_do_not_depend_on_the_window(size: float, ori
 
 @pytest.mark.parametrize("kind", ["stored", "memory", "chunked"])
 def test_no_data_is_no_candidate(folder: Path, kind: str) -> None:
-    cube = cube_of(folder)
+    cube = cube_of(wide_tile(folder))
     cube = cube if kind == "stored" else cube.compute() if kind == "memory" else cube.compute().chunk({"y": 20})
     assert np.isnan(cube.values[0, 0]).all()
     found = hsi.nfindr(cube, 5, sample=None)
@@ -245,13 +238,13 @@ def test_no_data_is_no_candidate(folder: Path, kind: str) -> None:
     assert found.attrs["sample_pixels"] == int(np.isfinite(cube.values).all(-1).sum())
 
 
-@pytest.mark.parametrize("chunks", LAYOUTS[:2])
+@pytest.mark.parametrize("chunks", WIDE_LAYOUTS[:2])
 def test_one_kept_band_without_data_is_enough(folder: Path, tmp_path: Path, chunks: tuple[int, int, int]) -> None:
     """In a stored tile too; what a dropped band holds does not matter."""
     path = tmp_path / "NEON_D02_SERC_DP3_368000_4306000_reflectance.h5"
-    path.write_bytes(tile_path(folder, chunks, bands=96).read_bytes())
-    found = hsi.nfindr(cube_of(folder, chunks), 4)
-    rows, columns = pixels_of(cube_of(folder), found)
+    path.write_bytes(wide_tile(folder, chunks).read_bytes())
+    found = hsi.nfindr(cube_of(wide_tile(folder, chunks)), 4)
+    rows, columns = pixels_of(cube_of(wide_tile(folder)), found)
     with h5py.File(path, "r+") as file:
         counts = file["SERC/Reflectance/Reflectance_Data"]
         counts[50, 60] = 14000  # would be an endmember at once
@@ -280,7 +273,7 @@ def test_planted_pixels_of_no_data_change_nothing_else(shared: Path, name: str) 
 
 
 def test_ties_go_to_the_first_pixel(folder: Path) -> None:
-    cube = cube_of(folder).isel(y=slice(35, 55), x=slice(45, 65)).compute()
+    cube = cube_of(wide_tile(folder)).isel(y=slice(35, 55), x=slice(45, 65)).compute()
     twice = xr.concat([cube, cube.assign_coords(y=cube.y - 20)], "y")
     xr.testing.assert_equal(hsi.nfindr(twice, 4), hsi.nfindr(cube, 4))
 
@@ -371,10 +364,10 @@ def test_what_cannot_be_done_is_refused_in_one_line(number: int) -> None:
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("chunks", LAYOUTS[:2])
+@pytest.mark.parametrize("chunks", WIDE_LAYOUTS[:2])
 def test_a_tile_without_data_is_refused(folder: Path, tmp_path: Path, chunks: tuple[int, int, int]) -> None:
     path = tmp_path / "NEON_D02_SERC_DP3_368000_4306000_reflectance.h5"
-    path.write_bytes(tile_path(folder, chunks, bands=96).read_bytes())
+    path.write_bytes(wide_tile(folder, chunks).read_bytes())
     with h5py.File(path, "r+") as file:
         file["SERC/Reflectance/Reflectance_Data"][...] = -9999
     with pytest.raises(hsi.HsiError, match="0 valid pixels"):

@@ -22,13 +22,9 @@ from hsichunk.cube.subspace import Scores, scores
 from hsichunk.endmembers import nfindr_all_pixels
 from hsichunk.endmembers.outliers import outlying
 from hsichunk.mosaic.tiled_counts import TiledCounts
-from tests.helpers.scenes import LAYOUTS, cube_of, numbers_of, scattered_tiles, scene, tile_path
-from tests.helpers.tiles import Counter
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tiles")
+from tests.helpers.cubes import cube_of, numbers_of
+from tests.helpers.scenes import scene
+from tests.helpers.tiles import WIDE_LAYOUTS, Counter, scattered_tiles, wide_tile
 
 
 def lifted(cube: xr.DataArray, k: int) -> Any:
@@ -99,9 +95,9 @@ def test_chunks_do_not_matter(folder: Path, memory: int, monkeypatch: pytest.Mon
     """Nor whether scores and spectra go through files."""
     if memory != spectra_reader.MEMORY:
         monkeypatch.setattr(nfindr_all_pixels, "MOST_SEARCHED", 0)
-    expected = hsi.nfindr(cube_of(folder).compute(), 5, sample=500, refine=True, seed=3)
+    expected = hsi.nfindr(cube_of(wide_tile(folder)).compute(), 5, sample=500, refine=True, seed=3)
     monkeypatch.setattr(spectra_reader, "MEMORY", memory)
-    cubes = [cube_of(folder, chunks) for chunks in LAYOUTS]
+    cubes = [cube_of(wide_tile(folder, chunks)) for chunks in WIDE_LAYOUTS]
     cubes += [cubes[0].compute().chunk(y=37, x=41, wavelength=9), cubes[0].transpose("wavelength", "x", "y")]
     for cube in cubes:
         xr.testing.assert_identical(hsi.nfindr(cube, 5, sample=500, refine=True, seed=3), expected)
@@ -110,7 +106,7 @@ def test_chunks_do_not_matter(folder: Path, memory: int, monkeypatch: pytest.Mon
 def test_blocks_do_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The simplex does not depend on how many pixels one candidate is kept of."""
     monkeypatch.setattr(nfindr_all_pixels, "MOST_SEARCHED", 0)
-    cube = cube_of(folder).compute()
+    cube = cube_of(wide_tile(folder)).compute()
     expected = hsi.nfindr(cube, 4, sample=500, refine=True)
     for size in (1 << 30, 700):
         monkeypatch.setattr(
@@ -124,7 +120,7 @@ def test_blocks_do_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_pass_climbs_where_nothing_was_kept_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without corners to begin with the passes alone come to a certified simplex."""
-    cube = cube_of(folder).compute()
+    cube = cube_of(wide_tile(folder)).compute()
     monkeypatch.setattr(nfindr_all_pixels, "MOST_SEARCHED", 0)
     monkeypatch.setattr(nfindr_all_pixels, "_extremes", lambda every: np.empty(0, np.intp))
     found = hsi.nfindr(cube, 5, sample=20, refine=True)
@@ -134,15 +130,15 @@ def test_a_pass_climbs_where_nothing_was_kept_before(folder: Path, monkeypatch: 
     assert hsi.nfindr(cube, 5, sample=20, refine=True).attrs["certified"] == 0
 
 
-@pytest.mark.parametrize(("chunks", "decodes"), [(LAYOUTS[1], 1), (LAYOUTS[0], 2)])
+@pytest.mark.parametrize(("chunks", "decodes"), [(WIDE_LAYOUTS[1], 1), (WIDE_LAYOUTS[0], 2)])
 def test_a_band_chunk_is_decoded_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, chunks: tuple[int, int, int], decodes: int
 ) -> None:
     """Others twice, and those under the endmembers again."""
     if decodes == 1:
         monkeypatch.setattr(spectra_reader, "MEMORY", 1_000_000)
-    cube = cube_of(folder, chunks)
-    tile = hsi.open_tile(tile_path(folder, chunks, bands=96))
+    cube = cube_of(wide_tile(folder, chunks))
+    tile = hsi.open_tile(wide_tile(folder, chunks))
     kept = len(np.unique(np.flatnonzero(np.isin(tile.wavelength, cube.wavelength)) // chunks[2]))
     columns = -(-90 // chunks[0]) * -(-130 // chunks[1])
     before = DECODED.now()[0]
@@ -160,7 +156,7 @@ def test_scores_come_straight_from_stored_chunks(
 ) -> None:
     """The same bits as from whole spectra, of any part of the tile; each chunk under it is decoded once."""
     monkeypatch.setattr(columns, "SMALL_COLUMN", 200_000)  # so that larger chunks are worked by all threads
-    whole = cube_of(folder, chunks)
+    whole = cube_of(wide_tile(folder, chunks))
     assert np.isnan(whole.isel(wavelength=0).values).any()
     parts = [
         whole,
@@ -189,7 +185,7 @@ def test_scores_come_straight_from_stored_chunks(
 
 def test_counts_that_sums_would_round_go_another_way(folder: Path) -> None:
     """Weights too large for exact sums, sums too large for the memory, and spectra that lie in memory already."""
-    cube = cube_of(folder)
+    cube = cube_of(wide_tile(folder))
     axes = np.ones((cube.sizes["wavelength"], 1))
     values, valid = np.empty((90 * 130, 1)), np.empty(90 * 130, np.bool_)
     with SpectraReader(cube) as spectra:
@@ -202,10 +198,10 @@ def test_counts_that_sums_would_round_go_another_way(folder: Path) -> None:
         assert not spectra.project(axes, 2.0**-20, np.zeros(1), values, valid)
 
 
-@pytest.mark.parametrize("chunks", LAYOUTS)
+@pytest.mark.parametrize("chunks", WIDE_LAYOUTS)
 def test_the_certificate_alone(folder: Path, chunks: tuple[int, int, int]) -> None:
     """It finds the pixel that would raise the volume most, by every determinant, and certifies what refine found."""
-    cube = cube_of(folder, chunks)
+    cube = cube_of(wide_tile(folder, chunks))
     k = 4
     found = np.array(numbers_of(cube, hsi.nfindr(cube, k, sample=500, refine=True)))
     with SpectraReader(cube) as spectra:
@@ -238,22 +234,22 @@ def test_the_certificate_alone(folder: Path, chunks: tuple[int, int, int]) -> No
 
 def test_a_swap_that_gains_is_found_on_any_chunks(folder: Path) -> None:
     """A certificate with one endmember taken away for its neighbour is none: the best swap brings it back."""
-    cube = cube_of(folder)
+    cube = cube_of(wide_tile(folder))
     found = np.array(numbers_of(cube, hsi.nfindr(cube, 5, refine=True)))
     with SpectraReader(cube) as spectra:
         moments = stream(spectra)
     worse = found.copy()
     worse[2] += 1 if found[2] % 130 < 129 else -1
     largest = set()
-    for chunks in LAYOUTS:
-        with SpectraReader(cube_of(folder, chunks)) as spectra:
+    for chunks in WIDE_LAYOUTS:
+        with SpectraReader(cube_of(wide_tile(folder, chunks))) as spectra:
             largest.add(nfindr_all_pixels.certificate(spectra, moments.axes(4), moments.mean, worse))
     assert len(largest) == 1
     assert largest.pop() > 1 + nfindr_all_pixels.GAIN
 
 
 def test_no_data_is_no_candidate(folder: Path) -> None:
-    cube = cube_of(folder).compute()
+    cube = cube_of(wide_tile(folder)).compute()
     assert np.isnan(cube.values).any()
     found = hsi.nfindr(cube, 5, refine=True)
     spoilt = cube.copy(deep=True)

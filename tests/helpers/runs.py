@@ -1,4 +1,4 @@
-"""Small runs for tests: tiles, options, what a folder holds."""
+"""Runs in the process of the test, and what they leave in their folder."""
 
 from __future__ import annotations
 
@@ -11,25 +11,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-import hsichunk as hsi
 from hsichunk.run import options
 from hsichunk.run.folder import FILES, RUN_JSON
 from hsichunk.run.record import RunRecord
 from hsichunk.run.runner import run
 from hsichunk.run.stac import ITEM_JSON
 
-SHAPE = (90, 70)
-BANDS = 40
 BITS = 12  # rows of a stored chunk of results, once shrunk
-LAYOUTS = {"spatial": (16, 21, 9), "band": (90, 70, 1), "slab": (8, 70, 40)}
-
-
-def write(path: Path, **changed: Any) -> Path:
-    """A small tile, its wavelengths the same for every product and float size."""
-    grid = np.linspace(400.0, 2500.0, BANDS).astype(np.float32)
-    given: dict[str, Any] = {"shape": SHAPE, "wavelength": grid, "chunks": LAYOUTS["spatial"], "seed": 1, "k": 4}
-    hsi.synthetic.write_tile(path, **(given | changed))
-    return path
 
 
 def shrink(put: Callable[[Any, str, Any], Any], layout: str) -> None:
@@ -58,7 +46,7 @@ def go(tiles: Path | list[Path], out: Path, **changed: Any) -> dict[str, Any]:
 
 
 def shell(*words: Any) -> tuple[int, str]:
-    """The exit code of a command of hsichunk and what it says; in this process: ask for the fixture `quiet`."""
+    """The exit code of a command of hsichunk and what it says, in this process."""
     from typer.testing import CliRunner
 
     from hsichunk.cli import main as cli
@@ -100,8 +88,3 @@ def endmembers(out: Path) -> xr.DataArray:
     names = (out / "endmembers.csv").read_text().splitlines()[0].split(",")[1:]
     table = np.genfromtxt(out / "endmembers.csv", delimiter=",", skip_header=3)
     return xr.DataArray(table[:, 1:].T, {"endmember": names, "wavelength": table[:, 0]}, ("endmember", "wavelength"))
-
-
-def cube_of(tile: Path) -> xr.DataArray:
-    """The lazy, cleaned cube of a tile."""
-    return hsi.clean(hsi.open_tile(tile))

@@ -1,4 +1,9 @@
-"""Small NEON files for tests: any counts in any layout, with anything left out, misspelt or damaged on purpose."""
+"""NEON files for tests: synthetic tiles of known layout, and files of any counts with anything changed on purpose.
+
+`small_tile` writes a synthetic tile of 90 x 70 pixels and 40 bands, for runs. `wide_tile` gives one of 90 x 130 pixels
+and 96 bands, for functions of cubes, and writes it once for each layout. `write_counts` writes counts of the test's own
+with just what the reader needs, and lets the test leave out, misspell or damage any part of the file.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsichunk.chunks.array import DECODED
+from hsichunk.synthetic.tile import write_tile
 
 WKT = (
     'PROJCS["WGS 84 / UTM zone 18N",GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],'
@@ -23,9 +29,57 @@ MAP_INFO = (
     "  units=Meters, 0"
 )
 
+SHAPE = (90, 70)
+BANDS = 40
+LAYOUTS = {"spatial": (16, 21, 9), "band": (90, 70, 1), "slab": (8, 70, 40)}
+"""stored chunks of `small_tile`"""
+WIDE_SHAPE = (90, 130)
+WIDE_LAYOUTS = ((32, 63, 27), (90, 130, 1), (50, 40, 11))
+"""stored chunks of `wide_tile`; the last sticks out"""
+
+
+def small_tile(path: Path, **changed: Any) -> Path:
+    """Write a synthetic tile of SHAPE and BANDS and return its path; `changed` goes to `hsi.synthetic.write_tile`.
+
+    Its wavelengths are the same for every product and float size.
+    """
+    grid = np.linspace(400.0, 2500.0, BANDS).astype(np.float32)
+    given: dict[str, Any] = {"shape": SHAPE, "wavelength": grid, "chunks": LAYOUTS["spatial"], "seed": 1, "k": 4}
+    write_tile(path, **(given | changed))
+    return path
+
+
+def wide_tile(folder: Path, chunks: tuple[int, int, int] = WIDE_LAYOUTS[0], **changed: Any) -> Path:
+    """Return a synthetic tile of WIDE_SHAPE and 96 bands in a folder, where it is written once; for reading alone.
+
+    The counts are the same in any layout. `changed` goes to `hsi.synthetic.write_tile`.
+    """
+    name = "_".join(str(v) for v in (*chunks, *(f"{k}{v}" for k, v in sorted(changed.items()))))
+    path = folder / f"NEON_{name}_reflectance.h5"
+    if not path.exists():
+        write_tile(path, **({"shape": WIDE_SHAPE, "bands": 96, "chunks": chunks, "seed": 3} | changed))
+        read_only(path)
+    return path
+
+
+def read_only(path: Path) -> Path:
+    """Keep tests (but those of root) from changing a file that other tests read; they copy its content instead."""
+    path.chmod(0o444)
+    return path
+
+
+def scattered_tiles(folder: Path) -> list[Path]:
+    """Write three tiles that overlap, off each other's chunks, with holes between them."""
+    places = [(0, 0, (16, 21, 27)), (41, 33, (60, 70, 1)), (90, 0, (20, 30, 11))]
+    paths = [folder / f"{number}.h5" for number in range(len(places))]
+    for number, (row, col, chunks) in enumerate(places):
+        origin = (368000.0 + col, 4307000.0 - row)
+        write_tile(paths[number], shape=(60, 70), bands=64, seed=number, chunks=chunks, origin=origin)
+    return paths
+
 
 def counts(shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.int16]:
-    """Counts over the whole range of int16, some of them no data."""
+    """Return counts (y, x, band) over the whole range of int16, some of them no data."""
     rng = np.random.default_rng(seed)
     values = rng.integers(-100, 15000, shape, dtype=np.int16)
     values[rng.random(shape[:2]) < 0.1] = -9999
@@ -33,7 +87,7 @@ def counts(shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.int16]:
     return values
 
 
-def write(
+def write_counts(
     path: Path,
     data: NDArray[Any] | None = None,
     *,
@@ -42,7 +96,10 @@ def write(
     then: Callable[[h5py.File], None] | None = None,
     **storage: Any,
 ) -> Path:
-    """A file with just what the reader needs; `then` changes it, `storage` goes to create_dataset."""
+    """Write a NEON file of counts (y, x, band) with just what the reader needs, and return its path.
+
+    `then` changes the open file; `storage` (chunks, compression, ...) goes to h5py's create_dataset.
+    """
     data = counts((12, 14, 20)) if data is None else data
     nm = np.linspace(400.0, 2500.0, data.shape[2]) if wavelength is None else np.asarray(wavelength)
     with h5py.File(path, "w") as file:
@@ -79,13 +136,13 @@ def data_attrs(file: h5py.File) -> Any:
 
 
 def replace(owner: Any, name: str, value: Any) -> None:
-    """Another value for a member of a group."""
+    """Put another value in place of a member of a group."""
     del owner[name]
     owner[name] = value
 
 
 class Counter:
-    """Counts chunks decoded inside a with block."""
+    """Counts the chunks and bytes that are decoded inside a with block."""
 
     def __enter__(self) -> Counter:
         self._before = DECODED.now()

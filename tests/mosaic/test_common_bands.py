@@ -12,7 +12,8 @@ import xarray as xr
 
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.run.runner import run
-from tests.helpers.runs import BANDS, LAYOUTS, SHAPE, asked, go, products, shell, write
+from tests.helpers.runs import asked, go, products, shell
+from tests.helpers.tiles import BANDS, LAYOUTS, SHAPE, small_tile
 
 OWN = np.linspace(400.0, 2500.0, BANDS).astype(np.float32)
 NO_DATA = -9999
@@ -20,15 +21,15 @@ NO_DATA = -9999
 
 def scene(folder: Path, layout: str) -> tuple[Path, Path, Path]:
     """A tile; its neighbour at shifted wavelengths; and that neighbour interpolated by NumPy, at those of the first."""
-    first = write(folder / "a.h5")
+    first = small_tile(folder / "a.h5")
     shifted = OWN + np.float32(7.3)
     origin = (368000.0 + SHAPE[1], 4307000.0)
-    other = write(folder / "b.h5", chunks=LAYOUTS[layout], origin=origin, wavelength=shifted)
+    other = small_tile(folder / "b.h5", chunks=LAYOUTS[layout], origin=origin, wavelength=shifted)
     with h5py.File(other, "r+") as file:  # no-data in one band alone
         file["SERC/Reflectance/Reflectance_Data"][3, 5, 10] = NO_DATA
     same = folder / "same" / "b.h5"
     same.parent.mkdir()
-    write(same, chunks=LAYOUTS[layout], origin=origin)
+    small_tile(same, chunks=LAYOUTS[layout], origin=origin)
     with h5py.File(other) as file, h5py.File(same, "r+") as made:
         counts = file["SERC/Reflectance/Reflectance_Data"][:].astype(np.float64)
         stored = shifted.astype(np.float64)
@@ -57,7 +58,6 @@ def test_interpolated_tiles_are_as_those_that_numpy_interpolates(layout: str, tm
     xr.testing.assert_equal(ours.rmse[:, : SHAPE[1]].isnull(), theirs.rmse[:, : SHAPE[1]].isnull())
 
 
-@pytest.mark.usefixtures("quiet", "no_sync")
 def test_searches_take_common_bands_too(tmp_path: Path) -> None:
     first, other, _ = scene(tmp_path, "spatial")
     with pytest.warns(HsiWarning, match="are interpolated"):
@@ -71,9 +71,11 @@ def test_searches_take_common_bands_too(tmp_path: Path) -> None:
 
 
 def test_bands_that_a_tile_does_not_reach(tmp_path: Path) -> None:
-    first = write(tmp_path / "a.h5")
+    first = small_tile(tmp_path / "a.h5")
     origin = (368000.0 + SHAPE[1], 4307000.0)
-    other = write(tmp_path / "b.h5", origin=origin, wavelength=np.linspace(800.0, 2500.0, BANDS).astype(np.float32))
+    other = small_tile(
+        tmp_path / "b.h5", origin=origin, wavelength=np.linspace(800.0, 2500.0, BANDS).astype(np.float32)
+    )
     with (
         pytest.warns(HsiWarning, match="interpolated"),
         pytest.raises(HsiError, match=r"b.h5: reaches from 800.0 to 2500.0 nm, not to 400.0 nm of the first tile"),
@@ -83,7 +85,7 @@ def test_bands_that_a_tile_does_not_reach(tmp_path: Path) -> None:
 
 
 def test_tiles_of_the_same_bands_are_as_they_were(tmp_path: Path) -> None:
-    first = write(tmp_path / "a.h5")
+    first = small_tile(tmp_path / "a.h5")
     second = tmp_path / "b.h5"
     shutil.copy(first, second)
     go([first, second], tmp_path / "one")

@@ -65,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, (name, (row, col, shape, chunks)) in enumerate(PLACES.items()):
         write(folder / name, row, col, shape, seed, chunks=chunks)
     (folder / "single").mkdir()
-    tiles.write(folder / "single" / "s.h5", painted(folder), wavelength=NM, chunks=(20, 20, 20))
+    tiles.write_counts(folder / "single" / "s.h5", painted(folder), wavelength=NM, chunks=(20, 20, 20))
     return folder
 
 
@@ -318,7 +318,7 @@ def test_the_graph_grows_with_the_tiles(tmp_path: Path) -> None:
     data = tiles.counts((6, 6, 20))
     for number in range(60):
         row, col = divmod(number, 10)
-        tiles.write(tmp_path / f"{number:03d}.h5", data, then=_moved(6 * row, 6 * col))
+        tiles.write_counts(tmp_path / f"{number:03d}.h5", data, then=_moved(6 * row, 6 * col))
     cube = hsi.clean(open_mosaic(sorted(tmp_path.glob("*.h5"))))
     assert cube.data.npartitions == 60
     spectra = np.random.default_rng(0).random((3, cube.sizes["wavelength"]))
@@ -350,8 +350,8 @@ def test_a_tile_of_its_own_no_data_and_type_is_brought_to_the_others(tmp_path: P
         _moved(0, 6)(file)
         file["SERC/Reflectance/Reflectance_Data"].attrs["Data_Ignore_Value"] = -1.0
 
-    tiles.write(tmp_path / "a.h5", data)
-    tiles.write(tmp_path / "b.h5", other, then=then)
+    tiles.write_counts(tmp_path / "a.h5", data)
+    tiles.write_counts(tmp_path / "b.h5", other, then=then)
     whole = open_mosaic([tmp_path / "b.h5", tmp_path / "a.h5"]).reflectance
     assert whole.dtype == np.int32
     np.testing.assert_array_equal(whole[:, :6], data)

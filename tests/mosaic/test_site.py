@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hsichunk.chunks.windows import Window, outside
 from hsichunk.errors import HsiError
 from hsichunk.mosaic.site import Site, open_site
-from tests.helpers.runs import write
+from tests.helpers.tiles import small_tile
 
 SMALL: dict[str, Any] = {"shape": (8, 8), "chunks": (4, 4, 20), "no_data": "none"}
 
@@ -30,16 +30,16 @@ def drawn(site: Site) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def test_one_tile_is_its_own_site(tmp_path: Path) -> None:
-    site = open_site([write(tmp_path / "a.h5", **SMALL)])
+    site = open_site([small_tile(tmp_path / "a.h5", **SMALL)])
     assert (site.rows, site.cols) == (8, 8)
     assert site.grid == site.tiles[0].file.grid
     assert site.tiles[0].owned == (Window(0, 8, 0, 8),)
 
 
 def test_tiles_lie_where_their_grids_say(tmp_path: Path) -> None:
-    write(tmp_path / "a.h5", **SMALL, origin=(368000.0, 4307000.0))
-    write(tmp_path / "b.h5", **SMALL, origin=(368008.0, 4307000.0))
-    write(tmp_path / "c.h5", **SMALL, origin=(368012.0, 4306990.0))  # a gap of two rows, four columns aside
+    small_tile(tmp_path / "a.h5", **SMALL, origin=(368000.0, 4307000.0))
+    small_tile(tmp_path / "b.h5", **SMALL, origin=(368008.0, 4307000.0))
+    small_tile(tmp_path / "c.h5", **SMALL, origin=(368012.0, 4306990.0))  # a gap of two rows, four columns aside
     site = open_site(sorted(tmp_path.glob("*.h5")))
     image = drawn(site)
     assert image.shape == (18, 20)
@@ -53,9 +53,9 @@ def test_tiles_lie_where_their_grids_say(tmp_path: Path) -> None:
 
 
 def test_where_tiles_overlap_the_first_by_name_counts_whatever_the_order(tmp_path: Path) -> None:
-    write(tmp_path / "b.h5", **SMALL, origin=(368000.0, 4307000.0))
-    write(tmp_path / "a.h5", **SMALL, origin=(368003.0, 4306998.0))
-    write(tmp_path / "c.h5", **SMALL, origin=(368001.0, 4306999.0))
+    small_tile(tmp_path / "b.h5", **SMALL, origin=(368000.0, 4307000.0))
+    small_tile(tmp_path / "a.h5", **SMALL, origin=(368003.0, 4306998.0))
+    small_tile(tmp_path / "c.h5", **SMALL, origin=(368001.0, 4306999.0))
     paths = [tmp_path / name for name in ("a.h5", "b.h5", "c.h5")]
     images = [drawn(open_site(order)) for order in (paths, paths[::-1], [paths[1], paths[2], paths[0], paths[1]])]
     for image in images:
@@ -97,8 +97,8 @@ def _edit(path: Path, name: str, value: Any) -> None:
 
 
 def _refused(tmp_path: Path, **second: Any) -> str:
-    write(tmp_path / "a.h5", **SMALL)
-    write(tmp_path / "b.h5", **{**SMALL, **second})
+    small_tile(tmp_path / "a.h5", **SMALL)
+    small_tile(tmp_path / "b.h5", **{**SMALL, **second})
     return _message(tmp_path)
 
 
@@ -142,23 +142,23 @@ def test_different_wavelengths_are_refused_with_both(tmp_path: Path) -> None:
 
 def test_wavelengths_may_differ_by_what_float32_rounds(tmp_path: Path) -> None:
     grid = np.linspace(400.0, 2500.0, 40)
-    write(tmp_path / "a.h5", **SMALL, wavelength=grid, product="DP3.001")  # stored as float32
-    write(tmp_path / "b.h5", **SMALL, wavelength=grid, product="DP3.002", origin=(368008.0, 4307000.0))
+    small_tile(tmp_path / "a.h5", **SMALL, wavelength=grid, product="DP3.001")  # stored as float32
+    small_tile(tmp_path / "b.h5", **SMALL, wavelength=grid, product="DP3.002", origin=(368008.0, 4307000.0))
     a, b = open_site(sorted(tmp_path.glob("*.h5"))).tiles
     assert (a.file.wavelength != b.file.wavelength).any()
 
 
 def test_different_scale_is_refused_with_both(tmp_path: Path) -> None:
-    write(tmp_path / "a.h5", **SMALL)
-    _edit(write(tmp_path / "b.h5", **SMALL), "Scale_Factor", 20000.0)
+    small_tile(tmp_path / "a.h5", **SMALL)
+    _edit(small_tile(tmp_path / "b.h5", **SMALL), "Scale_Factor", 20000.0)
     text = _message(tmp_path)
     assert "10000" in text
     assert "20000" in text
 
 
 def test_different_windows_are_refused_with_both(tmp_path: Path) -> None:
-    write(tmp_path / "a.h5", **SMALL)
-    with h5py.File(write(tmp_path / "b.h5", **SMALL), "r+") as file:
+    small_tile(tmp_path / "a.h5", **SMALL)
+    with h5py.File(small_tile(tmp_path / "b.h5", **SMALL), "r+") as file:
         file["SERC/Reflectance"].attrs["Band_Window_1_Nanometers"] = np.array([1300, 1445])
     text = _message(tmp_path)
     assert "1340" in text

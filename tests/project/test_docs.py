@@ -22,7 +22,8 @@ from hsichunk.cli import main as cli
 from hsichunk.run.folder import FILES, RUN_JSON
 from hsichunk.run.options import TABLE
 from tests.helpers.pages import ROOT, TEXTS, prose
-from tests.helpers.runs import go, write
+from tests.helpers.runs import go
+from tests.helpers.tiles import small_tile
 
 SOURCE = ROOT / "scripts" / "documentation"
 PAGES = sorted((SOURCE / "pages").glob("*.md"))
@@ -185,7 +186,7 @@ def test_results_are_described(site: Path, tmp_path: Path) -> None:
     tables = {
         title: body for title, body in re.findall(r"^##? (\S[^\n]*)$(.*?)(?=^##? |\Z)", page, re.MULTILINE | re.DOTALL)
     }
-    write(tmp_path / "tile.h5")
+    small_tile(tmp_path / "tile.h5")
     go(tmp_path / "tile.h5", tmp_path / "out", k=3)
     left = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
     assert left == {*FILES, RUN_JSON}

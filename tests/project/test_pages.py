@@ -29,9 +29,8 @@ from hsichunk.cli.demo import TILE
 from hsichunk.run.folder import FILES, RUN_JSON
 from tests.helpers import pysptools_oracle as oracle
 from tests.helpers.pages import ROOT, TEXTS, TUTORIALS, blocks, command_lines, prose, spans
-from tests.helpers.runs import SHAPE, shell, write
-
-pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
+from tests.helpers.runs import shell
+from tests.helpers.tiles import SHAPE, small_tile
 
 GUIDES = [name for name in TEXTS if name not in TUTORIALS]  # test_tutorials.py runs those
 BLOCKS = {f"{name}-{i}": block for name in GUIDES for i, block in enumerate(blocks(TEXTS[name], "python"))}
@@ -68,9 +67,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiles of the pages' names, neighbours on the ground, and a finished run of README's command."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / "tiles").mkdir()
-    write(folder / TILE)
+    small_tile(folder / TILE)
     for i in range(2):
-        write(folder / "tiles" / f"tile_{i}.h5", origin=(368000.0 + SHAPE[1] * i, 4307000.0))
+        small_tile(folder / "tiles" / f"tile_{i}.h5", origin=(368000.0 + SHAPE[1] * i, 4307000.0))
     [first] = [line for line in command_lines(TEXTS["README.md"]) if line in LINES]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -20,10 +20,10 @@ from hsichunk.run.ledger import Ledger
 from hsichunk.run.record import SCHEMA, RunRecord
 from tests.helpers.image_files import write_envi
 from tests.helpers.records import example
-from tests.helpers.runs import BANDS, SHAPE, asked, go, run, write
+from tests.helpers.runs import asked, go, run
+from tests.helpers.tiles import BANDS, SHAPE, small_tile
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema validates run.json")
-pytestmark = pytest.mark.usefixtures("no_sync")
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "documentation" / "run_json.py"
 
 
@@ -119,7 +119,7 @@ def damaged(tile: Path) -> Path:
 
 def beside(tile: Path) -> list[Path]:
     """The tile and another on its right."""
-    return [tile, write(tile.with_name("b.h5"), origin=(368000.0 + SHAPE[1], 4307000.0))]
+    return [tile, small_tile(tile.with_name("b.h5"), origin=(368000.0 + SHAPE[1], 4307000.0))]
 
 
 def truncated(tile: Path) -> Path:
@@ -173,13 +173,13 @@ def assert_valid(out: Path, validator: Any) -> dict[str, Any]:
 @pytest.mark.filterwarnings("ignore::hsichunk.errors.HsiWarning")
 def test_a_run_writes_what_the_schema_says(kind: str, validator: Any, tmp_path: Path) -> None:
     make, options, holds = CASES[kind]
-    go(make(write(tmp_path / "a.h5")), tmp_path / "out", **options)
+    go(make(small_tile(tmp_path / "a.h5")), tmp_path / "out", **options)
     assert holds(assert_valid(tmp_path / "out", validator))
 
 
 @pytest.mark.filterwarnings("ignore::hsichunk.errors.HsiWarning")
 def test_a_run_with_endmembers_of_a_file_and_a_tile_left_out(validator: Any, tmp_path: Path) -> None:
-    tile = write(tmp_path / "a.h5")
+    tile = small_tile(tmp_path / "a.h5")
     given = library(tile)
     go([truncated(tile), tile], tmp_path / "out", on_error="skip", endmembers=given)
     content = assert_valid(tmp_path / "out", validator)
@@ -194,7 +194,7 @@ def test_a_resumed_run(validator: Any, tmp_path: Path, monkeypatch: pytest.Monke
     def stop(*_: Any) -> None:
         raise Stop
 
-    tile = write(tmp_path / "a.h5")
+    tile = small_tile(tmp_path / "a.h5")
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "add", stop)
         with pytest.raises(Stop):

@@ -23,7 +23,7 @@ from hsichunk.readers.model import ReadOptions
 from tests.helpers import conformance
 from tests.helpers.pages import ROOT, TEXTS, TUTORIALS, Step, steps
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("quiet", "no_sync")]
+pytestmark = pytest.mark.long
 ELSEWHERE = ("dask_jobqueue",)  # needs a Slurm cluster; tests/run/test_cluster.py runs it on a stand-in
 SECONDS = 120
 LENIENT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

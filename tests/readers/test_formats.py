@@ -25,8 +25,7 @@ from hsichunk.readers import formats
 from hsichunk.readers.model import Bands, ReadOptions, TileFile
 from tests.helpers import image_files, numpy_tiles, runs
 from tests.helpers.numpy_tiles import NUMPY
-
-pytestmark = pytest.mark.usefixtures("no_sync", "quiet")
+from tests.helpers.tiles import small_tile
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def registered() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs.write(tmp_path_factory.mktemp("tile") / "scene.h5")
+    return small_tile(tmp_path_factory.mktemp("tile") / "scene.h5")
 
 
 def same_as(tile: Path, path: Path, **changed: Any) -> Path:

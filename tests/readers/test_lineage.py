@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import hsichunk as hsi
 from hsichunk.cube.cleaning import as_reflectance, source_of
-from tests.helpers.tiles import Counter, counts, write
+from tests.helpers.tiles import Counter, counts, write_counts
 
 SHAPE = (40, 50, 24)
 STORED = {
@@ -37,7 +37,7 @@ Change = Callable[[xr.DataArray], Any]
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("tiles")
-    return {name: write(folder / f"{name}.h5", counts(SHAPE), **how) for name, how in STORED.items()}
+    return {name: write_counts(folder / f"{name}.h5", counts(SHAPE), **how) for name, how in STORED.items()}
 
 
 KINDS = ("one block", "many blocks", "by band", "engine")

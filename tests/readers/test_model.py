@@ -65,7 +65,7 @@ def write_emit(path: Path, *, fill: bool = True, flags: bool = True) -> Path:
 def test_a_complete_tile_of_neon_states_everything(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        file = formats.read(tiles.write(tmp_path / "a.h5"))
+        file = formats.read(tiles.write_counts(tmp_path / "a.h5"))
     assert set(file.provenance.words().values()) == {"file"}
     assert (file.kind, file.site, file.title) == ("NEON AOP reflectance", "SERC", "NEON AOP reflectance, SERC")
     assert (file.scale, file.offset, file.no_data, file.drop_last) == (10000.0, 0.0, -9999, 10)
@@ -91,7 +91,7 @@ def test_a_complete_tile_of_neon_states_everything(tmp_path: Path) -> None:
 def test_what_a_tile_of_neon_leaves_out_is_a_fallback_that_is_warned_of(
     tmp_path: Path, left_out: str, value: Any
 ) -> None:
-    path = tiles.write(tmp_path / "a.h5", then=value)
+    path = tiles.write_counts(tmp_path / "a.h5", then=value)
     with pytest.warns(hsi.HsiWarning):
         said = formats.read(path).provenance.words()
     assert {name for name, source in said.items() if source == "fallback"} == {left_out}
@@ -176,7 +176,7 @@ def test_windows_of_a_granule_are_read_as_asked_for(tmp_path: Path, step: int) -
 
 def test_the_record_is_frozen_and_travels(tmp_path: Path) -> None:
     for path in (
-        tiles.write(tmp_path / "a.h5"),
+        tiles.write_counts(tmp_path / "a.h5"),
         image_files.write_envi(tmp_path / "b.img", counts(), lines=EVERYTHING, nm=NM),
     ):
         file = read(path)
@@ -203,7 +203,7 @@ def test_every_field_is_explained() -> None:
 
 
 def test_other_bands_keep_the_bad_windows(tmp_path: Path) -> None:
-    file = read(tiles.write(tmp_path / "a.h5"))
+    file = read(tiles.write_counts(tmp_path / "a.h5"))
     moved = file.on_bands(file.reflectance, file.wavelength + 1, None)
     assert moved.windows == file.windows and moved.fwhm is None and moved.drop_last == 10
     np.testing.assert_array_equal(moved.wavelength, file.wavelength + 1)

@@ -19,7 +19,7 @@ import hsichunk as hsi
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.readers import neon
 from hsichunk.readers.backend import NeonBackendEntrypoint
-from tests.helpers.tiles import MAP_INFO, WKT, counts, data_attrs, group, replace, spectral, system, write
+from tests.helpers.tiles import MAP_INFO, WKT, counts, data_attrs, group, replace, spectral, system, write_counts
 
 
 def refused(path: Any, words: str) -> None:
@@ -53,7 +53,7 @@ def test_what_is_no_path(what: Any) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.h5")
+    path = write_counts(tmp_path / "t.h5")
     path.chmod(0)
     refused(path, "Permission denied")
 
@@ -92,7 +92,7 @@ def test_a_truncated_file_at_any_length(product: str, tmp_path: Path) -> None:
 
 def test_zeros_where_bytes_are_missing(tmp_path: Path) -> None:
     """A download that was given its full length first: an error, or numbers that the loss does not touch."""
-    source = write(tmp_path / "whole.h5", counts((12, 14, 20)), chunks=(4, 7, 5), compression="gzip")
+    source = write_counts(tmp_path / "whole.h5", counts((12, 14, 20)), chunks=(4, 7, 5), compression="gzip")
     whole, path = source.read_bytes(), tmp_path / "holes.h5"
     expected = hsi.open_tile(source)
     errors = 0
@@ -211,11 +211,11 @@ DAMAGED: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_what_cannot_be_trusted(name: str, tmp_path: Path) -> None:
     change, words = DAMAGED[name]
-    refused(write(tmp_path / "t.h5", then=change), words)
+    refused(write_counts(tmp_path / "t.h5", then=change), words)
 
 
 def test_errors_do_not_leave_the_file_open(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.h5", then=DAMAGED["scale 0"][0])
+    path = write_counts(tmp_path / "t.h5", then=DAMAGED["scale 0"][0])
     refused(path, "Scale_Factor")
     with h5py.File(path, "r+") as file:  # HDF5 refuses while it is open to read
         data_attrs(file)["Scale_Factor"] = 10000.0
@@ -223,7 +223,7 @@ def test_errors_do_not_leave_the_file_open(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_while_it_is_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path / "t.h5")
+    path = write_counts(tmp_path / "t.h5")
 
     def slow(path: str, file: h5py.File) -> Any:
         os.utime(path, ns=(7, os.stat(path).st_mtime_ns + 10**9))
@@ -236,11 +236,11 @@ def test_a_file_that_changes_while_it_is_opened_is_refused(tmp_path: Path, monke
 
 @pytest.mark.parametrize("options", [{}, {"chunks": {}}])
 def test_a_file_that_changes_after_opening_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
-    path = write(tmp_path / "t.h5", chunks=(5, 5, 5), compression="gzip")
+    path = write_counts(tmp_path / "t.h5", chunks=(5, 5, 5), compression="gzip")
     tile = xr.open_dataset(path, engine="neon", cache=False, **options)
     cube = hsi.clean(tile)
     _ = tile.reflectance[0, 0].values
-    write(path, counts((12, 14, 20), seed=1), chunks=(5, 5, 5), compression="gzip")
+    write_counts(path, counts((12, 14, 20), seed=1), chunks=(5, 5, 5), compression="gzip")
     os.utime(path, ns=(7, 7))
     for lazy in (tile.reflectance, cube):
         with pytest.raises(HsiError, match="changed since it was opened; open it again"):
@@ -248,7 +248,7 @@ def test_a_file_that_changes_after_opening_is_refused(tmp_path: Path, options: d
 
 
 def test_a_corrupt_chunk_is_named_and_the_rest_is_readable(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.h5", chunks=(4, 7, 5), compression="gzip")
+    path = write_counts(tmp_path / "t.h5", chunks=(4, 7, 5), compression="gzip")
     with h5py.File(path) as file:
         info = file["SERC/Reflectance/Reflectance_Data"].id.get_chunk_info_by_coord((8, 7, 10))
     raw = bytearray(path.read_bytes())

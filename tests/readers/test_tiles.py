@@ -23,7 +23,7 @@ import hsichunk as hsi
 from hsichunk import schema
 from hsichunk.errors import HsiWarning
 from hsichunk.readers.backend import NeonBackendEntrypoint
-from tests.helpers.tiles import MAP_INFO, Counter, counts, data_attrs, group, replace, system, write
+from tests.helpers.tiles import MAP_INFO, Counter, counts, data_attrs, group, replace, system, write_counts
 
 NAMES = {
     "DP3.001": "NEON_D02_SERC_DP3_368000_4306000_reflectance.h5",
@@ -231,7 +231,7 @@ def test_pixel_centres_are_exact(paths: dict[str, Path], product: str) -> None:
 )
 def test_the_grid_is_the_map_info(tmp_path: Path, info: str, left: float, top: float, dx: float, dy: float) -> None:
     """ENVI: the reference pixel counts from 1, and whole numbers are the upper left corner of a pixel."""
-    path = write(tmp_path / "t.h5", then=lambda f: replace(system(f), "Map_Info", info))
+    path = write_counts(tmp_path / "t.h5", then=lambda f: replace(system(f), "Map_Info", info))
     tile = hsi.open_tile(path)
     assert_array_equal(tile.x, left + (np.arange(14) + 0.5) * dx)
     assert_array_equal(tile.y, top - (np.arange(12) + 0.5) * dy)
@@ -239,7 +239,7 @@ def test_the_grid_is_the_map_info(tmp_path: Path, info: str, left: float, top: f
 
 def test_the_transform_keeps_all_digits(tmp_path: Path) -> None:
     info = "UTM, 1, 1, 300000.12345678, 4000000.3, 0.7000000001, 0.7, 18, North, WGS-84"
-    tile = hsi.open_tile(write(tmp_path / "t.h5", then=lambda f: replace(system(f), "Map_Info", info)))
+    tile = hsi.open_tile(write_counts(tmp_path / "t.h5", then=lambda f: replace(system(f), "Map_Info", info)))
     assert tuple(tile.rio.transform())[:6] == (0.7000000001, 0.0, 300000.12345678, 0.0, -0.7, 4000000.3)
 
 
@@ -285,7 +285,9 @@ def test_the_site_is_found_among_other_groups(tmp_path: Path) -> None:
         file["BBB"] = 1
         file["CCC"] = h5py.SoftLink("/nowhere")
 
-    assert hsi.open_tile(write(tmp_path / "t.h5", site="Site with spaces", then=others)).site == "Site with spaces"
+    assert (
+        hsi.open_tile(write_counts(tmp_path / "t.h5", site="Site with spaces", then=others)).site == "Site with spaces"
+    )
 
 
 def test_misspelt_layers_are_known(tmp_path: Path) -> None:
@@ -301,7 +303,7 @@ def test_misspelt_layers_are_known(tmp_path: Path) -> None:
         ancillary["Other_Shape"] = np.zeros((3, 3))
         ancillary["Text"] = "no layer"
 
-    tile = hsi.open_tile(write(tmp_path / "t.h5", then=add))
+    tile = hsi.open_tile(write_counts(tmp_path / "t.h5", then=add))
     assert_array_equal(tile.acquisition_date, dates)
     assert_array_equal(tile.haze_cloud_water, haze)
     assert_array_equal(tile.something_new, haze)
@@ -317,7 +319,7 @@ def test_both_names_of_one_layer_are_kept(tmp_path: Path) -> None:
         ancillary["Aerosol_Optical_Depth"] = np.ones((12, 14), "i2")
         ancillary["Aerosol_Optical_Thickness"] = np.zeros((12, 14), "f4")
 
-    tile = hsi.open_tile(write(tmp_path / "t.h5", then=add))
+    tile = hsi.open_tile(write_counts(tmp_path / "t.h5", then=add))
     assert (tile.aerosol_optical_depth == 1).all()
     assert (tile.aerosol_optical_depth_2 == 0).all()
 
@@ -330,7 +332,7 @@ def test_attributes_are_scalars_arrays_of_one_or_text(tmp_path: Path, wrap: Call
         data_attrs(file)["Scale_Factor"] = wrap(5000.0)
         data_attrs(file)["Data_Ignore_Value"] = wrap(-100.0)
 
-    tile = hsi.open_tile(write(tmp_path / "t.h5", then=change))
+    tile = hsi.open_tile(write_counts(tmp_path / "t.h5", then=change))
     assert tile.reflectance.attrs[schema.SCALE] == 5000.0
     assert tile.reflectance.attrs[schema.NO_DATA] == -100
 
@@ -341,7 +343,7 @@ def test_texts_are_scalars_or_arrays_of_one(tmp_path: Path) -> None:
         system(file).create_dataset("Map_Info", data=[MAP_INFO.encode()])
         system(file)["EPSG Code"] = np.array(32611, "i4")
 
-    tile = hsi.open_tile(write(tmp_path / "t.h5", then=change))
+    tile = hsi.open_tile(write_counts(tmp_path / "t.h5", then=change))
     assert tile.x.values[0] == 368000.5
     assert tile.rio.crs.to_epsg() == 32611
 
@@ -349,7 +351,7 @@ def test_texts_are_scalars_or_arrays_of_one(tmp_path: Path) -> None:
 def test_interleave_is_ignored(tmp_path: Path) -> None:
     values = counts((3, 4, 5))
     for interleave in ("BSQ", "BIL", "nonsense"):
-        path = write(
+        path = write_counts(
             tmp_path / f"{interleave}.h5", values, then=lambda f, i=interleave: data_attrs(f).update(Interleave=i)
         )
         assert_array_equal(hsi.open_tile(path).reflectance, values)
@@ -362,7 +364,7 @@ def test_windows_scale_and_no_data_come_from_the_file(tmp_path: Path) -> None:
         group(file).attrs["Band_Window_3_Nanometers"] = [1800, 1900]
         data_attrs(file).update({"Scale_Factor": 20000, "Data_Ignore_Value": -32768})
 
-    attrs = hsi.open_tile(write(tmp_path / "t.h5", then=change)).reflectance.attrs
+    attrs = hsi.open_tile(write_counts(tmp_path / "t.h5", then=change)).reflectance.attrs
     assert list(attrs[schema.WINDOWS]) == [1300.5, 1400.5, 1800, 1900]
     assert (attrs[schema.SCALE], attrs[schema.NO_DATA]) == (20000.0, -32768)
 
@@ -378,7 +380,7 @@ def test_windows_scale_and_no_data_come_from_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_any_layout_opens_to_the_same_counts(tmp_path: Path, layout: dict[str, Any]) -> None:
-    tile = hsi.open_tile(write(tmp_path / "t.h5", **layout))
+    tile = hsi.open_tile(write_counts(tmp_path / "t.h5", **layout))
     assert_array_equal(tile.reflectance, counts((12, 14, 20)))
     assert tile.reflectance.dtype.isnative
     assert tile.reflectance.values.dtype.isnative
@@ -388,7 +390,7 @@ def test_any_layout_opens_to_the_same_counts(tmp_path: Path, layout: dict[str, A
 
 
 def fallback(tmp_path: Path, then: Callable[[h5py.File], None], words: str) -> xr.Dataset:
-    path = write(tmp_path / "t.h5", then=then)
+    path = write_counts(tmp_path / "t.h5", then=then)
     with pytest.warns(HsiWarning, match=words) as caught:
         tile = hsi.open_tile(path)
     assert len(caught) == 1
@@ -413,7 +415,7 @@ def test_without_scale_or_no_data_neons_stand_in(tmp_path: Path) -> None:
 
 
 def test_without_a_code_the_file_s_own_crs_counts(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.h5", then=lambda f: system(f).__delitem__("EPSG Code"))
+    path = write_counts(tmp_path / "t.h5", then=lambda f: system(f).__delitem__("EPSG Code"))
     assert hsi.open_tile(path).rio.crs.to_epsg() == 32618
 
 
@@ -498,7 +500,7 @@ def test_opening_reads_metadata_alone(paths: dict[str, Path], product: str, engi
 
 
 def test_a_window_reads_only_the_chunks_it_touches(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.h5", counts((64, 90, 40)), chunks=(16, 30, 9), compression="gzip")
+    path = write_counts(tmp_path / "t.h5", counts((64, 90, 40)), chunks=(16, 30, 9), compression="gzip")
     tile = hsi.open_tile(path)
     for window, touched in (
         ({}, 4 * 3 * 5),

@@ -20,6 +20,7 @@ from hsichunk.results.audit import audit
 from hsichunk.results.audit_report import as_text
 from tests.helpers import runs
 from tests.helpers.scenes import scene
+from tests.helpers.tiles import small_tile
 
 pytest.importorskip("cvxopt", reason="an audit needs the `reference` extra")
 pytest.importorskip("pysptools", reason="an audit needs the `reference` extra")
@@ -31,7 +32,7 @@ SHAPE = (9, 12)
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A tile and the results of a run over it, that no test changes."""
     folder = tmp_path_factory.mktemp("audit")
-    tile = runs.write(folder / "NEON_tile_reflectance.h5", shape=SHAPE, chunks=(4, 7, 9))
+    tile = small_tile(folder / "NEON_tile_reflectance.h5", shape=SHAPE, chunks=(4, 7, 9))
     runs.go(tile, folder / "out", share=1.0, sam_threshold="0.05,0.1,0.1,0.2")
     return tile, folder / "out"
 
@@ -140,7 +141,7 @@ def test_changed_endmembers_are_found(out: Path) -> None:
 @pytest.mark.parametrize(("layout", "thresholds"), [("band", "0.4"), ("slab", "0.5,0.3,0.2,0.1")])
 def test_relative_labels_of_other_layouts(tmp_path: Path, layout: str, thresholds: str) -> None:
     chunks = {"band": (*SHAPE, 1), "slab": (5, SHAPE[1], 40)}[layout]
-    tile = runs.write(tmp_path / "t_reflectance.h5", shape=SHAPE, chunks=chunks, no_data="none")
+    tile = small_tile(tmp_path / "t_reflectance.h5", shape=SHAPE, chunks=chunks, no_data="none")
     runs.go(
         tile, tmp_path / "out", relative=True, sam_threshold=thresholds, sid_threshold=thresholds, every=2, share=1.0
     )
@@ -154,7 +155,7 @@ def test_relative_labels_of_other_layouts(tmp_path: Path, layout: str, threshold
 
 def test_overlapping_tiles(tmp_path: Path) -> None:
     """Where tiles overlap the first by name counts, and a hole between them holds nothing."""
-    write = partial(runs.write, shape=(12, 20), chunks=(8, 11, 9), no_data="none")
+    write = partial(small_tile, shape=(12, 20), chunks=(8, 11, 9), no_data="none")
     a = write(tmp_path / "a_reflectance.h5")
     b = write(tmp_path / "b_reflectance.h5", origin=(368010.0, 4307000.0 - 6.0), noise=0.01)
     runs.go([b, a], tmp_path / "out", share=1.0)
@@ -163,7 +164,7 @@ def test_overlapping_tiles(tmp_path: Path) -> None:
 
 
 def test_endmembers_of_each_tile(tmp_path: Path) -> None:
-    write = partial(runs.write, shape=(12, 14), chunks=(8, 11, 9), no_data="none")
+    write = partial(small_tile, shape=(12, 14), chunks=(8, 11, 9), no_data="none")
     a = write(tmp_path / "a_reflectance.h5")
     b = write(tmp_path / "b_reflectance.h5", origin=(368014.0, 4307000.0))
     runs.go([a, b], tmp_path / "out", share=1.0, per_tile=True, k=3)
@@ -172,7 +173,7 @@ def test_endmembers_of_each_tile(tmp_path: Path) -> None:
 
 
 def test_pixels_that_the_run_left_out(tmp_path: Path) -> None:
-    tile = runs.write(
+    tile = small_tile(
         tmp_path / "t_reflectance.h5",
         shape=SHAPE,
         no_data="none",

@@ -49,7 +49,7 @@ def test_titles_units_and_rules_are_its_own(metric: Metric) -> None:
 
 
 @each_metric
-def test_help_offers_it(metric: Metric, quiet: Any) -> None:
+def test_help_offers_it(metric: Metric) -> None:
     for command in ("run", "classify"):
         status, said = shell(command, "--help")
         assert status == 0 and metric.name.replace("_", "-") in said, command

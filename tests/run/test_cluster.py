@@ -20,9 +20,10 @@ from hsichunk.run import cluster
 from hsichunk.run.open_inputs import connected
 from hsichunk.run.options import build
 from tests.helpers.pages import TEXTS, blocks
-from tests.helpers.runs import LAYOUTS, SHAPE, assert_finished, checksums, go, write
+from tests.helpers.runs import assert_finished, checksums, go
+from tests.helpers.tiles import LAYOUTS, SHAPE, small_tile
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("no_sync")]
+pytestmark = pytest.mark.long
 SECONDS = 60
 SLOWLY = """
 import time
@@ -45,7 +46,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         for j in range(2):
             origin = 368000.0 + SHAPE[1] * j, 4307000.0 - SHAPE[0] * i
             chunks = LAYOUTS["spatial" if (i + j) % 2 else "band"]
-            out.append(write(folder / f"tile_{i}{j}.h5", origin=origin, chunks=chunks))
+            out.append(small_tile(folder / f"tile_{i}{j}.h5", origin=origin, chunks=chunks))
     return out
 
 

@@ -22,9 +22,9 @@ from hsichunk.endmembers.outliers import outlying, without_outliers
 from hsichunk.errors import OptionError
 from hsichunk.run import search_memory
 from hsichunk.run.open_inputs import prepared
-from tests.helpers.runs import LAYOUTS, SHAPE, asked, checksums, endmembers, go, shell, write
+from tests.helpers.runs import asked, checksums, endmembers, go, shell
+from tests.helpers.tiles import LAYOUTS, SHAPE, small_tile
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
 PLANTED = [(5, 6), (40, 33), (77, 12)]
 LIMIT = 30.0  # water lies at 16
 WHOLE: dict[str, Any] = {"share": 1.0, "sample": SHAPE[0] * SHAPE[1]}
@@ -37,7 +37,7 @@ def tiles(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp(request.param)
     for name in ("plain", "spoilt"):
         (folder / name).mkdir()
-    plain = write(folder / "plain" / "tile.h5", chunks=LAYOUTS[request.param], no_data="none")
+    plain = small_tile(folder / "plain" / "tile.h5", chunks=LAYOUTS[request.param], no_data="none")
     spoilt = folder / "spoilt" / "tile.h5"
     shutil.copy(plain, spoilt)
     with h5py.File(spoilt, "r+") as file:
@@ -93,7 +93,7 @@ def test_every_method_leaves_them_out(tiles: tuple[Path, Path], tmp_path: Path, 
 
 @pytest.mark.parametrize("refine", [False, True])
 def test_tiles_one_by_one_add_up(tiles: tuple[Path, Path], tmp_path: Path, refine: bool) -> None:
-    beside = write(tmp_path / "z.h5", seed=2, origin=(368000.0 + SHAPE[1], 4307000.0))
+    beside = small_tile(tmp_path / "z.h5", seed=2, origin=(368000.0 + SHAPE[1], 4307000.0))
     report = go([tiles[1], beside], tmp_path / "out", per_tile=True, refine=refine, exclude=LIMIT, **WHOLE)
     assert report["stages"]["endmembers"]["excluded"] == len(PLANTED)
 

@@ -20,7 +20,8 @@ from hsichunk import schema
 from hsichunk.classification.palette import class_colors
 from hsichunk.run.folder import FILES
 from hsichunk.writers.geotiff import write_geotiff
-from tests.helpers.runs import go, products, write
+from tests.helpers.runs import go, products
+from tests.helpers.tiles import small_tile
 
 MAPS = ("abundance", "rmse", "sam_class", "sid_class")
 CLASSES = MAPS[2:]
@@ -31,8 +32,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run over two tiles, one beside the other, with pixels without data."""
     folder = tmp_path_factory.mktemp("rasters")
     tiles = [
-        write(folder / "a.h5"),
-        write(folder / "b.h5", origin=(368070.0, 4307000.0)),
+        small_tile(folder / "a.h5"),
+        small_tile(folder / "b.h5", origin=(368070.0, 4307000.0)),
     ]
     go(tiles, folder / "out")
     return folder / "out"

@@ -52,7 +52,7 @@ def mixed(seed: int = 0) -> Any:
 
 
 def write_neon(path: Path, values: Any) -> Path:
-    return tiles.write(path, values, wavelength=NM, chunks=(16, 20, 9), compression="gzip", shuffle=True)
+    return tiles.write_counts(path, values, wavelength=NM, chunks=(16, 20, 9), compression="gzip", shuffle=True)
 
 
 def write_envi(path: Path, values: Any, interleave: str = "bsq", lines: str = PLACE + SAID, **given: Any) -> Path:
@@ -250,7 +250,7 @@ def east(file: Any) -> None:
 def test_a_site_of_images_and_a_tile(tmp_path: Path, counts: Any, theirs: Path) -> None:
     """The left half as an image, the right half as a tile or another image: the same as one tile of all."""
     left = write_envi(tmp_path / "a.dat", counts[:, :30])
-    tile = tiles.write(tmp_path / "b.h5", counts[:, 30:], wavelength=NM, chunks=(9, 9, 4), then=east)
+    tile = tiles.write_counts(tmp_path / "b.h5", counts[:, 30:], wavelength=NM, chunks=(9, 9, 4), then=east)
     image = write_tiff(tmp_path / "c.tif", counts[:, 30:], transform=rasterio.Affine(1, 0, LEFT + 30, 0, -1, TOP))
     for name, right in (("tile", tile), ("image", image)):
         go([right, left], tmp_path / name, k=3, drop_last=0)
@@ -262,7 +262,7 @@ def test_bands_marked_bad_on_both_sides(tmp_path: Path, counts: Any) -> None:
     nm = np.linspace(1200.0, 1500.0, BANDS)
     bad = (nm >= 1340) & (nm <= 1445)
     marked = f"bbl = {{{', '.join(str(int(not b)) for b in bad)}}}\n"
-    tile = tiles.write(tmp_path / "b.h5", counts[:, 30:], wavelength=nm, then=east)
+    tile = tiles.write_counts(tmp_path / "b.h5", counts[:, 30:], wavelength=nm, then=east)
     left = write_envi(tmp_path / "a.img", counts[:, :30], "bil", PLACE + SAID + marked, nm=nm)
     report = go([left, tile], tmp_path / "out", k=3, drop_last=0)
     assert report["bands"] == {"kept": int((~bad).sum()), "of": BANDS}
@@ -275,10 +275,10 @@ def test_bands_marked_bad_on_both_sides(tmp_path: Path, counts: Any) -> None:
 
 def test_common_bands(tmp_path: Path, counts: Any) -> None:
     """An image whose bands lie elsewhere, interpolated as those of a tile are."""
-    tile = tiles.write(tmp_path / "a.h5", counts[:, 30:], wavelength=NM, then=east)
+    tile = tiles.write_counts(tmp_path / "a.h5", counts[:, 30:], wavelength=NM, then=east)
     nm = NM + 4.0
     for folder, left in (
-        ("tile", tiles.write(tmp_path / "b.h5", counts[:, :30], wavelength=nm, chunks=(9, 9, 4))),
+        ("tile", tiles.write_counts(tmp_path / "b.h5", counts[:, :30], wavelength=nm, chunks=(9, 9, 4))),
         ("bil", write_envi(tmp_path / "b.img", counts[:, :30], "bil", nm=nm)),
         ("bsq", write_envi(tmp_path / "c.dat", counts[:, :30], "bsq", nm=nm)),
     ):

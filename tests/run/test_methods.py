@@ -34,9 +34,10 @@ from hsichunk.run.option_kinds import dashed
 from hsichunk.run.runner import run
 from hsichunk.unmixing import solver, stored_pass
 from hsichunk.unmixing.sum_layout import SumLayout
-from tests.helpers.runs import SHAPE, asked, assert_same, checksums, endmembers, go, products, shell, write
+from tests.helpers.cubes import cube_of
+from tests.helpers.runs import asked, assert_same, checksums, endmembers, go, products, shell
+from tests.helpers.tiles import SHAPE, small_tile
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_sync")
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}
 EVERY = ",".join(schema.METRICS).replace("_", "-")
 WHOLE = {"share": 1.0, "sample": SHAPE[0] * SHAPE[1]}
@@ -47,7 +48,7 @@ WHOLE = {"share": 1.0, "sample": SHAPE[0] * SHAPE[1]}
 def tile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tile in either layout, worked by all threads together where a chunk is a band."""
     folder = tmp_path_factory.mktemp(request.param)
-    return write(folder / "NEON_tile_reflectance.h5", chunks=CHUNKS[request.param])
+    return small_tile(folder / "NEON_tile_reflectance.h5", chunks=CHUNKS[request.param])
 
 
 @pytest.fixture
@@ -61,15 +62,11 @@ def large(tile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def lean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run without SAM, SID and FCLS, beside its tile."""
     folder = tmp_path_factory.mktemp("lean")
-    tile = write(folder / "NEON_tile_reflectance.h5")
+    tile = small_tile(folder / "NEON_tile_reflectance.h5")
     words = ("--method", "vca", "--solver", "nnls", "--metric", "sid-sam,ncc,chebyshev", "--threads", 2)
     status, said = shell("run", tile, "--out", folder / "out", *words, "--ncc-threshold", "0.9,0.95,0.97,0.8")
     assert status == 0, said
     return folder / "out"
-
-
-def cube_of(tile: Path) -> xr.DataArray:
-    return hsi.clean(hsi.open_tile(tile))
 
 
 def unmixed(tile: Path, out: Path) -> tuple[xr.Dataset, xr.DataArray, xr.DataArray]:
@@ -136,7 +133,7 @@ def test_both_layouts_and_any_threads_give_the_same_bits(tmp_path: Path) -> None
     made = []
     for name, chunks in CHUNKS.items():
         (tmp_path / name).mkdir()
-        tile = write(tmp_path / name / "NEON_tile_reflectance.h5", chunks=chunks)
+        tile = small_tile(tmp_path / name / "NEON_tile_reflectance.h5", chunks=chunks)
         for threads in (1, 2):
             out = tmp_path / name / str(threads)
             go(tile, out, method="vca", solver="ucls", metric=EVERY, threads=threads)
@@ -159,7 +156,7 @@ def test_a_sample_of_everything_gives_the_endmembers_of_the_functions(tile: Path
 
 
 def test_fippi_decides_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tile, out = write(tmp_path / "tile.h5"), tmp_path / "out"
+    tile, out = small_tile(tmp_path / "tile.h5"), tmp_path / "out"
     report = go(tile, out, method="fippi", metric=EVERY, **WHOLE)
     k = products(out).sizes["endmember"]
     assert k != 4 and report["options"]["k"] == 4 and len(report["mean_abundance"]) == k
@@ -291,7 +288,7 @@ def test_everything_after_a_run_copes(lean: Path, tmp_path: Path) -> None:
 
 
 def test_one_metric_alone(tmp_path: Path) -> None:
-    tile = write(tmp_path / "NEON_tile_reflectance.h5")
+    tile = small_tile(tmp_path / "NEON_tile_reflectance.h5")
     go(tile, tmp_path / "out", metric="sid")
     go(tile, tmp_path / "usual")
     usual = products(tmp_path / "usual")
@@ -315,7 +312,7 @@ def test_pages_of_the_viewer(lean: Path) -> None:
 @pytest.mark.parametrize(("constraint", "relative"), [("nnls", False), ("ucls", True)])
 def test_audit(tmp_path: Path, constraint: str, relative: bool) -> None:
     pytest.importorskip("cvxopt")
-    tile, out = write(tmp_path / "NEON_tile_reflectance.h5", shape=(20, 24), chunks=(4, 7, 9)), tmp_path / "out"
+    tile, out = small_tile(tmp_path / "NEON_tile_reflectance.h5", shape=(20, 24), chunks=(4, 7, 9)), tmp_path / "out"
     thresholds = (
         {"ncc_threshold": "0.1,0.2,0.3,0.4", "sid_sam_threshold": 0.05, "chebyshev_threshold": 0.2} if relative else {}
     )
@@ -338,7 +335,7 @@ def test_audit(tmp_path: Path, constraint: str, relative: bool) -> None:
 
 
 def test_relative_maps_of_similarities(tmp_path: Path) -> None:
-    tile = write(tmp_path / "tile.h5")
+    tile = small_tile(tmp_path / "tile.h5")
     for number, given in enumerate((0.3, [0.1, 0.2, 0.3, 0.4])):
         out = tmp_path / str(number)
         go(tile, out, metric="ncc,sid_sam", relative=True, ncc_threshold=given, sid_sam_threshold=0.2)
@@ -348,7 +345,7 @@ def test_relative_maps_of_similarities(tmp_path: Path) -> None:
 
 
 def test_several_tiles_with_masks_and_own_endmembers(tmp_path: Path) -> None:
-    tiles = [write(tmp_path / f"NEON_{i}.h5", origin=(368000.0 + 70 * i, 4307000.0), seed=i) for i in range(2)]
+    tiles = [small_tile(tmp_path / f"NEON_{i}.h5", origin=(368000.0 + 70 * i, 4307000.0), seed=i) for i in range(2)]
     given: dict[str, Any] = {"method": "atgp", "solver": "ucls", "metric": "ncc", "mask": ["ndvi=-1:0.7"], "share": 1.0}
     report = go(tiles, tmp_path / "out", per_tile=True, **given)
     assert report["masks"]["ndvi=-1:0.7"] > 0
@@ -367,7 +364,7 @@ def test_several_tiles_with_masks_and_own_endmembers(tmp_path: Path) -> None:
 
 def test_a_cluster_gives_the_same_bytes(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    tile = write(tmp_path / "NEON_tile_reflectance.h5")
+    tile = small_tile(tmp_path / "NEON_tile_reflectance.h5")
     given = {"method": "ppi", "solver": "nnls", "metric": "sid_sam,ncc,chebyshev"}
     go(tile, tmp_path / "here", **given)
     go(tile, tmp_path / "there", cluster="local", workers=1, **given)
@@ -432,7 +429,7 @@ def test_refused_in_one_line(tmp_path: Path, words: tuple[str, ...], said: str) 
 
 
 def test_options_come_from_a_file_too(tmp_path: Path) -> None:
-    tile = write(tmp_path / "NEON_tile_reflectance.h5")
+    tile = small_tile(tmp_path / "NEON_tile_reflectance.h5")
     config = tmp_path / "options.yaml"
     words = ("--method", "ppi", "--solver", "ucls", "--metric", "SID-SAM", "--metric", "ncc,sam", "--threads", 2)
     status, said = shell("run", tile, "--out", tmp_path / "one", *words, "--write-config", config)

@@ -15,9 +15,8 @@ from numpy.testing import assert_array_equal
 from hsichunk.chunks.hdf5 import HDF5Array
 from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.run.runner import run
-from tests.helpers.runs import LAYOUTS, SHAPE, asked, checksums, go, products, shell, write
-
-pytestmark = pytest.mark.usefixtures("no_sync")
+from tests.helpers.runs import asked, checksums, go, products, shell
+from tests.helpers.tiles import LAYOUTS, SHAPE, small_tile
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +24,8 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two tiles side by side, of both layouts."""
     folder = tmp_path_factory.mktemp("tiles")
     return [
-        write(folder / "a.h5", chunks=LAYOUTS["spatial"]),
-        write(folder / "b.h5", chunks=LAYOUTS["band"], origin=(368000.0 + SHAPE[1], 4307000.0)),
+        small_tile(folder / "a.h5", chunks=LAYOUTS["spatial"]),
+        small_tile(folder / "b.h5", chunks=LAYOUTS["band"], origin=(368000.0 + SHAPE[1], 4307000.0)),
     ]
 
 
@@ -178,7 +177,6 @@ def test_a_bad_tile_is_skipped_and_listed(tiles: list[Path], tmp_path: Path) -> 
 # the command line
 
 
-@pytest.mark.usefixtures("quiet")
 def test_a_dry_run_does_nothing(tiles: list[Path], tmp_path: Path) -> None:
     status, said = shell("run", *tiles, "--out", tmp_path / "out", "--dry-run")
     assert status == 0, said

@@ -26,9 +26,10 @@ from hsichunk.run import make_record
 from hsichunk.run.ledger import Entry, Ledger
 from hsichunk.run.runner import run
 from hsichunk.writers import cog, zarr_blocks, zarr_store
-from tests.helpers.runs import BITS, asked, assert_finished, checksums, go, shrink, write
+from tests.helpers.runs import BITS, asked, assert_finished, checksums, go, shrink
+from tests.helpers.tiles import small_tile
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("no_sync")]
+pytestmark = pytest.mark.long
 CHUNKS = {"spatial": (16, 21, 9), "band": (90, 70, 1)}
 
 
@@ -40,7 +41,7 @@ class Stop(BaseException):
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, dict[str, Any]]:
     """The layout, a tile, and run.json of a run that nothing disturbed, in `done` beside the tile."""
     folder = tmp_path_factory.mktemp(request.param)
-    tile = write(folder / "tile.h5", chunks=CHUNKS[request.param])
+    tile = small_tile(folder / "tile.h5", chunks=CHUNKS[request.param])
     with pytest.MonkeyPatch.context() as monkeypatch:
         shrink(monkeypatch.setattr, request.param)
         return request.param, tile, go(tile, folder / "done")
@@ -317,7 +318,7 @@ def test_another_version_does_not_go_on(
 @pytest.mark.parametrize("whole", ["spatial"], indirect=True)
 def test_a_tile_that_changed_is_refused(half: Path, small: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    other = write(tmp_path / "other" / "tile.h5", chunks=CHUNKS["spatial"], seed=9)
+    other = small_tile(tmp_path / "other" / "tile.h5", chunks=CHUNKS["spatial"], seed=9)
     with pytest.raises(HsiError, match=r"tile\.h5 has changed"):
         run(asked(other, half))
 

@@ -26,26 +26,13 @@ from hsichunk.mosaic.site import open_site
 from hsichunk.run import plan
 from hsichunk.run.make_plan import kept_bands, make_plan
 from hsichunk.run.runner import run
-from tests.helpers.runs import (
-    BANDS,
-    LAYOUTS,
-    SHAPE,
-    asked,
-    assert_finished,
-    assert_same,
-    checksums,
-    endmembers,
-    go,
-    products,
-    write,
-)
-
-pytestmark = pytest.mark.usefixtures("no_sync")
+from tests.helpers.runs import asked, assert_finished, assert_same, checksums, endmembers, go, products
+from tests.helpers.tiles import BANDS, LAYOUTS, SHAPE, small_tile
 
 
 @pytest.fixture(scope="module")
 def tile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("tile") / "tile.h5")
+    return small_tile(tmp_path_factory.mktemp("tile") / "tile.h5")
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +143,7 @@ def test_each_chunk_is_decoded_once_and_gives_the_same_bits(
     decoded: Counter[tuple[Any, ...]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tile = write(tmp_path / "tile.h5", chunks=LAYOUTS[layout])
+    tile = small_tile(tmp_path / "tile.h5", chunks=LAYOUTS[layout])
     monkeypatch.setattr("hsichunk.run.site_pass.ticking", _counting_from_here(decoded))
     report = go(tile, tmp_path / "out", threads=1)
     assert_same(products(done[0]), products(tmp_path / "out"))
@@ -171,7 +158,7 @@ def test_each_chunk_is_decoded_once_and_gives_the_same_bits(
 def test_what_the_sample_has_decoded_is_not_decoded_again_where_memory_allows(
     layout: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tile = write(tmp_path / "tile.h5", chunks=LAYOUTS[layout])
+    tile = small_tile(tmp_path / "tile.h5", chunks=LAYOUTS[layout])
     places = kept_places(tile, LAYOUTS[layout])
     chunk = int(np.prod(LAYOUTS[layout])) * 2
     monkeypatch.setattr("hsichunk.run.plan.KEPT", 0)
@@ -230,7 +217,7 @@ def test_sums_that_do_not_fit_are_decoded_again_for_the_same_bits(
     decoded: Counter[tuple[Any, ...]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tile = write(tmp_path / "tile.h5", chunks=chunks)
+    tile = small_tile(tmp_path / "tile.h5", chunks=chunks)
     monkeypatch.setattr("hsichunk.run.site_pass.ticking", _counting_from_here(decoded))
     decodes = 1
     if rows is not None:
@@ -260,7 +247,7 @@ def test_strips_smaller_and_larger_than_stored_chunks_give_the_same_bits(
 ) -> None:
     monkeypatch.setattr(plan, "zarr_chunk", lambda rows, cols, p, tile=None: (min(rows, 12), min(cols, side)))
     split(monkeypatch, strip_rows=31)
-    go(write(tmp_path / "tile.h5", chunks=(90, 33, 4)), tmp_path / "out")
+    go(small_tile(tmp_path / "tile.h5", chunks=(90, 33, 4)), tmp_path / "out")
     assert_same(products(done[0]), products(tmp_path / "out"))
 
 
@@ -346,7 +333,7 @@ def _holed(path: Path, origin: tuple[float, float]) -> Path:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """One big tile, run."""
     folder = tmp_path_factory.mktemp("scene")
-    tile = _holed(write(folder / "tile.h5", no_data="none"), (368000.0, 4307000.0))
+    tile = _holed(small_tile(folder / "tile.h5", no_data="none"), (368000.0, 4307000.0))
     return folder / "out", go(tile, folder / "out")
 
 
@@ -361,7 +348,7 @@ QUARTERS = (
 def _quarters(folder: Path) -> list[Path]:
     out = []
     for name, shape, origin, product, chunks in QUARTERS:
-        path = write(folder / name, shape=shape, origin=origin, product=product, chunks=chunks, no_data="none")
+        path = small_tile(folder / name, shape=shape, origin=origin, product=product, chunks=chunks, no_data="none")
         out.append(_holed(path, origin))
     return out
 
@@ -397,8 +384,8 @@ def test_gaps_are_no_data(scene: tuple[Path, dict[str, Any]], tmp_path: Path) ->
 @pytest.mark.usefixtures("only_large_columns")
 def test_overlaps_that_cost_decodes_are_said(tmp_path: Path) -> None:
     small: dict[str, Any] = {"shape": (30, 30), "chunks": (30, 30, 1), "no_data": "none"}
-    write(tmp_path / "a.h5", **small, origin=(368000.0, 4307000.0))
-    write(tmp_path / "b.h5", **small, origin=(368020.0, 4306990.0))
+    small_tile(tmp_path / "a.h5", **small, origin=(368000.0, 4307000.0))
+    small_tile(tmp_path / "b.h5", **small, origin=(368020.0, 4306990.0))
     with pytest.warns(HsiWarning, match=r"b\.h5: .* its chunks are decoded up to 2 times"):
         report = go([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "out")
     assert report["pass"]["chunks"] == 3 * report["bands"]["kept"]
@@ -407,8 +394,8 @@ def test_overlaps_that_cost_decodes_are_said(tmp_path: Path) -> None:
 
 def test_where_tiles_overlap_the_first_by_name_is_taken(tmp_path: Path) -> None:
     small: dict[str, Any] = {"shape": (30, 30), "chunks": (8, 8, 9), "no_data": "none"}
-    write(tmp_path / "b.h5", **small, seed=1, origin=(368000.0, 4307000.0))
-    write(tmp_path / "a.h5", **small, seed=2, origin=(368020.0, 4306990.0))
+    small_tile(tmp_path / "b.h5", **small, seed=1, origin=(368000.0, 4307000.0))
+    small_tile(tmp_path / "a.h5", **small, seed=2, origin=(368020.0, 4306990.0))
     tiles = [tmp_path / "b.h5", tmp_path / "a.h5"]
     go(tiles, tmp_path / "one")
     go(tiles[::-1], tmp_path / "two")
@@ -482,7 +469,9 @@ print(subprocess.run([sys.executable, "-c", {code!r}], capture_output=True, text
 
 
 def test_peak_memory_stays_within_the_budget(tmp_path: Path) -> None:
-    tile = write(tmp_path / "tile.h5", shape=(400, 400), wavelength=np.linspace(400, 2500, 120), chunks=(400, 400, 1))
+    tile = small_tile(
+        tmp_path / "tile.h5", shape=(400, 400), wavelength=np.linspace(400, 2500, 120), chunks=(400, 400, 1)
+    )
     for out in ("compiled", "out"):  # the first run of all compiles kernels, which takes memory of its own
         said = subprocess.run(
             [sys.executable, "-m", "hsichunk", "run", str(tile), "--out", str(tmp_path / out), "--memory", "450MB"],

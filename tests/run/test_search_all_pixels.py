@@ -66,7 +66,9 @@ def neon(path: Path, values: Any, chunks: tuple[int, int, int], left: int = 0, t
 
     chunks = tuple(min(c, n) for c, n in zip(chunks, values.shape, strict=True))  # type: ignore[assignment]
     nm = np.linspace(WAVES[0], WAVES[-1], values.shape[2])
-    return neon_files.write(path, values, wavelength=nm, chunks=chunks, compression="gzip", shuffle=True, then=move)
+    return neon_files.write_counts(
+        path, values, wavelength=nm, chunks=chunks, compression="gzip", shuffle=True, then=move
+    )
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,6 @@ from hsichunk.run.runner import run
 from tests.helpers import tiles
 from tests.helpers.runs import asked, assert_same, checksums, endmembers, go, products
 
-pytestmark = pytest.mark.usefixtures("no_sync")
 SIDE, BANDS, DOWN, ACROSS = 48, 60, 3, 4
 LEFT, TOP = 368000.0, 4307000.0  # as tests/helpers/tiles.py has it
 MISSING, HALF = (1, 2), (2, 0)
@@ -71,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         paths.append(path)
     counts = paint(paths, [(i * SIDE, j * SIDE) for i, j in places], (DOWN * SIDE, ACROSS * SIDE))
-    tiles.write(folder / "single.h5", counts, wavelength=NM, chunks=(16, 64, 20), compression="gzip")
+    tiles.write_counts(folder / "single.h5", counts, wavelength=NM, chunks=(16, 64, 20), compression="gzip")
     return folder
 
 
@@ -195,7 +194,7 @@ def test_where_tiles_overlap_the_first_by_name_counts_whatever_the_order(tmp_pat
     places = [OVERLAPS[path.name] for path in paths]
     counts = paint(paths, places, (79, 108))
     (tmp_path / "single").mkdir()
-    tiles.write(tmp_path / "single" / "s.h5", counts, wavelength=NM)
+    tiles.write_counts(tmp_path / "single" / "s.h5", counts, wavelength=NM)
     go(tmp_path / "single" / "s.h5", tmp_path / "one", sample=SAMPLE)
     wanted, em = products(tmp_path / "one"), endmembers(tmp_path / "one")
     orders = list(permutations(paths))
@@ -218,7 +217,7 @@ def test_a_tile_of_band_chunks_that_others_cut_up_costs_decodes_and_no_bits(tmp_
     paths = [tmp_path / "b.h5", tmp_path / "a.h5"]
     counts = paint(paths[::-1], [(20, 20), (0, 0)], (320, 320))
     (tmp_path / "single").mkdir()
-    tiles.write(tmp_path / "single" / "s.h5", counts, wavelength=NM, chunks=(100, 100, 20))
+    tiles.write_counts(tmp_path / "single" / "s.h5", counts, wavelength=NM, chunks=(100, 100, 20))
     with pytest.warns(HsiWarning, match="decoded up to 4 times"):
         run(asked(paths, tmp_path / "many", sample=SAMPLE))
     go(tmp_path / "single" / "s.h5", tmp_path / "one", sample=SAMPLE)

@@ -20,7 +20,8 @@ from hsichunk.grid import Grid
 from hsichunk.mosaic.site import Site, open_site
 from hsichunk.run import stac
 from hsichunk.run.record import RunRecord, read_record
-from tests.helpers.runs import SHAPE, go, write
+from tests.helpers.runs import go
+from tests.helpers.tiles import SHAPE, small_tile
 
 pystac = pytest.importorskip("pystac", reason="PySTAC reads what we write")
 MADE = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -31,8 +32,8 @@ LEFT, TOP = 368000.0, 4307000.0
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run over two tiles side by side has left."""
     folder = tmp_path_factory.mktemp("stac")
-    write(folder / "a.h5")
-    write(folder / "b.h5", origin=(LEFT + SHAPE[1], TOP))
+    small_tile(folder / "a.h5")
+    small_tile(folder / "b.h5", origin=(LEFT + SHAPE[1], TOP))
     go(sorted(folder.glob("*.h5")), folder / "out", k=3)
     return folder / "out"
 
@@ -211,7 +212,7 @@ def test_a_crs_in_its_own_words_is_told_in_wkt2(out: Path, report: RunRecord, si
 
 
 def test_dates_that_are_not_known_span_all_that_may_be(tmp_path: Path, report: RunRecord) -> None:
-    paths = [write(tmp_path / name, shape=(8, 8), chunks=(8, 8, 5)) for name in ("a.h5", "b.h5")]
+    paths = [small_tile(tmp_path / name, shape=(8, 8), chunks=(8, 8, 5)) for name in ("a.h5", "b.h5")]
     for path, days in zip(paths, (0, -3), strict=True):
         moment = MADE.timestamp() + days * 86400
         os.utime(path, (moment, moment))
@@ -241,7 +242,7 @@ def test_dates_in_the_names_of_flight_lines_are_the_items(tmp_path: Path, report
         ("NEON_D04_CUPE_DP1_L001-1_20130702_directional_reflectance.h5", LEFT + 8),
         ("NEON_D02_SERC_DP3_368000_4306000_reflectance.h5", LEFT + 16),
     ):
-        write(tmp_path / name, shape=(8, 8), chunks=(8, 8, 5), origin=(left, TOP))
+        small_tile(tmp_path / name, shape=(8, 8), chunks=(8, 8, 5), origin=(left, TOP))
     said = stac.item(tmp_path, report, open_site(sorted(tmp_path.glob("*.h5"))), created=MADE)["properties"]
     assert (said["start_datetime"], said["end_datetime"]) == ("2013-06-25T00:00:00Z", "2013-07-02T23:59:59Z")
 

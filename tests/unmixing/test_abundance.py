@@ -18,7 +18,8 @@ from hsichunk.errors import HsiError, HsiWarning
 from hsichunk.kernels.least_squares import active_set
 from hsichunk.unmixing.abundance import abundance_std, nnls, ucls
 from tests.helpers import pysptools_oracle as oracle
-from tests.helpers.scenes import endmembers_of, scene
+from tests.helpers.cubes import endmembers_of
+from tests.helpers.scenes import scene
 
 SCENES = ("samson", "neon", "dlr", "emit")
 

@@ -22,10 +22,10 @@ from hsichunk.unmixing import count_sums, scoring
 from hsichunk.unmixing.solver import prepare
 from hsichunk.unmixing.stored_pass import solve_window
 from tests.helpers import image_files
-from tests.helpers.runs import LAYOUTS, assert_same, endmembers, go, products, write
-from tests.helpers.scenes import LAYOUTS as CHUNKS
-from tests.helpers.scenes import SHAPE as SIZE
-from tests.helpers.scenes import endmembers_of, scene, tile_path
+from tests.helpers.cubes import cube_of, endmembers_of
+from tests.helpers.runs import assert_same, endmembers, go, products
+from tests.helpers.scenes import scene
+from tests.helpers.tiles import LAYOUTS, WIDE_LAYOUTS, WIDE_SHAPE, small_tile, wide_tile
 
 distance = pytest.importorskip("scipy.spatial.distance")
 LOWEST, HIGHEST = -32768, 32767
@@ -108,17 +108,12 @@ def test_real_scenes_are_scipys(shared: Path, name: str) -> None:
     assert np.isfinite(ours).any()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tiles")
-
-
-@pytest.mark.parametrize("chunks", CHUNKS)
+@pytest.mark.parametrize("chunks", WIDE_LAYOUTS)
 def test_same_bits_from_any_layout_each_chunk_decoded_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, no_compute: Any, chunks: tuple[int, int, int]
 ) -> None:
-    cube = hsi.clean(hsi.open_tile(tile_path(folder, chunks, bands=96)))
-    memory = hsi.clean(hsi.open_tile(tile_path(folder, CHUNKS[0], bands=96))).compute()
+    cube = cube_of(wide_tile(folder, chunks))
+    memory = cube_of(wide_tile(folder, WIDE_LAYOUTS[0])).compute()
     rng = np.random.default_rng(0)
     library = rng.uniform(0.01, 0.6, (2, cube.sizes["wavelength"]))
     em = endmembers_of([*memory[[40, 60], [50, 80]].values[[0, 1], [0, 1]], *library], cube.wavelength)
@@ -134,13 +129,13 @@ def test_same_bits_from_any_layout_each_chunk_decoded_once(
     depth = len(np.unique(counts.bands // chunks[2]))
     before = DECODED.now()[0]
     xr.testing.assert_identical(lazy.compute(), whole)
-    assert DECODED.now()[0] - before == -(-SIZE[0] // chunks[0]) * -(-SIZE[1] // chunks[1]) * depth
+    assert DECODED.now()[0] - before == -(-WIDE_SHAPE[0] // chunks[0]) * -(-WIDE_SHAPE[1] // chunks[1]) * depth
     for asked in (("chebyshev",), ("sam", "chebyshev"), ("abundance", "sid", "ncc", "chebyshev")):
         solver = prepare(em.values, em.endmember.values, asked, counts.scale, exact=True)
         for small in (0, 1 << 40):
             monkeypatch.setattr(columns, "SMALL_COLUMN", small)
             for threads in (1, 2):
-                found = solve_window(counts, solver, Window(0, SIZE[0], 0, SIZE[1]), threads)[0]
+                found = solve_window(counts, solver, Window(0, WIDE_SHAPE[0], 0, WIDE_SHAPE[1]), threads)[0]
                 assert found["chebyshev"].tobytes() == whole.values.tobytes()
 
 
@@ -151,7 +146,7 @@ def test_same_bits_from_any_layout_each_chunk_decoded_once(
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with it alone."""
     folder = tmp_path_factory.mktemp("alone")
-    go(write(folder / "NEON_tile_reflectance.h5"), folder / "out", metric="chebyshev", chebyshev_threshold=0.15)
+    go(small_tile(folder / "NEON_tile_reflectance.h5"), folder / "out", metric="chebyshev", chebyshev_threshold=0.15)
     return folder / "out"
 
 
@@ -179,7 +174,7 @@ def test_runs_give_the_same_bits(
     if way != "small":
         monkeypatch.setattr(columns, "SMALL_COLUMN", 0)
         monkeypatch.setattr("hsichunk.run.plan.SMALL_COLUMN", 0)
-    tile = write(tmp_path / "NEON_tile_reflectance.h5", chunks=LAYOUTS[layout])
+    tile = small_tile(tmp_path / "NEON_tile_reflectance.h5", chunks=LAYOUTS[layout])
     given: dict[str, Any] = {"chebyshev_threshold": 0.15, "threads": 1 if way == "large" else 2}
     given["metric"] = {"small": "chebyshev", "large": "sam,chebyshev", "again": "sid,ncc,chebyshev"}[way]
     if way == "again":
@@ -196,7 +191,7 @@ def test_runs_give_the_same_bits(
 
 @pytest.mark.parametrize("given", [0.3, [0.1, 0.5, 0.3, 0.2]])
 def test_relative_maps(tmp_path: Path, given: Any) -> None:
-    go(write(tmp_path / "tile.h5"), tmp_path / "out", metric="chebyshev", relative=True, chebyshev_threshold=given)
+    go(small_tile(tmp_path / "tile.h5"), tmp_path / "out", metric="chebyshev", relative=True, chebyshev_threshold=given)
     out = products(tmp_path / "out")
     label = hsi.classify(out.chebyshev, given, relative=True)
     assert_array_equal(out.chebyshev_class, label)

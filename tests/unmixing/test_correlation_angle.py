@@ -18,8 +18,10 @@ from hsichunk.results import reference
 from hsichunk.results.audit import audit
 from hsichunk.run.make_plan import make_plan
 from tests.helpers import image_files
-from tests.helpers.runs import LAYOUTS, assert_same, endmembers, go, products, shell, write
-from tests.helpers.scenes import endmembers_of, scene
+from tests.helpers.cubes import endmembers_of
+from tests.helpers.runs import assert_same, endmembers, go, products, shell
+from tests.helpers.scenes import scene
+from tests.helpers.tiles import LAYOUTS, small_tile
 
 GIVEN: dict[str, Any] = {"metric": "sca", "sca_threshold": 0.2}
 
@@ -102,7 +104,7 @@ def test_no_data_is_none() -> None:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
-    go(write(folder / "NEON_tile_reflectance.h5"), folder / "out", **GIVEN)
+    go(small_tile(folder / "NEON_tile_reflectance.h5"), folder / "out", **GIVEN)
     return folder / "out"
 
 
@@ -125,7 +127,7 @@ def test_runs_give_the_same_bits(
     if way != "small":
         monkeypatch.setattr(columns, "SMALL_COLUMN", 0)
         monkeypatch.setattr("hsichunk.run.plan.SMALL_COLUMN", 0)
-    tile = write(tmp_path / "NEON_tile_reflectance.h5", chunks=LAYOUTS[layout])
+    tile = small_tile(tmp_path / "NEON_tile_reflectance.h5", chunks=LAYOUTS[layout])
     metric = {"small": "sca", "large": "sam,sca", "again": "sid,ncc,chebyshev,sca"}[way]
     asked = {**GIVEN, "metric": metric, "threads": 1 if way == "large" else 2}
     if way == "again":
@@ -161,7 +163,7 @@ def test_floats_are_the_same_bits_from_any_order(tmp_path: Path, interleave: str
     assert_allclose(ours, expected_of(x, em.values), atol=1e-6)
 
 
-def test_classified_again_and_audited(done: Path, tmp_path: Path, quiet: Any) -> None:
+def test_classified_again_and_audited(done: Path, tmp_path: Path) -> None:
     words = ("--metric", "sca", "--threshold", "0.3", "--relative", "-o", tmp_path / "other.tif")
     assert shell("classify", done, *words)[0] == 0
     assert (tmp_path / "other.tif").exists()
@@ -173,7 +175,7 @@ def test_classified_again_and_audited(done: Path, tmp_path: Path, quiet: Any) ->
     assert report.wrong_labels == {"sca_class": 0}
 
 
-def test_the_report_and_the_viewer_name_it(done: Path, quiet: Any) -> None:
+def test_the_report_and_the_viewer_name_it(done: Path) -> None:
     from hsichunk.results.finished_run import open_results
     from hsichunk.results.viewer.maps import Maps
 

@@ -12,8 +12,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import hsichunk as hsi
 from hsichunk.chunks.array import DECODED
-from tests.helpers.runs import LAYOUTS, SHAPE, cube_of, endmembers, go, products
-from tests.helpers.scenes import chunks_under, endmembers_of
+from tests.helpers.cubes import chunks_under, cube_of, endmembers_of
+from tests.helpers.runs import endmembers, go, products
+from tests.helpers.tiles import LAYOUTS, SHAPE
 
 KINDS = {
     "nnls": hsi.nnls,

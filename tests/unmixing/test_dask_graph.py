@@ -14,7 +14,8 @@ import xarray as xr
 import hsichunk as hsi
 from hsichunk.chunks.array import DECODED
 from hsichunk.unmixing.product_rows import ProductRows
-from tests.helpers.scenes import LAYOUTS, chunks_under, endmembers_of, tile_path
+from tests.helpers.cubes import chunks_under, cube_of, endmembers_of
+from tests.helpers.tiles import WIDE_LAYOUTS, wide_tile
 
 SHAPE = (600, 560)
 SMALL = (32, 63, 10)
@@ -23,14 +24,9 @@ NM = np.linspace(400.0, 2500.0, BANDS).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tiles")
-
-
-@pytest.fixture(scope="module")
 def cube(folder: Path) -> xr.DataArray:
     """Of a tile that is solved in several blocks."""
-    return hsi.clean(hsi.open_tile(tile_path(folder, SMALL, shape=SHAPE, bands=BANDS)))
+    return cube_of(wide_tile(folder, SMALL, shape=SHAPE, bands=BANDS))
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +77,11 @@ def test_no_task_holds_a_copy_of_what_all_need(cube: xr.DataArray, em: xr.DataAr
     assert sum(b"EM2" in task for task in tasks) == 1
 
 
-@pytest.mark.parametrize("chunks", [SMALL, *LAYOUTS[1:]])
+@pytest.mark.parametrize("chunks", [SMALL, *WIDE_LAYOUTS[1:]])
 def test_what_is_written_or_asked_for_alone_is_decoded_once(
     folder: Path, tmp_path: Path, em: xr.DataArray, chunks: tuple[int, int, int]
 ) -> None:
-    cube = hsi.clean(hsi.open_tile(tile_path(folder, chunks, shape=SHAPE, bands=BANDS)))
+    cube = cube_of(wide_tile(folder, chunks, shape=SHAPE, bands=BANDS))
     lazy = hsi.unmix(cube, em, certificate=True)
     every = chunks_under(cube, slice(0, SHAPE[0]), slice(0, SHAPE[1]))
     before = DECODED.now()[0]

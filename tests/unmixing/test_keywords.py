@@ -14,8 +14,9 @@ import hsichunk as hsi
 from hsichunk import schema
 from hsichunk.chunks.array import DECODED
 from hsichunk.results import reference
-from tests.helpers.runs import LAYOUTS, SHAPE, cube_of, endmembers, go, products
-from tests.helpers.scenes import chunks_under, endmembers_of
+from tests.helpers.cubes import chunks_under, cube_of, endmembers_of
+from tests.helpers.runs import endmembers, go, products
+from tests.helpers.tiles import LAYOUTS, SHAPE
 
 ALONE = {
     "sam": hsi.sam,

@@ -14,10 +14,10 @@ from numpy.testing import assert_array_equal
 
 import hsichunk as hsi
 from hsichunk import schema
-from tests.helpers.runs import LAYOUTS, go, products, write
+from tests.helpers.runs import go, products
 from tests.helpers.scenes import scene
+from tests.helpers.tiles import LAYOUTS, small_tile
 
-pytestmark = pytest.mark.usefixtures("no_sync")
 MISSING = [(0, 0), (33, 41)]
 BRIGHT = (18, 7)
 PLANTED = ([0, 33, 18], [0, 41, 7])
@@ -26,7 +26,7 @@ STORED = "SERC/Reflectance/Reflectance_Data"
 
 def pair(folder: Path, layout: str) -> tuple[Path, Path]:
     """A tile and the same with the three pixels planted."""
-    plain = write(folder / "plain" / "NEON_tile_reflectance.h5", chunks=LAYOUTS[layout], no_data="none")
+    plain = small_tile(folder / "plain" / "NEON_tile_reflectance.h5", chunks=LAYOUTS[layout], no_data="none")
     spoilt = folder / "spoilt" / plain.name
     spoilt.parent.mkdir()
     shutil.copy(plain, spoilt)

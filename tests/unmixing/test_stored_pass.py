@@ -29,25 +29,16 @@ from hsichunk.chunks.windows import Window
 from hsichunk.cube.cleaning import source_of
 from hsichunk.unmixing.solver import prepare
 from hsichunk.unmixing.stored_pass import solve_window
-from tests.helpers.scenes import LAYOUTS, SHAPE, chunks_under, endmembers_of, tile_path
+from tests.helpers.cubes import chunks_under, cube_of, endmembers_of
+from tests.helpers.tiles import WIDE_LAYOUTS, WIDE_SHAPE, wide_tile
 
-BANDS = 96
 NoCompute = Callable[[], AbstractContextManager[None]]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tiles")
-
-
-def cube_of(folder: Path, chunks: tuple[int, int, int] = LAYOUTS[0]) -> xr.DataArray:
-    return hsi.clean(hsi.open_tile(tile_path(folder, chunks, bands=BANDS)))
 
 
 @pytest.fixture(scope="module")
 def em(folder: Path) -> xr.DataArray:
     """Two pixels and two library spectra with fractions of a count."""
-    cube = cube_of(folder)
+    cube = cube_of(wide_tile(folder))
     library = np.random.default_rng(0).uniform(0.01, 0.6, (2, cube.sizes["wavelength"]))
     counts = np.rint(cube[[40, 60], [50, 80]].values[[0, 1], [0, 1]].astype(np.float64) * 10000)
     return endmembers_of(np.concatenate([counts / 10000, library]), cube.wavelength)
@@ -56,7 +47,7 @@ def em(folder: Path) -> xr.DataArray:
 @pytest.fixture(scope="module")
 def whole(folder: Path, em: xr.DataArray) -> xr.Dataset:
     """All products of the cube in memory."""
-    return hsi.unmix(cube_of(folder).compute(), em, certificate=True)
+    return hsi.unmix(cube_of(wide_tile(folder)).compute(), em, certificate=True)
 
 
 def assert_same_bits(found: Any, expected: Any) -> None:
@@ -75,11 +66,11 @@ def test_the_scene_has_both_data_and_none(whole: xr.Dataset) -> None:
         assert (whole[name].isnull() == missing).all()
 
 
-@pytest.mark.parametrize("chunks", LAYOUTS)
+@pytest.mark.parametrize("chunks", WIDE_LAYOUTS)
 def test_nothing_is_computed_before_it_is_asked_for(
     folder: Path, em: xr.DataArray, no_compute: NoCompute, chunks: tuple[int, int, int]
 ) -> None:
-    cube = cube_of(folder, chunks)
+    cube = cube_of(wide_tile(folder, chunks))
     before = DECODED.now()
     with no_compute():
         lazies = [
@@ -103,9 +94,9 @@ def test_nothing_is_computed_before_it_is_asked_for(
             assert array.chunks[-2:] == lazy[next(iter(lazy))].data.chunks[-2:]
 
 
-@pytest.mark.parametrize("chunks", LAYOUTS)
+@pytest.mark.parametrize("chunks", WIDE_LAYOUTS)
 def test_blocks_are_what_the_graph_says(folder: Path, em: xr.DataArray, chunks: tuple[int, int, int]) -> None:
-    lazy = hsi.unmix(cube_of(folder, chunks)[3:88, 7:129], em)
+    lazy = hsi.unmix(cube_of(wide_tile(folder, chunks))[3:88, 7:129], em)
     for variable in lazy.values():
         blocks = variable.data.to_delayed().ravel()
         for place, block in zip(np.ndindex(*variable.data.numblocks), dask.compute(*blocks), strict=True):
@@ -113,12 +104,12 @@ def test_blocks_are_what_the_graph_says(folder: Path, em: xr.DataArray, chunks: 
             assert block.dtype == np.float32
 
 
-@pytest.mark.parametrize("chunks", LAYOUTS)
+@pytest.mark.parametrize("chunks", WIDE_LAYOUTS)
 @pytest.mark.parametrize("window", [(0, 90, 0, 130), (31, 65, 62, 64)])
 def test_each_stored_chunk_is_decoded_once_for_all_products(
     folder: Path, em: xr.DataArray, whole: xr.Dataset, chunks: tuple[int, int, int], window: tuple[int, int, int, int]
 ) -> None:
-    cube, (rows, cols) = cube_of(folder, chunks), (slice(*window[:2]), slice(*window[2:]))
+    cube, (rows, cols) = cube_of(wide_tile(folder, chunks)), (slice(*window[:2]), slice(*window[2:]))
     out = hsi.unmix(cube[rows, cols], em, certificate=True)
     before = DECODED.now()[0]
     computed = out.compute()
@@ -128,7 +119,7 @@ def test_each_stored_chunk_is_decoded_once_for_all_products(
 
 def test_blocks_of_a_window_share_no_stored_chunk(folder: Path) -> None:
     """Blocks are cut between stored columns, wherever the window begins."""
-    path = tile_path(folder, (32, 63, 10), shape=(600, 560), bands=24)
+    path = wide_tile(folder, (32, 63, 10), shape=(600, 560), bands=24)
     cube = hsi.clean(hsi.open_tile(path))[17:590, 30:]
     em = endmembers_of(np.random.default_rng(0).uniform(0.1, 0.6, (2, cube.shape[2])), cube.wavelength)
     out = hsi.unmix(cube, em)
@@ -140,9 +131,9 @@ def test_blocks_of_a_window_share_no_stored_chunk(folder: Path) -> None:
     assert_same_bits(computed.isel(y=slice(200, 300), x=slice(200, 300)), hsi.unmix(inner, em))
 
 
-@pytest.mark.parametrize("chunks", LAYOUTS)
+@pytest.mark.parametrize("chunks", WIDE_LAYOUTS)
 def test_dropped_bands_are_not_decoded(folder: Path, em: xr.DataArray, chunks: tuple[int, int, int]) -> None:
-    cube = cube_of(folder, chunks)
+    cube = cube_of(wide_tile(folder, chunks))
     few = cube.isel(wavelength=slice(30, 60, 3))
     before = DECODED.now()[0]
     out = hsi.unmix(few, em.isel(wavelength=slice(30, 60, 3))).compute()
@@ -154,24 +145,24 @@ def test_dropped_bands_are_not_decoded(folder: Path, em: xr.DataArray, chunks: t
 @pytest.mark.parametrize("scheduler", ["sync", "threads"])
 def test_schedulers_give_the_same_bits(folder: Path, em: xr.DataArray, whole: xr.Dataset, scheduler: str) -> None:
     with dask.config.set(scheduler=scheduler):
-        assert_same_bits(hsi.unmix(cube_of(folder), em, certificate=True).compute(), whole)
+        assert_same_bits(hsi.unmix(cube_of(wide_tile(folder)), em, certificate=True).compute(), whole)
 
 
 def test_the_graph_pickles_and_its_names_say_what_it_computes(
     folder: Path, em: xr.DataArray, whole: xr.Dataset
 ) -> None:
-    lazy = hsi.unmix(cube_of(folder), em, certificate=True)
+    lazy = hsi.unmix(cube_of(wide_tile(folder)), em, certificate=True)
     assert_same_bits(pickle.loads(pickle.dumps(lazy)).compute(), whole)
     name = lazy.sam.data.name
-    assert hsi.unmix(cube_of(folder), em, certificate=True).sam.data.name == name
-    memory = cube_of(folder).compute().chunk({"y": 45})
+    assert hsi.unmix(cube_of(wide_tile(folder)), em, certificate=True).sam.data.name == name
+    memory = cube_of(wide_tile(folder)).compute().chunk({"y": 45})
     assert hsi.sam(memory, em).data.name == hsi.sam(memory, em).data.name
     others = [
-        hsi.unmix(cube_of(folder), em, solver=None, metric="sam"),
-        hsi.unmix(cube_of(folder), em[::-1], certificate=True),
-        hsi.unmix(cube_of(folder), em.assign_coords(endmember=list("abcd")), certificate=True),
-        hsi.unmix(cube_of(folder)[1:], em, certificate=True),
-        hsi.unmix(cube_of(folder, LAYOUTS[1]), em, certificate=True),
+        hsi.unmix(cube_of(wide_tile(folder)), em, solver=None, metric="sam"),
+        hsi.unmix(cube_of(wide_tile(folder)), em[::-1], certificate=True),
+        hsi.unmix(cube_of(wide_tile(folder)), em.assign_coords(endmember=list("abcd")), certificate=True),
+        hsi.unmix(cube_of(wide_tile(folder))[1:], em, certificate=True),
+        hsi.unmix(cube_of(wide_tile(folder, WIDE_LAYOUTS[1])), em, certificate=True),
         hsi.unmix(memory, em, certificate=True),
     ]
     names = [name, *(other.sam.data.name for other in others)]
@@ -179,12 +170,12 @@ def test_the_graph_pickles_and_its_names_say_what_it_computes(
 
 
 def counts_of(folder: Path, chunks: tuple[int, int, int]) -> Counts:
-    source = source_of(cube_of(folder, chunks))
+    source = source_of(cube_of(wide_tile(folder, chunks)))
     assert source is not None
     return source[0]
 
 
-@pytest.mark.parametrize("chunks", LAYOUTS)
+@pytest.mark.parametrize("chunks", WIDE_LAYOUTS)
 @pytest.mark.parametrize("small", [0, 1 << 40], ids=["large", "small"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_both_ways_of_a_column_and_any_threads_give_the_same_bits(
@@ -199,7 +190,7 @@ def test_both_ways_of_a_column_and_any_threads_give_the_same_bits(
     monkeypatch.setattr(columns, "SMALL_COLUMN", small)
     counts = counts_of(folder, chunks)
     solver = prepare(em.values, em.endmember.values, schema.ALL_PRODUCTS, counts.scale, exact=True)
-    products, tally = solve_window(counts, solver, Window(0, SHAPE[0], 0, SHAPE[1]), threads)
+    products, tally = solve_window(counts, solver, Window(0, WIDE_SHAPE[0], 0, WIDE_SHAPE[1]), threads)
     assert_same_bits(products, whole)
     valid = ~np.isnan(whole.rmse.values)
     assert (tally.valid, tally.masked) == (valid.sum(), (~valid).sum())
@@ -207,16 +198,16 @@ def test_both_ways_of_a_column_and_any_threads_give_the_same_bits(
     means = np.array(tally.abundance) / 2.0**30 / tally.valid
     assert_allclose(means, whole.abundance.mean(("y", "x")), rtol=0, atol=1e-6)
     assert tally.worst_kkt == whole.kkt.max()
-    assert tally.chunks == chunks_under(cube_of(folder, chunks), slice(0, 90), slice(0, 130))
+    assert tally.chunks == chunks_under(cube_of(wide_tile(folder, chunks)), slice(0, 90), slice(0, 130))
 
 
 @settings(max_examples=25)
-@given(data=st.data(), chunks=st.sampled_from(LAYOUTS), large=st.booleans(), threads=st.sampled_from([1, 2]))
+@given(data=st.data(), chunks=st.sampled_from(WIDE_LAYOUTS), large=st.booleans(), threads=st.sampled_from([1, 2]))
 def test_windows_cut_anywhere_give_the_same_bits(
     folder: Path, em: xr.DataArray, whole: xr.Dataset, data: Any, chunks: Any, large: bool, threads: int
 ) -> None:
-    top, left = data.draw(st.integers(0, SHAPE[0] - 1)), data.draw(st.integers(0, SHAPE[1] - 1))
-    bottom, right = data.draw(st.integers(top + 1, SHAPE[0])), data.draw(st.integers(left + 1, SHAPE[1]))
+    top, left = data.draw(st.integers(0, WIDE_SHAPE[0] - 1)), data.draw(st.integers(0, WIDE_SHAPE[1] - 1))
+    bottom, right = data.draw(st.integers(top + 1, WIDE_SHAPE[0])), data.draw(st.integers(left + 1, WIDE_SHAPE[1]))
     counts = counts_of(folder, chunks)
     solver = prepare(em.values, em.endmember.values, schema.ALL_PRODUCTS, counts.scale, exact=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -235,7 +226,7 @@ def cuts(size: int) -> st.SearchStrategy[tuple[int, ...]]:
 @settings(max_examples=25)
 @given(data=st.data(), changed=st.booleans())
 def test_dask_chunk_grids_give_the_same_bits(folder: Path, em: xr.DataArray, data: Any, changed: bool) -> None:
-    cube = cube_of(folder).isel(y=slice(20, 50), x=slice(30, 70)).compute()
+    cube = cube_of(wide_tile(folder)).isel(y=slice(20, 50), x=slice(30, 70)).compute()
     if changed:  # and floats that are no counts any more
         cube = (cube * np.float32(0.77)).assign_attrs(cube.attrs)
     grid = {dim: data.draw(cuts(cube.sizes[dim])) for dim in cube.dims}
@@ -257,20 +248,20 @@ def slices() -> dict[str, tuple[Any, Any]]:
     }
 
 
-@pytest.mark.parametrize("chunks", [LAYOUTS[0], LAYOUTS[2]])
+@pytest.mark.parametrize("chunks", [WIDE_LAYOUTS[0], WIDE_LAYOUTS[2]])
 @pytest.mark.parametrize("name", slices())
 def test_slices_of_the_cube_are_slices_of_the_products(
     folder: Path, em: xr.DataArray, whole: xr.Dataset, chunks: tuple[int, int, int], name: str
 ) -> None:
     rows, cols = slices()[name]
-    out = hsi.unmix(cube_of(folder, chunks).isel(y=rows, x=cols), em, certificate=True)
+    out = hsi.unmix(cube_of(wide_tile(folder, chunks)).isel(y=rows, x=cols), em, certificate=True)
     assert out.rmse.chunks is not None
     assert_same_bits(out.compute(), whole.isel(y=rows, x=cols))
     xr.testing.assert_equal(out.y, whole.y.isel(y=rows))
 
 
 def test_a_cube_changed_by_arithmetic_is_close_to_float64(folder: Path, em: xr.DataArray) -> None:
-    cube = cube_of(folder).isel(y=slice(20, 50), x=slice(30, 70))
+    cube = cube_of(wide_tile(folder)).isel(y=slice(20, 50), x=slice(30, 70))
     changed = cube * np.float32(0.9) + np.float32(0.013)
     out = hsi.unmix(changed, em).compute()
     x, e = changed.values.astype(np.float64), em.values
@@ -287,15 +278,15 @@ def test_a_cube_changed_by_arithmetic_is_close_to_float64(folder: Path, em: xr.D
 
 def test_a_cube_changed_in_places_keeps_the_bits_of_the_rest(folder: Path, em: xr.DataArray, whole: xr.Dataset) -> None:
     """A mask set by the user makes no-data and no other difference."""
-    cube = cube_of(folder)
-    keep = xr.DataArray(np.random.default_rng(1).random(SHAPE) < 0.7, dims=("y", "x"))
+    cube = cube_of(wide_tile(folder))
+    keep = xr.DataArray(np.random.default_rng(1).random(WIDE_SHAPE) < 0.7, dims=("y", "x"))
     masked = hsi.unmix(cube.where(keep), em, certificate=True).compute()
     assert_same_bits(masked, whole.where(keep))
 
 
 def test_the_tile_is_left_as_it_was(folder: Path, em: xr.DataArray) -> None:
-    path = tile_path(folder, LAYOUTS[0], bands=BANDS)
-    before, cube = path.read_bytes(), cube_of(folder)
+    path = wide_tile(folder, WIDE_LAYOUTS[0])
+    before, cube = path.read_bytes(), cube_of(wide_tile(folder))
     attrs, encoding, kept = dict(cube.attrs), dict(cube.encoding), em.copy(deep=True)
     hsi.unmix(cube, em).compute()
     assert path.read_bytes() == before

@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import hsichunk as hsi
 from hsichunk import schema
 from tests.helpers import pysptools_oracle as oracle
-from tests.helpers.scenes import NAMES, Scene, endmembers_of, samson_abundances, scene
+from tests.helpers.cubes import endmembers_of
+from tests.helpers.scenes import NAMES, Scene, samson_abundances, scene
 
 SAMPLE = {"samson": np.s_[::8, ::8], "dlr": np.s_[::2, ::2], "neon": np.s_[::4, ::4], "emit": np.s_[::2, ::2]}
 

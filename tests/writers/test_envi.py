@@ -25,10 +25,10 @@ from hsichunk.writers import envi
 from hsichunk.writers.envi import write_envi
 from hsichunk.writers.zarr_store import open_store, write_zarr
 from tests.helpers.maps import NAMES, abundance, bits, blocks_written, class_map, located
-from tests.helpers.runs import endmembers, go, products, shell, write
+from tests.helpers.runs import endmembers, go, products, shell
+from tests.helpers.tiles import small_tile
 from tests.helpers.written import listing
 
-pytestmark = pytest.mark.usefixtures("quiet")
 FLOATS = ("abundance", "rmse", "sam", "sid")
 CLASSES = ("sam_class", "sid_class")
 PAIRS = {f"{name}{suffix}" for name in (*FLOATS, *CLASSES) for suffix in (".img", ".hdr")}
@@ -38,7 +38,7 @@ LIBRARY = {"endmembers.sli", "endmembers.hdr"}
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
-    go(write(folder / "tile.h5"), folder / "out")
+    go(small_tile(folder / "tile.h5"), folder / "out")
     return folder / "out"
 
 

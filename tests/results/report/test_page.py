@@ -26,8 +26,8 @@ from hsichunk.results.report import charts, map_statistics, overlay, pictures, t
 from hsichunk.results.report.writer import write_report
 from tests.helpers import runs
 from tests.helpers.browser import Browser
+from tests.helpers.tiles import small_tile
 
-pytestmark = pytest.mark.usefixtures("no_sync")
 VOID = {"meta", "img", "input", "br", "rect", "circle", "hr", "link"}
 ORIGINS = {"NEON_a_reflectance.h5": (368000.0, 4307000.0), "NEON_b_reflectance.h5": (368060.0, 4306980.0)}
 
@@ -73,7 +73,7 @@ class Page(HTMLParser):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run over two tiles that overlap, masked, its report beside it."""
     folder = tmp_path_factory.mktemp("site")
-    tiles = [runs.write(folder / name, origin=origin) for name, origin in ORIGINS.items()]
+    tiles = [small_tile(folder / name, origin=origin) for name, origin in ORIGINS.items()]
     out = folder / "out"
     runs.go(tiles, out, mask=["ndvi=-1:0.6"], share=1.0, sam_threshold=0.3, sid_threshold="0.4,0.3,0.2,0.1")
     write_report(out)
@@ -298,8 +298,8 @@ def test_without_the_tiles(site: Path, tmp_path: Path) -> None:
 
 
 def test_a_tile_elsewhere_is_not_of_this_run(site: Path, tmp_path: Path) -> None:
-    far = runs.write(tmp_path / "NEON_far_reflectance.h5", origin=(500000.0, 4307000.0))
-    between = runs.write(tmp_path / "NEON_half_reflectance.h5", origin=(368000.5, 4307000.0))
+    far = small_tile(tmp_path / "NEON_far_reflectance.h5", origin=(500000.0, 4307000.0))
+    between = small_tile(tmp_path / "NEON_half_reflectance.h5", origin=(368000.5, 4307000.0))
     placed, missing = quicklook.place_tiles([str(far), str(between)], open_results(site).grid)
     assert not placed
     assert "beside the maps" in missing[0][1] and "between the pixels" in missing[1][1]
@@ -381,7 +381,7 @@ def test_no_finished_run(tmp_path: Path) -> None:
 
 
 def test_endmembers_of_each_tile(tmp_path: Path) -> None:
-    tiles = [runs.write(tmp_path / name, origin=origin) for name, origin in ORIGINS.items()]
+    tiles = [small_tile(tmp_path / name, origin=origin) for name, origin in ORIGINS.items()]
     runs.go(tiles, tmp_path / "out", per_tile=True, share=1.0, relative=True, k=3)
     found = Page(write_report(tmp_path / "out").read_text(encoding="utf-8"))
     assert found.wrong == [] and found.open == []

@@ -23,8 +23,8 @@ from hsichunk.results.viewer.server import serve
 from hsichunk.run import config_file, options
 from tests.helpers import runs
 from tests.helpers.browser import Browser
+from tests.helpers.tiles import small_tile
 
-pytestmark = pytest.mark.usefixtures("no_sync")
 ORIGINS = {"NEON_a_reflectance.h5": (368000.0, 4307000.0), "NEON_b_reflectance.h5": (368060.0, 4306980.0)}
 
 
@@ -32,7 +32,7 @@ ORIGINS = {"NEON_a_reflectance.h5": (368000.0, 4307000.0), "NEON_b_reflectance.h
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a masked run over two tiles that overlap."""
     folder = tmp_path_factory.mktemp("site")
-    tiles = [runs.write(folder / name, origin=origin) for name, origin in ORIGINS.items()]
+    tiles = [small_tile(folder / name, origin=origin) for name, origin in ORIGINS.items()]
     runs.go(tiles, folder / "out", mask=["ndvi=-1:0.6"], share=1.0, sam_threshold=0.3, sid_threshold="0.4,0.3,0.2,0.1")
     return folder / "out"
 
@@ -196,7 +196,7 @@ def test_without_tiles(out: Path, tmp_path: Path) -> None:
 
 
 def test_endmembers_of_each_tile(tmp_path: Path) -> None:
-    tiles = [runs.write(tmp_path / name, origin=origin) for name, origin in ORIGINS.items()]
+    tiles = [small_tile(tmp_path / name, origin=origin) for name, origin in ORIGINS.items()]
     runs.go(tiles, tmp_path / "out", per_tile=True, share=1.0, k=3)
     maps, whole = Maps(open_results(tmp_path / "out")), runs.products(tmp_path / "out")
     known = np.isfinite(whole.rmse.values)
