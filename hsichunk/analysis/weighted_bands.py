@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -21,9 +20,6 @@ from hsichunk.cube.blockwise import counts_first, on_pixels
 from hsichunk.kernels import float_sums
 from hsichunk.unmixing.dask_graph import from_chunks, rectangle
 from hsichunk.unmixing.linear_sums import Linear
-
-if TYPE_CHECKING:
-    pass
 
 MOST_SUMS = 24  # of a pixel; the sums of more, in a large column of chunks, take more memory than blocks of spectra
 SUM_BITS = 38  # of the 53 of a float64; counts have 15

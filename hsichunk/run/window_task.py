@@ -1,4 +1,7 @@
-"""Process one window of a tile: decode its chunks, write store chunks. Runs in any worker."""
+"""Process one window of a tile: decode its stored chunks and write its products to the Zarr store.
+
+`run.site_pass` calls it in this process, `run.cluster` on a worker.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class PassSettings:
 
     store: Path
     bands: Positions
-    """of the kept bands"""
+    """positions of the kept bands in the file, for workers, which make the `counts` of a task anew"""
     solvers: tuple[Solver, ...]
     """one for all tiles, or one a tile"""
     limits: dict[str, NDArray[np.float32]]

@@ -62,7 +62,7 @@ def _from_floats(values: NDArray[np.floating], solver: Solver) -> Products:
     """Return the products of spectra (n, L) that are not counts, by the same sums in float64."""
     layout = solver.layout
     n, bands = values.shape
-    # `turn` puts finite values in place of pixels that are not finite, as infinity would warn before it became NaN
+    # pixels that are not finite become 1 in `x`, as infinity would warn before it became NaN
     x, valid = scratch("spectra", (bands, n), np.float64), np.empty(n, np.bool_)
     float_sums.transpose_scaled(np.ascontiguousarray(values), solver.scale, x, valid)
     total = np.zeros((layout.rows, n))
