@@ -58,7 +58,8 @@ def all_reaped() -> Any:
     yield
     assert children() <= before
     if descriptors:
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        # fewer where what other tests have left open is closed meanwhile, by a thread of a cluster for example
+        assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
 def test_a_value_comes_back_whole() -> None:
