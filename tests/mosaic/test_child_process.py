@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -50,16 +51,23 @@ def children() -> set[int]:
     return {child.pid for child in psutil.Process().children()}
 
 
+def descriptors() -> set[tuple[str, str]]:
+    """Number and target of each open descriptor of this process; none where the system does not list them."""
+    found = set()
+    for number in os.listdir("/proc/self/fd") if Path("/proc/self/fd").exists() else ():
+        with contextlib.suppress(OSError):  # that of the listing itself
+            found.add((number, os.readlink(f"/proc/self/fd/{number}")))
+    return found
+
+
 @pytest.fixture(autouse=True)
 def all_reaped() -> Any:
+    """Each test leaves neither a child nor an open descriptor of its own; others may close theirs meanwhile."""
     gc.collect()  # what other tests have left open is closed before it is counted
-    descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
-    before = children()
+    before, opened = children(), descriptors()
     yield
     assert children() <= before
-    if descriptors:
-        # fewer where what other tests have left open is closed meanwhile, by a thread of a cluster for example
-        assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert descriptors() <= opened
 
 
 def test_a_value_comes_back_whole() -> None:
